@@ -1,0 +1,16 @@
+//! Foundations that know nothing of the server: argument lists, key hashing
+//! and slots, numbers, globs, time and randomness.
+pub mod clock;
+pub mod glob;
+pub mod longdouble;
+pub mod memory;
+pub mod num;
+pub mod rng;
+pub mod sha1;
+pub mod slot;
+
+/// One command's arguments, the command name included.
+///
+/// The slices live in a receive buffer or in a message between cores; a
+/// handler copies what it keeps.
+pub type Args<'a> = &'a [&'a [u8]];

@@ -1,0 +1,451 @@
+//! What a handler works with.
+
+use super::effect::{Class, Effect};
+use super::fault::{Fault, WRONG_TYPE};
+use crate::base::clock::UnixMs;
+use crate::base::rng::Rng;
+use crate::base::slot::Key;
+use crate::resp::Reply;
+use crate::store::Store;
+use crate::store::entry::{Entry, INLINE_MAX};
+use crate::store::object::{Collection, Object};
+
+/// How accesses are recorded in entries' clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// Seconds, 24 bits.
+    Lru(u32),
+    /// Logarithmic counter (8 bits) and minutes (16 bits).
+    Lfu { minutes: u16, log_factor: u32, decay_minutes: u32 },
+    /// `CLIENT NO-TOUCH on`.
+    Not,
+}
+
+/// Settings that handlers obey; a copy of the configuration's.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub proto_max_bulk_len: usize,
+    pub list_max_listpack_size: i64,
+    /// Larger elements have nodes of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
+    pub list_node_max_bytes: usize,
+    pub hash_max_listpack_entries: usize,
+    pub hash_max_listpack_value: usize,
+    pub set_max_intset_entries: usize,
+    pub set_max_listpack_entries: usize,
+    pub set_max_listpack_value: usize,
+    pub zset_max_listpack_entries: usize,
+    pub zset_max_listpack_value: usize,
+    pub lazy_user_flush: bool,
+    /// Reading an expired key does not delete it (CLIENT PAUSE).
+    pub keep_expired: bool,
+    pub lfu_policy: bool,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_minutes: u32,
+}
+
+impl Default for Options {
+    /// The defaults of Redis 7.2.
+    fn default() -> Options {
+        Options {
+            proto_max_bulk_len: 512 * 1024 * 1024,
+            list_max_listpack_size: -2,
+            list_node_max_bytes: usize::MAX,
+            hash_max_listpack_entries: 128,
+            hash_max_listpack_value: 64,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
+            lazy_user_flush: false,
+            keep_expired: false,
+            lfu_policy: false,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+        }
+    }
+}
+
+/// What becomes of a key's deadline when its value is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    Clear,
+    Keep,
+    At(UnixMs),
+}
+
+/// The parts of a context that can be used while a value is borrowed.
+pub struct Rest<'r, 'a> {
+    pub reply: &'r mut Reply<'a>,
+    pub fx: &'r mut Effect,
+    pub rng: &'r mut Rng,
+    pub options: &'r Options,
+    pub db: usize,
+    pub now: UnixMs,
+}
+
+/// The context of one command on the core that owns its keys.
+pub struct Cx<'a> {
+    pub store: &'a mut Store,
+    pub db: usize,
+    /// The command's time; the same for all parts of a transaction.
+    pub now: UnixMs,
+    pub reply: Reply<'a>,
+    pub fx: &'a mut Effect,
+    pub options: &'a Options,
+    pub rng: &'a mut Rng,
+    pub touch: Touch,
+    /// Which slots this core owns (SCAN ends its step at a foreign one).
+    pub owns: &'a dyn Fn(u16) -> bool,
+    /// A key whose hash is known already: its address and hash.
+    pub hint: (*const u8, u64),
+}
+
+impl<'a> Cx<'a> {
+    /// Splits off an entry found just before from the rest of the context.
+    #[inline]
+    fn apart<'r>(&'r mut self, entry: Option<*mut Entry>) -> (Option<&'r mut Entry>, Rest<'r, 'a>) {
+        let rest = Rest {
+            reply: &mut self.reply,
+            fx: self.fx,
+            rng: self.rng,
+            options: self.options,
+            db: self.db,
+            now: self.now,
+        };
+        // SAFETY: the entry belongs to `self.store`, which `Rest` does not
+        // reach and which stays borrowed through `self`.
+        (entry.map(|e| unsafe { &mut *e }), rest)
+    }
+
+    /// [`Cx::read`], with the rest of the context usable beside the entry.
+    #[inline]
+    pub fn read_apart<'r>(&'r mut self, key: &Key) -> (Option<&'r mut Entry>, Rest<'r, 'a>) {
+        let found = self.read(key).map(std::ptr::from_mut);
+        self.apart(found)
+    }
+
+    /// [`Cx::find`], with the rest of the context usable beside the entry.
+    #[inline]
+    pub fn find_apart<'r>(&'r mut self, key: &Key) -> (Option<&'r mut Entry>, Rest<'r, 'a>) {
+        let found = self.find(key).map(std::ptr::from_mut);
+        self.apart(found)
+    }
+
+    /// [`Cx::read_collection`], with the rest of the context usable beside it.
+    pub fn read_collection_apart<'r, C: Collection>(
+        &'r mut self,
+        key: &Key,
+    ) -> Result<(Option<&'r mut C>, Rest<'r, 'a>), Fault> {
+        let (entry, rest) = self.read_apart(key);
+        Ok((typed(entry)?, rest))
+    }
+
+    /// [`Cx::collection`], with the rest of the context usable beside it.
+    pub fn collection_apart<'r, C: Collection>(
+        &'r mut self,
+        key: &Key,
+    ) -> Result<(Option<&'r mut C>, Rest<'r, 'a>), Fault> {
+        let (entry, rest) = self.find_apart(key);
+        Ok((typed(entry)?, rest))
+    }
+
+    /// The key with its hash, computed at most once per command.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        if bytes.as_ptr() == self.hint.0 && !bytes.is_empty() {
+            Key { bytes, hash: self.hint.1 }
+        } else {
+            Key::new(bytes)
+        }
+    }
+
+    /// The entry of a key that exists now. One past its deadline is deleted
+    /// and recorded as expired. Marks the access.
+    #[inline]
+    pub fn find(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.look_up::<false>(key)
+    }
+
+    #[inline]
+    fn look_up<const READ: bool>(&mut self, key: &Key) -> Option<&mut Entry> {
+        let entry: *mut Entry = self.store.get_mut(self.db, key)?;
+        // SAFETY: the pointer is from a borrow of `self.store` that nothing
+        // has used since; the detour only ends that borrow on the other path.
+        let entry = unsafe { &mut *entry };
+        if entry.expired(self.now) {
+            if !(READ && self.options.keep_expired) {
+                self.expire(key);
+            }
+            return None;
+        }
+        self.mark_access(entry);
+        Some(entry)
+    }
+
+    #[inline]
+    fn mark_access(&mut self, entry: &Entry) {
+        match self.touch {
+            Touch::Lru(seconds) => entry.set_clock(seconds),
+            Touch::Lfu { minutes, log_factor, decay_minutes } => {
+                let clock = lfu_touched(entry.clock(), minutes, log_factor, decay_minutes, self.rng);
+                entry.set_clock(clock);
+            }
+            Touch::Not => {}
+        }
+    }
+
+    #[cold]
+    fn expire(&mut self, key: &Key) {
+        self.store.delete(self.db, key);
+        self.record_expired(key);
+    }
+
+    fn record_expired(&mut self, key: &Key) {
+        self.store.stats.expired += 1;
+        self.fx.expired(self.db, key.bytes);
+    }
+
+    /// [`Cx::find`] for reading commands: counts hits and misses, and leaves an
+    /// expired key in place while writing is paused.
+    #[inline]
+    pub fn read(&mut self, key: &Key) -> Option<&mut Entry> {
+        // A second look-up would cost more than this detour around the borrow.
+        let found: Option<*mut Entry> = self.look_up::<true>(key).map(std::ptr::from_mut);
+        match found {
+            Some(e) => {
+                self.store.stats.hits += 1;
+                // SAFETY: as in `find`; counting does not touch the tables.
+                Some(unsafe { &mut *e })
+            }
+            None => {
+                self.store.stats.misses += 1;
+                if self.fx.wants_events {
+                    self.fx.event(Class::Silent, "keymiss", self.db, key.bytes);
+                }
+                None
+            }
+        }
+    }
+
+    /// Like [`Cx::find`], but leaves the access clock alone (OBJECT, TTL ...).
+    pub fn peek(&mut self, key: &Key) -> Option<&mut Entry> {
+        let touch = std::mem::replace(&mut self.touch, Touch::Not);
+        let found: Option<*mut Entry> = self.find(key).map(std::ptr::from_mut);
+        self.touch = touch;
+        // SAFETY: as in `find`; only a plain field was assigned since.
+        found.map(|e| unsafe { &mut *e })
+    }
+
+    /// [`Cx::read`] without marking the access (EXISTS, TYPE, TTL, OBJECT).
+    pub fn read_untouched(&mut self, key: &Key) -> Option<&mut Entry> {
+        let touch = std::mem::replace(&mut self.touch, Touch::Not);
+        let found: Option<*mut Entry> = self.read(key).map(std::ptr::from_mut);
+        self.touch = touch;
+        // SAFETY: as in `find`; only a plain field was assigned since.
+        found.map(|e| unsafe { &mut *e })
+    }
+
+    pub fn exists(&mut self, key: &Key) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The bytes of a string key, for reading.
+    #[inline]
+    pub fn read_string(&mut self, key: &Key) -> Result<Option<&[u8]>, Fault> {
+        match self.read(key) {
+            None => Ok(None),
+            Some(e) => e.as_str().map(Some).ok_or(WRONG_TYPE),
+        }
+    }
+
+    /// The entry of a string key, for changing.
+    pub fn string_entry(&mut self, key: &Key) -> Result<Option<&mut Entry>, Fault> {
+        match self.find(key) {
+            None => Ok(None),
+            Some(e) if e.is_string() => Ok(Some(e)),
+            Some(_) => Err(WRONG_TYPE),
+        }
+    }
+
+    /// A collection for reading (counts hits and misses).
+    pub fn read_collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&mut C>, Fault> {
+        typed(self.read(key))
+    }
+
+    /// A collection for changing.
+    pub fn collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&mut C>, Fault> {
+        typed(self.find(key))
+    }
+
+    /// A collection for adding to, made when it is missing. The caller adds at
+    /// least one element or calls [`Cx::delete_if_empty`].
+    pub fn collection_or_new<C: Collection>(&mut self, key: &Key) -> Result<&mut C, Fault> {
+        if self.find(key).is_none() {
+            let clock = self.fresh_clock();
+            let entry = Entry::object(key.bytes, C::default().wrap(), None);
+            entry.set_clock(clock);
+            self.store.insert_new(self.db, key.hash, entry);
+            self.fx.event(Class::New, "new", self.db, key.bytes);
+        }
+        let entry = self.store.get_mut(self.db, key).and_then(Entry::as_object_mut);
+        entry.and_then(C::of_mut).ok_or(WRONG_TYPE)
+    }
+
+    /// [`Cx::collection_or_new`], with the rest of the context usable beside it.
+    #[inline]
+    pub fn collection_or_new_apart<'r, C: Collection>(
+        &'r mut self,
+        key: &Key,
+    ) -> Result<(&'r mut C, Rest<'r, 'a>), Fault> {
+        let found = match self.find(key).map(std::ptr::from_mut) {
+            Some(e) => e,
+            None => std::ptr::from_mut(self.create::<C>(key)),
+        };
+        let (entry, rest) = self.apart(Some(found));
+        Ok((typed(entry)?.ok_or(WRONG_TYPE)?, rest))
+    }
+
+    fn create<C: Collection>(&mut self, key: &Key) -> &mut Entry {
+        self.fx.event(Class::New, "new", self.db, key.bytes);
+        let entry = Entry::object(key.bytes, C::default().wrap(), None);
+        entry.set_clock(self.fresh_clock());
+        self.store.insert_new(self.db, key.hash, entry)
+    }
+
+    /// Deletes a collection that has become empty, with its `del` event.
+    pub fn delete_if_empty(&mut self, key: &Key) -> bool {
+        let empty = self.store.get(self.db, key).and_then(Entry::as_object).is_some_and(Object::is_empty);
+        if empty {
+            self.store.delete(self.db, key);
+            self.fx.event(Class::Generic, "del", self.db, key.bytes);
+        }
+        empty
+    }
+
+    /// The access clock of a new entry.
+    #[inline]
+    pub fn fresh_clock(&self) -> u32 {
+        const LFU_INITIAL: u32 = 5;
+        match self.touch {
+            Touch::Lru(seconds) => seconds,
+            Touch::Lfu { minutes, .. } => u32::from(minutes) << 8 | LFU_INITIAL,
+            Touch::Not => (self.now / 1000) as u32 & 0x00FF_FFFF,
+        }
+    }
+
+    /// Sets a string, replacing whatever the key held. No event, no stream.
+    #[inline]
+    pub fn set_string(&mut self, key: &Key, value: &[u8], ttl: Ttl) {
+        let at = match ttl {
+            Ttl::At(d) => Some(d),
+            Ttl::Clear | Ttl::Keep => None,
+        };
+        let clock = self.fresh_clock();
+        let Some(entry) = self.store.get_mut(self.db, key) else {
+            return self.insert_string(key, value, at);
+        };
+        let had = entry.deadline();
+        if had.is_some_and(|d| d <= self.now) {
+            // What is past its deadline must be recorded as such, and KEEPTTL
+            // must not find it.
+            self.expire(key);
+            return self.insert_string(key, value, at);
+        }
+        let freed = entry.take_object();
+        if freed.is_some() {
+            let fresh = Entry::string(key.bytes, value, had);
+            fresh.set_clock(clock);
+            entry.replace(fresh);
+        } else if value.len() > INLINE_MAX {
+            self.replace_long(key, value, had);
+        } else {
+            entry.set_string(value);
+            entry.set_clock(clock);
+        }
+        if let Some(o) = freed {
+            self.store.discard_object(o);
+        }
+        if ttl != Ttl::Keep && had != at {
+            self.store.set_deadline(self.db, key, at);
+        }
+    }
+
+    /// Replaces a string by a long one, which may take the receive buffer over.
+    #[cold]
+    fn replace_long(&mut self, key: &Key, value: &[u8], deadline: Option<UnixMs>) {
+        let fresh = self.store.string_entry(key.bytes, value, deadline);
+        fresh.set_clock(self.fresh_clock());
+        self.store.put_hashed(self.db, key.hash, fresh);
+    }
+
+    #[inline]
+    fn insert_string(&mut self, key: &Key, value: &[u8], deadline: Option<UnixMs>) {
+        let entry = self.store.string_entry(key.bytes, value, deadline);
+        entry.set_clock(self.fresh_clock());
+        self.store.insert_new(self.db, key.hash, entry);
+        self.fx.event(Class::New, "new", self.db, key.bytes);
+    }
+
+    /// Puts a whole new object under a key, replacing whatever it held.
+    pub fn set_object(&mut self, key: &Key, object: Object, deadline: Option<UnixMs>) {
+        let entry = Entry::object(key.bytes, object, deadline);
+        entry.set_clock(self.fresh_clock());
+        self.store.put_hashed(self.db, key.hash, entry);
+    }
+
+    /// Deletes a key; false when there was none. No event, no stream.
+    pub fn delete(&mut self, key: &Key) -> bool {
+        let Some(entry) = self.store.take(self.db, key) else { return false };
+        let expired = entry.expired(self.now);
+        self.store.discard(entry);
+        if expired {
+            self.record_expired(key);
+        }
+        !expired
+    }
+
+    /// Runs `f` on another database (MOVE, COPY). What it adds to the stream
+    /// is marked as belonging there.
+    pub fn in_db<R>(&mut self, db: usize, f: impl FnOnce(&mut Self) -> R) -> R {
+        let home = std::mem::replace(&mut self.db, db);
+        let before = self.fx.stream.len();
+        let r = f(self);
+        self.db = home;
+        if db != home {
+            self.fx.move_to_db(before, db);
+        }
+        r
+    }
+
+    /// Records an event of the current database.
+    #[inline]
+    pub fn event(&mut self, class: Class, name: &'static str, key: &[u8]) {
+        self.fx.event(class, name, self.db, key);
+    }
+}
+
+fn typed<C: Collection>(entry: Option<&mut Entry>) -> Result<Option<&mut C>, Fault> {
+    match entry {
+        None => Ok(None),
+        Some(e) => e.as_object_mut().and_then(C::of_mut).map(Some).ok_or(WRONG_TYPE),
+    }
+}
+
+/// The LFU state after one more access: decayed by time, then raised with a
+/// probability that falls with the counter (Redis's documented scheme).
+pub fn lfu_touched(clock: u32, minutes: u16, log_factor: u32, decay_minutes: u32, rng: &mut Rng) -> u32 {
+    const INITIAL: f64 = 5.0;
+    let counter = lfu_decayed(clock, minutes, decay_minutes);
+    let base = (f64::from(counter) - INITIAL).max(0.0);
+    let p = 1.0 / (base * f64::from(log_factor) + 1.0);
+    let raised = if counter < 255 && rng.unit() < p { counter + 1 } else { counter };
+    u32::from(minutes) << 8 | u32::from(raised)
+}
+
+/// The LFU counter at `minutes`.
+pub fn lfu_decayed(clock: u32, minutes: u16, decay_minutes: u32) -> u8 {
+    let elapsed = u32::from(minutes.wrapping_sub((clock >> 8) as u16));
+    let periods = elapsed.checked_div(decay_minutes).unwrap_or(0);
+    ((clock & 0xFF).saturating_sub(periods)) as u8
+}

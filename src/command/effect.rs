@@ -1,0 +1,120 @@
+//! The one description of what a command changed.
+//!
+//! It has two parts: the commands that go to replicas and into the AOF
+//! (deterministic: relative times made absolute, random choices spelled out),
+//! and the events per key that keyspace notification, WATCH, client tracking
+//! and blocked clients read. Either part is only built when somebody reads it.
+
+/// Classes of keyspace events; the letters of `notify-keyspace-events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Generic,
+    String,
+    List,
+    Set,
+    Hash,
+    ZSet,
+    Stream,
+    Expired,
+    Evicted,
+    New,
+    /// Not notified, but a change all the same (SWAPDB, FLUSHALL of a key).
+    Silent,
+}
+
+/// Something happened to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub class: Class,
+    pub name: &'static str,
+    pub db: usize,
+    pub key: Vec<u8>,
+}
+
+/// One command of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The command as the client sent it.
+    Verbatim,
+    Rewritten(Vec<Vec<u8>>),
+    /// A rewritten command for a database other than the client's: what MOVE
+    /// and COPY find expired at their destination.
+    Elsewhere {
+        db: usize,
+        command: Vec<Vec<u8>>,
+    },
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// Does anyone read the stream?
+    pub wants_stream: bool,
+    /// Does anyone read the events?
+    pub wants_events: bool,
+    /// DEL or UNLINK for keys found expired (`lazyfree-lazy-expire`).
+    pub expire_by_unlink: bool,
+    pub stream: Vec<Item>,
+    pub events: Vec<Event>,
+    /// Number of changes, as `rdb_changes_since_last_save` counts them.
+    pub dirty: u64,
+}
+
+impl Effect {
+    /// Forgets what has been recorded; who reads stays.
+    pub fn clear(&mut self) {
+        self.stream.clear();
+        self.events.clear();
+        self.dirty = 0;
+    }
+
+    /// Was anything changed?
+    pub fn changed(&self) -> bool {
+        self.dirty > 0
+    }
+
+    /// The command goes to the stream as it came; `n` elements changed.
+    #[inline]
+    pub fn verbatim(&mut self, n: u64) {
+        self.dirty += n;
+        if self.wants_stream {
+            self.stream.push(Item::Verbatim);
+        }
+    }
+
+    /// Another command goes to the stream in its place; `n` elements changed.
+    #[inline]
+    pub fn rewrite(&mut self, n: u64, command: &[&[u8]]) {
+        self.dirty += n;
+        if self.wants_stream {
+            self.stream.push(Item::Rewritten(command.iter().map(|a| a.to_vec()).collect()));
+        }
+    }
+
+    /// Marks the rewritten commands from `first` on as belonging to `db`.
+    pub fn move_to_db(&mut self, first: usize, db: usize) {
+        for item in &mut self.stream[first..] {
+            if let Item::Rewritten(command) = item {
+                *item = Item::Elsewhere { db, command: std::mem::take(command) };
+            }
+        }
+    }
+
+    /// The command by which the deletion of an expired key is passed on.
+    pub fn expiry_word(&self) -> &'static [u8] {
+        if self.expire_by_unlink { b"UNLINK" } else { b"DEL" }
+    }
+
+    #[inline]
+    pub fn event(&mut self, class: Class, name: &'static str, db: usize, key: &[u8]) {
+        if self.wants_events {
+            self.events.push(Event { class, name, db, key: key.to_vec() });
+        }
+    }
+
+    /// A key was found expired and deleted.
+    pub fn expired(&mut self, db: usize, key: &[u8]) {
+        self.rewrite(1, &[self.expiry_word(), key]);
+        self.event(Class::Expired, "expired", db, key);
+    }
+}

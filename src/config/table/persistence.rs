@@ -1,0 +1,47 @@
+//! The snapshot file and the append-only file.
+
+use super::{choice, flag, list, number, text};
+use crate::config::directive::Directive;
+use crate::config::words;
+
+const NO_SNAPSHOT: &str = "there are no snapshots yet, nothing is saved";
+const NO_AOF: &str = "there is no append-only file yet";
+
+pub(super) static ROWS: &[Directive] = &[
+    list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines))
+        .kept(NO_SNAPSHOT),
+    list!("dir", ".", false, words::parse_dir, words::print_dir, Some(words::dir_lines)).protected().deny_loading(),
+    text!("dbfilename", "dump.rdb", words::dbfilename, persistence.dbfilename).protected().kept(NO_SNAPSHOT),
+    flag!("rdbcompression", true, persistence.rdbcompression).kept(NO_SNAPSHOT),
+    flag!("rdbchecksum", true, persistence.rdbchecksum).immutable().kept(NO_SNAPSHOT),
+    flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync).kept(NO_SNAPSHOT),
+    flag!("rdb-del-sync-files", false, persistence.rdb_del_sync_files).kept(NO_SNAPSHOT),
+    flag!("stop-writes-on-bgsave-error", true, persistence.stop_writes_on_bgsave_error).kept(NO_SNAPSHOT),
+    choice!("sanitize-dump-payload", SanitizeDump::No, persistence.sanitize_dump_payload).kept(NO_SNAPSHOT),
+    number!("rdb-key-save-delay", 0, i32::MIN, i32::MAX, persistence.rdb_key_save_delay_us).hidden().kept(NO_SNAPSHOT),
+    number!("key-load-delay", 0, i32::MIN, i32::MAX, persistence.key_load_delay_us).hidden().kept(NO_SNAPSHOT),
+    number!(
+        "loading-process-events-interval-bytes",
+        2 << 20,
+        1024,
+        i32::MAX,
+        persistence.loading_process_events_interval_bytes
+    )
+    .hidden()
+    .kept(NO_SNAPSHOT),
+    flag!("appendonly", false, persistence.appendonly).deny_loading().later(NO_AOF),
+    text!("appendfilename", "appendonly.aof", words::appendfilename, persistence.appendfilename)
+        .immutable()
+        .kept(NO_AOF),
+    text!("appenddirname", "appendonlydir", words::appenddirname, persistence.appenddirname).immutable().kept(NO_AOF),
+    choice!("appendfsync", AppendFsync::Everysec, persistence.appendfsync).kept(NO_AOF),
+    flag!("no-appendfsync-on-rewrite", false, persistence.no_appendfsync_on_rewrite).kept(NO_AOF),
+    number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage).kept(NO_AOF),
+    number!("auto-aof-rewrite-min-size", 64 << 20, 0, i64::MAX, Memory, persistence.auto_aof_rewrite_min_size)
+        .kept(NO_AOF),
+    flag!("aof-load-truncated", true, persistence.aof_load_truncated).kept(NO_AOF),
+    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(NO_AOF),
+    flag!("aof-timestamp-enabled", false, persistence.aof_timestamp_enabled).kept(NO_AOF),
+    flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync).kept(NO_AOF),
+    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(NO_AOF),
+];

@@ -1,0 +1,204 @@
+//! Queues between cores: one single-producer single-consumer ring per ordered
+//! pair, bounded, and a flag per core that says whether it sleeps.
+//!
+//! Wake-up protocol: a core that is about to block stores `parked = true`,
+//! then looks at all its queues once more; a sender publishes its messages,
+//! then reads `parked`. Both with a full fence between, so at least one of the
+//! two sees the other.
+
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
+/// Messages in one queue. A full queue makes its sender keep the rest and stop
+/// reading clients until it has drained.
+pub const CAPACITY: usize = 1024;
+
+#[repr(align(128))]
+struct Padded<T>(T);
+
+struct Queue<M> {
+    /// Next position to read; written by the receiver only.
+    head: Padded<AtomicUsize>,
+    /// Next position to write; written by the sender only.
+    tail: Padded<AtomicUsize>,
+    cells: Box<[UnsafeCell<MaybeUninit<M>>]>,
+}
+
+// SAFETY: a cell is written by the one sender before `tail` passes it, and read
+// by the one receiver before `head` passes it; never both at once.
+unsafe impl<M: Send> Sync for Queue<M> {}
+
+impl<M> Queue<M> {
+    fn new() -> Queue<M> {
+        let cells = (0..CAPACITY).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+        Queue { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), cells }
+    }
+
+    fn push(&self, message: M) -> Result<(), M> {
+        let tail = self.tail.0.load(Ordering::Relaxed);
+        if tail - self.head.0.load(Ordering::Acquire) == CAPACITY {
+            return Err(message);
+        }
+        // SAFETY: the cell is free (see the impl of Sync).
+        unsafe { (*self.cells[tail % CAPACITY].get()).write(message) };
+        self.tail.0.store(tail + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<M> {
+        let head = self.head.0.load(Ordering::Relaxed);
+        if head == self.tail.0.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: the cell was written before `tail` passed it.
+        let message = unsafe { (*self.cells[head % CAPACITY].get()).assume_init_read() };
+        self.head.0.store(head + 1, Ordering::Release);
+        Some(message)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.head.0.load(Ordering::Relaxed) == self.tail.0.load(Ordering::Acquire)
+    }
+}
+
+impl<M> Drop for Queue<M> {
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+/// All queues and flags; shared by all cores.
+pub struct Mesh<M> {
+    cores: usize,
+    queues: Box<[Queue<M>]>,
+    parked: Box<[Padded<AtomicBool>]>,
+    /// eventfds that wake blocked cores.
+    wake: Box<[RawFd]>,
+}
+
+impl<M: Send> Mesh<M> {
+    /// `wake` holds one eventfd per core.
+    pub fn new(wake: Vec<RawFd>) -> Mesh<M> {
+        let cores = wake.len();
+        Mesh {
+            cores,
+            queues: (0..cores * cores).map(|_| Queue::new()).collect(),
+            parked: (0..cores).map(|_| Padded(AtomicBool::new(false))).collect(),
+            wake: wake.into(),
+        }
+    }
+
+    /// Wakes a core if it sleeps, from any thread (start, stop, signals).
+    pub fn rouse(&self, core: usize) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: writes eight bytes to an eventfd that stays open.
+        unsafe { libc::write(self.wake[core], one.as_ptr().cast(), 8) };
+    }
+}
+
+/// One core's end of the mesh.
+pub struct Port<M> {
+    mesh: Arc<Mesh<M>>,
+    core: usize,
+}
+
+impl<M: Send> Port<M> {
+    /// At most one port per core may be made: its queues have one sender and
+    /// one receiver.
+    pub fn new(mesh: Arc<Mesh<M>>, core: usize) -> Port<M> {
+        assert!(core < mesh.cores);
+        Port { mesh, core }
+    }
+
+    pub fn cores(&self) -> usize {
+        self.mesh.cores
+    }
+
+    pub fn wake_fd(&self, core: usize) -> RawFd {
+        self.mesh.wake[core]
+    }
+
+    /// Sends to another core; gives the message back when its queue is full.
+    pub fn send(&self, to: usize, message: M) -> Result<(), M> {
+        debug_assert_ne!(to, self.core, "a core does not send to itself");
+        self.mesh.queues[to * self.mesh.cores + self.core].push(message)
+    }
+
+    /// The next message from a core.
+    pub fn receive(&self, from: usize) -> Option<M> {
+        self.mesh.queues[self.core * self.mesh.cores + from].pop()
+    }
+
+    /// Is any message waiting?
+    pub fn has_mail(&self) -> bool {
+        let first = self.core * self.mesh.cores;
+        self.mesh.queues[first..first + self.mesh.cores].iter().any(|q| !q.is_empty())
+    }
+
+    /// Announces that this core is about to block; the caller looks at its
+    /// queues once more before it does.
+    pub fn park(&self) {
+        self.mesh.parked[self.core].0.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    pub fn unpark(&self) {
+        self.mesh.parked[self.core].0.store(false, Ordering::Relaxed);
+    }
+
+    /// After sending: must the receiver be woken? Clears its flag, so that one
+    /// sleeper is woken once.
+    pub fn must_wake(&self, core: usize) -> bool {
+        fence(Ordering::SeqCst);
+        let flag = &self.mesh.parked[core].0;
+        flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_in_order_and_a_full_queue_refuses() {
+        let mesh = Arc::new(Mesh::<Box<usize>>::new(vec![-1, -1]));
+        let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
+        for i in 0..CAPACITY {
+            a.send(1, Box::new(i)).unwrap();
+        }
+        assert_eq!(*a.send(1, Box::new(7)).unwrap_err(), 7);
+        assert!(b.has_mail() && !a.has_mail());
+        for i in 0..CAPACITY / 2 {
+            assert_eq!(*b.receive(0).unwrap(), i);
+        }
+        assert!(b.receive(1).is_none());
+    }
+
+    #[test]
+    fn two_threads_exchange_a_million() {
+        const N: usize = 1_000_000;
+        let mesh = Arc::new(Mesh::<usize>::new(vec![-1, -1]));
+        let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
+        let sender = std::thread::spawn(move || {
+            for i in 0..N {
+                while a.send(1, i).is_err() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut next = 0;
+        while next < N {
+            match b.receive(0) {
+                Some(i) => {
+                    assert_eq!(i, next);
+                    next += 1;
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+        sender.join().unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! The Redis protocol: requests from bytes, replies to bytes. Pure.
+pub mod inline;
+pub mod reply;
+pub mod request;
+pub mod value;
+
+pub use reply::Reply;

@@ -1,0 +1,380 @@
+//! Requests from bytes.
+//!
+//! Invariants: a parser never reads past its input; input that is complete is
+//! parsed in place, without copies; input that is not is taken up again where
+//! it stopped, so that the work is linear in the bytes received, however they
+//! are split.
+
+use crate::base::num::parse_i64;
+
+/// What a connection may send; limits as in Redis.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one argument (`proto-max-bulk-len`).
+    pub bulk_max: usize,
+    /// Whether the connection still has to authenticate.
+    pub unauthenticated: bool,
+}
+
+const INLINE_MAX: usize = 64 * 1024;
+const UNAUTHENTICATED_ARGS_MAX: i64 = 10;
+const UNAUTHENTICATED_BULK_MAX: i64 = 16_384;
+
+/// A violation of the protocol; the text after `ERR Protocol error: `.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    MultibulkLength,
+    UnauthenticatedMultibulkLength,
+    BulkLength,
+    UnauthenticatedBulkLength,
+    ExpectedDollar(u8),
+    BigInline,
+    BigMultibulkCount,
+    BigBulkCount,
+    UnbalancedQuotes,
+}
+
+impl Malformed {
+    pub fn text(self) -> Vec<u8> {
+        let fixed = match self {
+            Malformed::MultibulkLength => "invalid multibulk length",
+            Malformed::UnauthenticatedMultibulkLength => "unauthenticated multibulk length",
+            Malformed::BulkLength => "invalid bulk length",
+            Malformed::UnauthenticatedBulkLength => "unauthenticated bulk length",
+            Malformed::BigInline => "too big inline request",
+            Malformed::BigMultibulkCount => "too big mbulk count string",
+            Malformed::BigBulkCount => "too big bulk count string",
+            Malformed::UnbalancedQuotes => "unbalanced quotes in request",
+            Malformed::ExpectedDollar(got) => {
+                let mut t = b"expected '$', got '".to_vec();
+                t.push(got);
+                t.push(b'\'');
+                return t;
+            }
+        };
+        fixed.as_bytes().to_vec()
+    }
+}
+
+/// Outcome of one attempt to read a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A request of that many bytes; its arguments were appended. There may be
+    /// none (an empty line or `*0`).
+    Request(usize),
+    /// An inline request of that many bytes; words in [`Resume::words`].
+    Inline(usize),
+    /// The input ends within a request.
+    Partial,
+    Malformed(Malformed),
+}
+
+/// Where parsing of an incomplete request stopped, in offsets from its start.
+#[derive(Debug, Default)]
+pub struct Resume {
+    args_left: i64,
+    ranges: Vec<(usize, usize)>,
+    next: usize,
+    /// Length of the argument at `next`, when its header has been read.
+    bulk: Option<usize>,
+    started: bool,
+    /// Words of the last inline request.
+    pub words: Vec<Vec<u8>>,
+}
+
+impl Resume {
+    pub fn reset(&mut self) {
+        self.started = false;
+        self.bulk = None;
+        self.ranges.clear();
+        if self.ranges.capacity() > 64 {
+            self.ranges = Vec::new();
+        }
+    }
+
+    /// Bytes from the request's start up to the end of the argument being
+    /// received, when its length is known: what the buffer will have to hold.
+    pub fn needed(&self) -> Option<usize> {
+        self.started.then_some(self.bulk?).map(|len| self.next + len + 2)
+    }
+}
+
+/// One line `<kind><number>\r\n` at `at`: the number and the position after it.
+enum Line {
+    Number(i64, usize),
+    Invalid,
+    Partial,
+}
+
+#[inline]
+fn number_line(buf: &[u8], at: usize) -> Line {
+    // Lengths have one or two digits nearly always: no search for the CR then.
+    if let Some(w) = buf.get(at..at + 4) {
+        let d = w[0].wrapping_sub(b'0');
+        if (1..=9).contains(&d) {
+            if w[1] == b'\r' && w[2] == b'\n' {
+                return Line::Number(i64::from(d), at + 3);
+            }
+            let e = w[1].wrapping_sub(b'0');
+            if e <= 9 && w[2] == b'\r' && w[3] == b'\n' {
+                return Line::Number(i64::from(d) * 10 + i64::from(e), at + 4);
+            }
+        }
+    }
+    slow_number_line(buf, at)
+}
+
+#[cold]
+fn slow_number_line(buf: &[u8], at: usize) -> Line {
+    let Some(len) = buf.get(at..).and_then(|rest| memchr::memchr(b'\r', rest)) else { return Line::Partial };
+    if at + len + 1 >= buf.len() {
+        return Line::Partial;
+    }
+    match parse_i64(&buf[at..at + len]) {
+        Some(n) => Line::Number(n, at + len + 2),
+        None => Line::Invalid,
+    }
+}
+
+/// Reads one request from the start of `buf`, appending its arguments to
+/// `args`. `resume` carries an incomplete request from call to call: the same
+/// `buf` with more bytes at its end.
+#[inline]
+pub fn read<'a>(buf: &'a [u8], limits: &Limits, resume: &mut Resume, args: &mut Vec<&'a [u8]>) -> Step {
+    if !resume.started && buf.first() == Some(&b'*') && !limits.unauthenticated {
+        let mark = args.len();
+        if let Some(n) = read_whole(buf, limits, args) {
+            return Step::Request(n);
+        }
+        args.truncate(mark);
+    }
+    read_slow(buf, limits, resume, args)
+}
+
+/// The second argument of the request at the start of `buf`, where keys mostly
+/// stand; a guess for prefetching, made without looking at the command.
+#[inline]
+pub fn likely_key(buf: &[u8]) -> Option<&[u8]> {
+    let Line::Number(2.., at) = number_line(buf, 1) else { return None };
+    let Line::Number(len @ 1..64, name) = number_line(buf, at + 1) else { return None };
+    let Line::Number(len @ 1..=1024, key) = number_line(buf, name + len as usize + 3) else { return None };
+    buf.get(key..key + len as usize)
+}
+
+/// The fast path: a complete, well-formed request, or `None`.
+#[inline]
+fn read_whole<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Option<usize> {
+    let Line::Number(count, mut at) = number_line(buf, 1) else { return None };
+    if !(1..=1024).contains(&count) {
+        return None;
+    }
+    for _ in 0..count {
+        if *buf.get(at)? != b'$' {
+            return None;
+        }
+        let Line::Number(len, start) = number_line(buf, at + 1) else { return None };
+        if len < 0 || len as usize > limits.bulk_max {
+            return None;
+        }
+        let end = start + len as usize;
+        if end + 2 > buf.len() {
+            return None;
+        }
+        args.push(&buf[start..end]);
+        at = end + 2;
+    }
+    Some(at)
+}
+
+fn read_slow<'a>(buf: &'a [u8], limits: &Limits, r: &mut Resume, args: &mut Vec<&'a [u8]>) -> Step {
+    if !r.started {
+        match buf.first() {
+            None => return Step::Partial,
+            Some(b'*') => {}
+            Some(_) => return read_inline(buf, r),
+        }
+        match begin(buf, limits, r) {
+            Ok(()) => {}
+            Err(step) => return step,
+        }
+    }
+    while r.args_left > 0 {
+        if let Err(step) = read_argument(buf, limits, r) {
+            return step;
+        }
+    }
+    args.extend(r.ranges.iter().map(|&(a, b)| &buf[a..b]));
+    let used = r.next;
+    r.reset();
+    Step::Request(used)
+}
+
+fn begin(buf: &[u8], limits: &Limits, r: &mut Resume) -> Result<(), Step> {
+    match number_line(buf, 1) {
+        Line::Partial if buf.len() > INLINE_MAX => Err(Step::Malformed(Malformed::BigMultibulkCount)),
+        Line::Partial => Err(Step::Partial),
+        Line::Invalid => Err(Step::Malformed(Malformed::MultibulkLength)),
+        Line::Number(n, _) if n > i64::from(i32::MAX) => Err(Step::Malformed(Malformed::MultibulkLength)),
+        Line::Number(n, _) if limits.unauthenticated && n > UNAUTHENTICATED_ARGS_MAX => {
+            Err(Step::Malformed(Malformed::UnauthenticatedMultibulkLength))
+        }
+        Line::Number(n, at) => {
+            r.started = true;
+            r.args_left = n.max(0);
+            r.next = at;
+            r.bulk = None;
+            Ok(())
+        }
+    }
+}
+
+fn read_argument(buf: &[u8], limits: &Limits, r: &mut Resume) -> Result<(), Step> {
+    let len = match r.bulk {
+        Some(len) => len,
+        None => bulk_header(buf, limits, r)?,
+    };
+    let end = r.next + len;
+    if buf.len() < end + 2 {
+        return Err(Step::Partial);
+    }
+    r.ranges.push((r.next, end));
+    r.next = end + 2;
+    r.bulk = None;
+    r.args_left -= 1;
+    Ok(())
+}
+
+fn bulk_header(buf: &[u8], limits: &Limits, r: &mut Resume) -> Result<usize, Step> {
+    let Some(&kind) = buf.get(r.next) else { return Err(Step::Partial) };
+    // The line may be nothing but its end: `\r\n` is no `$` either.
+    let line = number_line(buf, if kind == b'\r' { r.next } else { r.next + 1 });
+    if matches!(line, Line::Partial) {
+        let big = buf.len() - r.next > INLINE_MAX;
+        return Err(if big { Step::Malformed(Malformed::BigBulkCount) } else { Step::Partial });
+    }
+    if kind != b'$' {
+        return Err(Step::Malformed(Malformed::ExpectedDollar(kind)));
+    }
+    match line {
+        Line::Number(n, _) if n < 0 || n as usize > limits.bulk_max => Err(Step::Malformed(Malformed::BulkLength)),
+        Line::Number(n, _) if limits.unauthenticated && n > UNAUTHENTICATED_BULK_MAX => {
+            Err(Step::Malformed(Malformed::UnauthenticatedBulkLength))
+        }
+        Line::Number(n, at) => {
+            r.next = at;
+            r.bulk = Some(n as usize);
+            Ok(n as usize)
+        }
+        _ => Err(Step::Malformed(Malformed::BulkLength)),
+    }
+}
+
+fn read_inline(buf: &[u8], r: &mut Resume) -> Step {
+    let Some(end) = memchr::memchr(b'\n', buf) else {
+        return if buf.len() > INLINE_MAX { Step::Malformed(Malformed::BigInline) } else { Step::Partial };
+    };
+    let line = buf[..end].strip_suffix(b"\r").unwrap_or(&buf[..end]);
+    match super::inline::split(line) {
+        Some(words) => {
+            r.words = words;
+            Step::Inline(end + 1)
+        }
+        None => Step::Malformed(Malformed::UnbalancedQuotes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OPEN: Limits = Limits { bulk_max: 512 * 1024 * 1024, unauthenticated: false };
+
+    /// Every prefix of a request is looked at for its key, as it may arrive so.
+    #[test]
+    fn the_likely_key_is_found_and_no_prefix_panics() {
+        let request = b"*2\r\n$3\r\nGET\r\n$5\r\nkey:1\r\n";
+        for n in 0..request.len() {
+            assert!(likely_key(&request[..n]).is_none_or(|k| k == b"key:1"));
+        }
+        assert_eq!(likely_key(request), Some(&b"key:1"[..]));
+        assert_eq!(likely_key(b"*1\r\n$4\r\nPING\r\n"), None);
+    }
+
+    fn encode(args: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", args.len()).into_bytes();
+        for a in args {
+            out.extend(format!("${}\r\n", a.len()).bytes());
+            out.extend(a);
+            out.extend(b"\r\n");
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_request(
+            args in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..30), 1..6),
+            cuts in proptest::collection::vec(0usize..200, 0..5),
+        ) {
+            let bytes = encode(&args);
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|&c| c < bytes.len()).collect();
+            cuts.sort_unstable();
+            let mut r = Resume::default();
+            for c in cuts {
+                let mut out = Vec::new();
+                prop_assert_eq!(read(&bytes[..c], &OPEN, &mut r, &mut out), Step::Partial);
+                prop_assert!(out.is_empty());
+            }
+            let mut out = Vec::new();
+            prop_assert_eq!(read(&bytes, &OPEN, &mut r, &mut out), Step::Request(bytes.len()));
+            prop_assert_eq!(out, args.iter().map(|a| &a[..]).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), star in any::<bool>()) {
+            let mut bytes = bytes;
+            if star {
+                bytes.splice(0..0, *b"*3\r\n$");
+            }
+            let _ = likely_key(&bytes);
+            let mut r = Resume::default();
+            let mut out = Vec::new();
+            match read(&bytes, &OPEN, &mut r, &mut out) {
+                Step::Request(n) | Step::Inline(n) => prop_assert!(n <= bytes.len()),
+                _ => {}
+            }
+        }
+    }
+
+    fn fails(bytes: &[u8]) -> Malformed {
+        match read(bytes, &OPEN, &mut Resume::default(), &mut Vec::new()) {
+            Step::Malformed(m) => m,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn violations_are_named_as_in_redis() {
+        assert_eq!(fails(b"*x\r\n"), Malformed::MultibulkLength);
+        assert_eq!(fails(b"*3000000000\r\n"), Malformed::MultibulkLength);
+        assert_eq!(fails(b"*1\r\n:1\r\n"), Malformed::ExpectedDollar(b':'));
+        assert_eq!(fails(b"*1\r\n\r\n"), Malformed::ExpectedDollar(b'\r'));
+        assert_eq!(fails(b"*1\r\n$-1\r\n"), Malformed::BulkLength);
+        assert_eq!(fails(b"*1\r\n$999999999999\r\n"), Malformed::BulkLength);
+        assert_eq!(fails(b"set \"a\r\n"), Malformed::UnbalancedQuotes);
+        assert_eq!(fails(&vec![b'a'; 70_000]), Malformed::BigInline);
+        let unauthenticated = Limits { unauthenticated: true, ..OPEN };
+        let step = read(b"*11\r\n", &unauthenticated, &mut Resume::default(), &mut Vec::new());
+        assert_eq!(step, Step::Malformed(Malformed::UnauthenticatedMultibulkLength));
+    }
+
+    #[test]
+    fn empty_requests_are_skipped() {
+        for (bytes, n) in [(&b"*0\r\n"[..], 4), (b"*-1\r\n", 5)] {
+            let mut out = Vec::new();
+            assert_eq!(read(bytes, &OPEN, &mut Resume::default(), &mut out), Step::Request(n));
+            assert!(out.is_empty());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A changed configuration at work: what the process does before it accepts the
+//! change, and what every core does after it.
+
+use std::sync::Arc;
+
+use super::bind;
+use super::core::Core;
+use super::io::Listener;
+use super::process;
+use super::start::RESERVED_FILES;
+use crate::command::cx::Options;
+use crate::config::{Change, Settings};
+use crate::observe::log;
+
+/// Sockets that take the place of those of another port, one list per core.
+#[derive(Clone)]
+pub struct Listening {
+    instead_of: u16,
+    sockets: Arc<Vec<Vec<Listener>>>,
+}
+
+/// What was done to the process for a change that is not made yet.
+#[derive(Default)]
+pub struct Applied {
+    listening: Option<Listening>,
+}
+
+/// Does what can fail. The error is Redis's text without its code; nothing has
+/// changed then.
+pub fn process_wide(core: &Core, change: &Change) -> Result<Applied, String> {
+    let new = change.settings();
+    let changes = |name: &str| change.changed().contains(&name);
+    if changes("maxclients") {
+        let fitting = process::raise_open_files(new.maxclients, RESERVED_FILES);
+        if fitting < new.maxclients {
+            let reason = "The operating system is not able to handle the specified number of clients, try with";
+            return Err(Change::refusal("maxclients", &format!("{reason} {fitting}")));
+        }
+    }
+    let mut applied = Applied::default();
+    if changes("port") || changes("bind") {
+        let name = if changes("port") { "port" } else { "bind" };
+        applied.listening = Some(listen(core, new).map_err(|reason| Change::refusal(name, &reason))?);
+    }
+    if changes("dir")
+        && let Err(e) = std::env::set_current_dir(&new.dir)
+    {
+        applied.undo();
+        return Err(Change::refusal("dir", &reason_of(&e)));
+    }
+    if changes("loglevel") {
+        log::set_level(new.loglevel);
+    }
+    if changes("oom-score-adj") || changes("oom-score-adj-values") {
+        process::adjust_oom_score(new, false);
+    }
+    Ok(applied)
+}
+
+fn reason_of(e: &std::io::Error) -> String {
+    let text = e.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_string()
+}
+
+/// Binds the new addresses while the old ones are still open.
+fn listen(core: &Core, new: &Settings) -> Result<Listening, String> {
+    let old = &core.settings;
+    if old.core_endpoints && new.bind != old.bind {
+        return Err("addresses cannot change while core-endpoints is on".into());
+    }
+    let cores = core.shared.cores;
+    let sockets = if new.port == 0 {
+        vec![Vec::new(); cores]
+    } else {
+        bind::tcp_beside(new, new.port, cores, new.port == old.port).map_err(|e| {
+            log::warning(format_args!("{e}"));
+            let moved = new.port != old.port;
+            String::from(if moved {
+                "Unable to listen on this port. Check server logs."
+            } else {
+                "Failed to bind to specified addresses."
+            })
+        })?
+    };
+    Ok(Listening { instead_of: old.port, sockets: Arc::new(sockets) })
+}
+
+impl Applied {
+    /// Takes back what another part of the change made futile.
+    fn undo(self) {
+        for l in self.listening.iter().flat_map(|l| l.sockets.iter().flatten()) {
+            // SAFETY: the socket was made for this change and nobody else has it.
+            unsafe { libc::close(l.fd) };
+        }
+    }
+
+    /// What remains to be done, on every core, once the change is made.
+    pub fn on_each_core(self) -> impl Fn(&mut Core) + Send + Sync + 'static {
+        let listening = self.listening;
+        move |core| {
+            core.take_settings();
+            if let Some(l) = &listening {
+                let own = &l.sockets[core.id];
+                core.replace_listeners(l.instead_of, own);
+                core.shared.port.store(core.settings.port as usize, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Goes over to the current settings. Which change brought them does not
+    /// matter: cores that hear of several in different orders end up equal.
+    pub fn take_settings(&mut self) {
+        let new = self.shared.config.settings();
+        let old = std::mem::replace(&mut self.settings, new);
+        let list_node_max_bytes = self.options.list_node_max_bytes;
+        self.options =
+            Options { list_node_max_bytes, keep_expired: self.pause.active, ..super::options(&self.settings) };
+        self.stats.slowlog.truncate(self.settings.slowlog_max_len);
+        if !old.requirepass.is_empty() && self.settings.requirepass.is_empty() {
+            self.admit_all();
+        }
+        if old.tcp_keepalive_s != self.settings.tcp_keepalive_s {
+            for l in self.listeners.iter().filter(|l| !l.unix && l.fd >= 0) {
+                // Only the keepalive of connections to come is at stake.
+                let _ = bind::keepalive(l.fd, self.settings.tcp_keepalive_s);
+            }
+        }
+    }
+
+    /// There is no password any more, so nobody has to give one.
+    fn admit_all(&mut self) {
+        for place in self.conns.refs() {
+            if let Some(mut c) = self.take_conn(place) {
+                c.authenticated = true;
+                c.update_special();
+                self.put_conn(c);
+            }
+        }
+    }
+}

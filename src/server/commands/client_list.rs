@@ -1,0 +1,257 @@
+//! CLIENT LIST, INFO and KILL: describing connections and choosing among them.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use super::auth::DEFAULT_USER;
+use crate::base::Args;
+use crate::base::num::parse_i64;
+use crate::command::{Fault, fault};
+use crate::resp::reply::Proto;
+use crate::server::core::Core;
+use crate::server::registry::{Outcome, registry};
+use crate::session::conn::{Conn, parse_id, socket_name};
+
+/// What a connection is used for, as CLIENT LIST and KILL tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Normal,
+    Replica,
+    Master,
+    Pubsub,
+}
+
+impl Class {
+    fn parse(word: &[u8]) -> Result<Class, Fault> {
+        match &word.to_ascii_lowercase()[..] {
+            b"normal" => Ok(Class::Normal),
+            b"slave" | b"replica" => Ok(Class::Replica),
+            b"master" => Ok(Class::Master),
+            b"pubsub" => Ok(Class::Pubsub),
+            _ => Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(word)).into()),
+        }
+    }
+
+    fn of(_: &Conn) -> Class {
+        Class::Normal
+    }
+}
+
+/// The peer's (or the local) address; that of a Unix socket is its path.
+fn address(core: &Core, conn: &Conn, peer: bool) -> String {
+    if conn.unix_socket {
+        return format!("{}:0", core.settings.resolve(&core.settings.unixsocket).display());
+    }
+    socket_name(conn.fd, peer)
+}
+
+fn flags(conn: &Conn) -> String {
+    let set = [
+        (conn.in_multi(), 'x'),
+        (conn.close_after, 'c'),
+        (conn.unix_socket, 'U'),
+        (conn.no_evict, 'e'),
+        (conn.no_touch, 'T'),
+    ];
+    let text: String = set.iter().filter(|(on, _)| *on).map(|(_, c)| c).collect();
+    if text.is_empty() { "N".into() } else { text }
+}
+
+/// A connection's line: the fields of Redis 7.2, then those of our own.
+fn describe(core: &Core, c: &Conn) -> String {
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let x = c.extra.as_deref();
+    let multi = x.and_then(|x| x.multi.as_ref());
+    let queued = multi.map_or(-1, |m| m.queue.len() as i64);
+    let command = c.last_command.map_or("NULL", |i| registry().entries[i].spec.name);
+    let seconds = |since: u64| core.now.saturating_sub(since) / 1000;
+    let mut s = format!("id={} addr={} laddr={}", c.id, address(core, c, true), address(core, c, false));
+    let mut put = |name: &str, value: &dyn std::fmt::Display| {
+        let _ = write!(s, " {name}={value}");
+    };
+    put("fd", &c.fd);
+    put("name", &text(c.name()));
+    put("age", &seconds(c.created_ms));
+    put("idle", &seconds(c.active_ms));
+    put("flags", &flags(c));
+    put("db", &c.db);
+    put("sub", &0);
+    put("psub", &0);
+    put("ssub", &0);
+    put("multi", &queued);
+    put("qbuf", &c.input_bytes());
+    put("qbuf-free", &(c.input.capacity() - c.input_bytes()));
+    put("argv-mem", &0);
+    put("multi-mem", &multi.map_or(0, |m| m.bytes));
+    put("rbs", &c.replies.out.capacity());
+    put("rbp", &c.replies.out.capacity());
+    put("obl", &c.output_bytes());
+    put("oll", &0);
+    put("omem", &0);
+    put("tot-mem", &c.memory());
+    put("events", &if c.sending { "rw" } else { "r" });
+    put("cmd", &command);
+    put("user", &DEFAULT_USER);
+    put("redir", &-1);
+    put("resp", &if c.proto == Proto::Resp3 { 3 } else { 2 });
+    put("lib-name", &text(x.map_or(b"", |x| &x.lib_name)));
+    put("lib-ver", &text(x.map_or(b"", |x| &x.lib_ver)));
+    put("core", &core.id);
+    s.push('\n');
+    s
+}
+
+pub fn info(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    let line = describe(core, conn);
+    conn.reply(|r| r.verbatim("txt", line.as_bytes()));
+    Ok(Outcome::Done)
+}
+
+/// Which connections LIST shows.
+enum Chosen {
+    Class(Option<Class>),
+    Ids(Vec<u64>),
+}
+
+impl Chosen {
+    fn parse(args: Args) -> Result<Chosen, Fault> {
+        match &args[2..] {
+            [] => Ok(Chosen::Class(None)),
+            [word, class] if word.eq_ignore_ascii_case(b"type") => Ok(Chosen::Class(Some(Class::parse(class)?))),
+            [word, ids @ ..] if word.eq_ignore_ascii_case(b"id") && !ids.is_empty() => {
+                let ids = ids.iter().map(|a| parse_id(a).ok_or(Fault::Text("ERR Invalid client ID")));
+                Ok(Chosen::Ids(ids.collect::<Result<_, _>>()?))
+            }
+            _ => Err(fault::SYNTAX),
+        }
+    }
+
+    fn has(&self, c: &Conn) -> bool {
+        match self {
+            Chosen::Class(None) => true,
+            Chosen::Class(Some(class)) => Class::of(c) == *class,
+            Chosen::Ids(ids) => ids.contains(&c.id),
+        }
+    }
+}
+
+/// Connections by id: the order in which they came, or that of the request.
+pub fn list(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let chosen = std::sync::Arc::new(Chosen::parse(args)?);
+    let asked = chosen.clone();
+    core.gather(
+        conn,
+        move |core| {
+            let open = core.conns.iter().filter(|c| !c.closing && chosen.has(c));
+            open.map(|c| (c.id, describe(core, c))).collect::<Vec<_>>()
+        },
+        move |_, parts, r| {
+            let mut lines: HashMap<u64, String> = parts.into_iter().flatten().collect();
+            let order = match &*asked {
+                Chosen::Ids(ids) => ids.clone(),
+                Chosen::Class(_) => {
+                    let mut ids: Vec<u64> = lines.keys().copied().collect();
+                    ids.sort_unstable();
+                    ids
+                }
+            };
+            let text: String = order.iter().filter_map(|id| lines.remove(id)).collect();
+            r.verbatim("txt", text.as_bytes());
+        },
+    )
+}
+
+/// Which connections KILL closes: those to which everything given applies.
+#[derive(Default)]
+struct Filter {
+    id: Option<u64>,
+    addr: Option<String>,
+    laddr: Option<String>,
+    class: Option<Class>,
+    age_s: Option<u64>,
+    /// Not this one.
+    except: Option<u64>,
+}
+
+impl Filter {
+    fn parse(args: Args, own: u64) -> Result<Filter, Fault> {
+        let mut f = Filter { except: Some(own), ..Filter::default() };
+        let text = |v: &[u8]| String::from_utf8_lossy(v).into_owned();
+        for pair in args[2..].chunks(2) {
+            let &[name, value] = pair else { return Err(fault::SYNTAX) };
+            match &name.to_ascii_lowercase()[..] {
+                b"id" => {
+                    let id = parse_id(value).ok_or(Fault::Text("ERR client-id should be greater than 0"))?;
+                    f.id = Some(id);
+                }
+                b"addr" => f.addr = Some(text(value)),
+                b"laddr" => f.laddr = Some(text(value)),
+                b"type" => f.class = Some(Class::parse(value)?),
+                b"user" if value == DEFAULT_USER.as_bytes() => {}
+                b"user" => return Err(format!("ERR No such user '{}'", text(value)).into()),
+                b"maxage" => {
+                    let age = parse_i64(value).filter(|n| *n > 0);
+                    f.age_s = Some(age.ok_or(Fault::Text("ERR maxage is not an integer or out of range"))? as u64);
+                }
+                b"skipme" => match &value.to_ascii_lowercase()[..] {
+                    b"yes" => f.except = Some(own),
+                    b"no" => f.except = None,
+                    _ => return Err(fault::SYNTAX),
+                },
+                _ => return Err(fault::SYNTAX),
+            }
+        }
+        Ok(f)
+    }
+
+    fn has(&self, core: &Core, c: &Conn) -> bool {
+        let is = |wanted: &Option<String>, peer| wanted.as_ref().is_none_or(|a| *a == address(core, c, peer));
+        !c.closing
+            && self.except != Some(c.id)
+            && self.id.is_none_or(|id| id == c.id)
+            && self.class.is_none_or(|class| class == Class::of(c))
+            && self.age_s.is_none_or(|age| core.now.saturating_sub(c.created_ms) / 1000 >= age)
+            && is(&self.addr, true)
+            && is(&self.laddr, false)
+    }
+}
+
+pub fn kill(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let own = conn.id;
+    let old_form = args.len() == 3;
+    let filter = match args {
+        [_, _, addr] => Filter { addr: Some(String::from_utf8_lossy(addr).into_owned()), ..Filter::default() },
+        _ => Filter::parse(args, own)?,
+    };
+    core.gather(
+        conn,
+        move |core| close_all(core, &filter, own),
+        move |core, closed, r| match (closed.iter().sum::<usize>(), old_form) {
+            (0, true) => {
+                core.stats.count_error(b"ERR");
+                r.error(b"ERR No such client");
+            }
+            (_, true) => r.ok(),
+            (n, false) => r.int(n as i64),
+        },
+    )
+}
+
+/// Closes connections of this core; the asker's own only after the reply.
+fn close_all(core: &mut Core, filter: &Filter, asker: u64) -> usize {
+    let mut closed = 0;
+    for place in core.conns.refs() {
+        let Some(mut c) = core.take_conn(place) else { continue };
+        if filter.has(core, &c) {
+            closed += 1;
+            if c.id == asker {
+                c.close_after = true;
+                core.mark_dirty(&mut c);
+            } else {
+                core.close(&mut c);
+            }
+        }
+        core.put_conn(c);
+    }
+    closed
+}

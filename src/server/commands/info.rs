@@ -1,0 +1,160 @@
+//! INFO: what every core contributes, and which sections are shown.
+
+use super::info_text::{self, View};
+use crate::base::Args;
+use crate::command::Fault;
+use crate::command::spec::{Group, Spec, acl, flag};
+use crate::server::core::Core;
+use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::sampling::{RATES, Sizes};
+use crate::server::stats::CoreStats;
+use crate::session::conn::Conn;
+use crate::store;
+
+pub const ROWS: &[ConnCommand] = &[ConnCommand {
+    spec: Spec {
+        name: "info",
+        arity: -1,
+        flags: flag::LOADING | flag::STALE,
+        acl: acl::DANGEROUS,
+        group: Group::Server,
+        summary: "Describes the server in sections.",
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        ..Spec::DEFAULT
+    },
+    run: Some(info),
+    light: false,
+}];
+
+/// When a section is shown without being named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Default,
+    All,
+    Everything,
+}
+
+/// A section: its name in the request, when it is shown, and its text.
+struct Section {
+    name: &'static str,
+    shown: Shown,
+    write: fn(&View, &mut String),
+}
+
+const fn section(name: &'static str, shown: Shown, write: fn(&View, &mut String)) -> Section {
+    Section { name, shown, write }
+}
+
+/// In the order in which they appear.
+const SECTIONS: [Section; 14] = [
+    section("server", Shown::Default, info_text::server),
+    section("clients", Shown::Default, info_text::clients),
+    section("memory", Shown::Default, info_text::memory),
+    section("persistence", Shown::Default, info_text::persistence),
+    section("stats", Shown::Default, info_text::stats),
+    section("replication", Shown::Default, info_text::replication),
+    section("cpu", Shown::Default, info_text::cpu),
+    section("modules", Shown::Default, info_text::modules),
+    section("commandstats", Shown::All, info_text::commandstats),
+    section("errorstats", Shown::Default, info_text::errorstats),
+    section("latencystats", Shown::All, info_text::latencystats),
+    section("cluster", Shown::Default, info_text::cluster),
+    section("keyspace", Shown::Default, info_text::keyspace),
+    section("cores", Shown::All, info_text::cores),
+];
+
+/// Which of [`SECTIONS`] to show.
+fn chosen(words: Args) -> [bool; SECTIONS.len()] {
+    let mut out = [false; SECTIONS.len()];
+    let mut choose = |which: &dyn Fn(&Section) -> bool| {
+        out.iter_mut().zip(&SECTIONS).for_each(|(o, s)| *o |= which(s));
+    };
+    if words.is_empty() {
+        choose(&|s| s.shown == Shown::Default);
+    }
+    for word in words {
+        match &word.to_ascii_lowercase()[..] {
+            b"default" => choose(&|s| s.shown == Shown::Default),
+            b"all" => choose(&|s| s.shown != Shown::Everything),
+            b"everything" => choose(&|_| true),
+            name => choose(&|s| s.name.as_bytes() == name),
+        }
+    }
+    out
+}
+
+/// What one core contributes.
+pub struct Part {
+    pub stats: CoreStats,
+    pub store: store::Stats,
+    pub rates: [u64; RATES],
+    pub sizes: Sizes,
+    /// Per database: keys, keys with a deadline, their mean time to live.
+    pub databases: Vec<(usize, usize, u64)>,
+    pub overhead: usize,
+    pub connections: usize,
+    /// Connections that CLIENT PAUSE holds back.
+    pub paused: usize,
+    pub slots: usize,
+    /// Time of the core's thread, microseconds: user, system.
+    pub cpu_us: [u64; 2],
+}
+
+fn part(core: &mut Core, per_command: bool) -> Part {
+    let databases = (0..core.store.databases()).map(|i| match core.store.db(i) {
+        Some(db) => (db.len(), db.volatile(), db.average_ttl_ms(core.now)),
+        None => (0, 0, 0),
+    });
+    Part {
+        databases: databases.collect(),
+        stats: core.stats.counters(per_command),
+        store: core.store.stats,
+        rates: core.rates.means(),
+        sizes: core.survey.last,
+        overhead: core.store.overhead(),
+        connections: core.conns.len(),
+        paused: core.paused.len(),
+        slots: core.map.iter().filter(|owner| usize::from(**owner) == core.id).count(),
+        cpu_us: info_text::cpu_us(libc::RUSAGE_THREAD),
+    }
+}
+
+fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let chosen = chosen(&args[1..]);
+    let is_chosen = |name: &str| SECTIONS.iter().zip(chosen).any(|(s, c)| c && s.name == name);
+    let per_command = is_chosen("commandstats") || is_chosen("latencystats") || is_chosen("stats");
+    core.gather(
+        conn,
+        move |core| part(core, per_command),
+        move |core, parts, reply| {
+            let view = View { core, parts: &parts };
+            let mut text = String::new();
+            for (section, _) in SECTIONS.iter().zip(chosen).filter(|(_, c)| *c) {
+                if !text.is_empty() {
+                    text.push_str("\r\n");
+                }
+                (section.write)(&view, &mut text);
+            }
+            reply.verbatim("txt", text.as_bytes());
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(words: &[&str]) -> Vec<&'static str> {
+        let words: Vec<&[u8]> = words.iter().map(|w| w.as_bytes()).collect();
+        SECTIONS.iter().zip(chosen(&words)).filter(|(_, c)| *c).map(|(s, _)| s.name).collect()
+    }
+
+    #[test]
+    fn sections_by_name_and_by_group() {
+        assert_eq!(names(&["Keyspace", "server", "nosuch"]), ["server", "keyspace"]);
+        assert_eq!(names(&["nosuch"]), [""; 0]);
+        assert_eq!(names(&["everything"]).len(), SECTIONS.len());
+        assert!(!names(&[]).contains(&"commandstats") && names(&["all"]).contains(&"commandstats"));
+        assert_eq!(names(&[]), names(&["default"]));
+    }
+}

@@ -1,0 +1,48 @@
+//! Commands over connections and the server, a file per family.
+pub mod auth;
+pub mod client;
+pub mod client_list;
+pub mod cluster;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod containers;
+pub mod cores;
+pub mod debug;
+pub mod info;
+pub mod info_text;
+pub mod latency;
+pub mod latency_text;
+pub mod lolwut;
+pub mod memory;
+pub mod persistence;
+pub mod replication;
+pub mod server_time;
+pub mod slowlog;
+pub mod transactions;
+
+use super::registry::ConnCommand;
+
+/// The rows of all families.
+pub fn families() -> Vec<&'static [ConnCommand]> {
+    vec![
+        auth::ROWS,
+        client::ROWS,
+        cluster::ROWS,
+        command::ROWS,
+        config::ROWS,
+        connection::ROWS,
+        containers::ROWS,
+        cores::ROWS,
+        debug::ROWS,
+        info::ROWS,
+        latency::ROWS,
+        lolwut::ROWS,
+        memory::ROWS,
+        persistence::ROWS,
+        replication::ROWS,
+        server_time::ROWS,
+        slowlog::ROWS,
+        transactions::ROWS,
+    ]
+}

@@ -1,0 +1,393 @@
+//! A data core: what it owns, and the stages of its turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::gather::Gathers;
+use super::io::Arrival;
+use super::msg::{Batch, Msg};
+use super::shared::Shared;
+use super::slab::Slab;
+use super::stats::CoreStats;
+use super::tx::{Progress, Waiter};
+use crate::base::clock;
+use crate::base::rng::{Rng, entropy};
+use crate::base::slot::SLOTS;
+use crate::command::cx::{Options, Touch};
+use crate::command::effect::{Effect, Event};
+use crate::config::Settings;
+use crate::reactor::buffers::Buffers;
+use crate::reactor::mesh::Port;
+use crate::reactor::ring::Ring;
+use crate::reactor::turn::Stages;
+use crate::session::watch::{Token, Watches};
+use crate::store::Store;
+use crate::transaction::locks::{Locks, Seq};
+
+/// Messages that wait for room in one mesh queue before this core stops
+/// reading its clients.
+const OUTBOX_MAX: usize = 256;
+
+/// One data core. Only its own thread touches it.
+pub struct Core {
+    pub id: usize,
+    pub shared: Arc<Shared>,
+    pub settings: Arc<Settings>,
+    /// The settings that handlers obey.
+    pub options: Options,
+    pub ring: Ring,
+    pub buffers: Buffers,
+    pub port: Port<Msg>,
+    pub listeners: Vec<super::io::Listener>,
+
+    pub store: Box<Store>,
+    /// A second keyspace, for the entries of gathered transactions.
+    pub scratch: Option<Box<Store>>,
+    pub conns: Slab,
+    pub watches: Watches,
+    /// Where slots have taken watches.
+    pub watches_sent: HashMap<Token, Vec<usize>, foldhash::fast::RandomState>,
+    pub locks: Locks<Waiter>,
+    /// The latest time of what stands in the lock queue, or stood there.
+    pub lock_floor: u64,
+    /// Transactions that hold locks here, with their places in the queue.
+    pub held: HashMap<u64, Seq, foldhash::fast::RandomState>,
+    /// Parts that came with this turn's inbox.
+    pub fresh_parts: Vec<Seq>,
+    /// Entries of the lock queue that may have become able to run; `pumping`
+    /// while they are worked off.
+    pub candidates: VecDeque<Seq>,
+    pub pumping: bool,
+    /// Transactions that this core coordinates.
+    pub progress: HashMap<u64, Progress, foldhash::fast::RandomState>,
+    /// Events of a gathered transaction, for their owners.
+    pub gathering: Option<Vec<Event>>,
+    pub gathers: Gathers,
+
+    /// This core's view of the slot map.
+    pub map: Box<[u16]>,
+    /// When each slot's route last changed, in `map_epoch`.
+    pub slot_epoch: Box<[u32]>,
+    pub map_epoch: u32,
+    /// Requests whose slots were moved apart while they were on their way.
+    pub stranded: Vec<super::msg::Parked>,
+    /// Slots to be moved away, and to which core; and moves under way.
+    pub moves_waiting: VecDeque<(u16, usize)>,
+    pub moves_out: usize,
+    /// None of those that wait could be started.
+    pub moves_stalled: bool,
+    /// Slot tables that arrived before this core granted their move.
+    pub arrived: HashMap<u64, super::moves::Table, foldhash::fast::RandomState>,
+    /// Commands executed per slot since the rebalancer last looked.
+    pub slot_load: Box<[u32]>,
+
+    /// The turn's stamp, monotonic nanoseconds, and the same in Unix time.
+    pub stamp: u64,
+    pub now: u64,
+    pub touch: Touch,
+    pub fx: Effect,
+    pub rng: Rng,
+    pub stats: CoreStats,
+    /// When the last command ended, in ticks.
+    pub last_tick: u64,
+    pub ticks_per_us: u64,
+    /// Fast commands run since then, and which; they share the next reading.
+    pub lent: u64,
+    pub lent_to: usize,
+
+    /// Messages of this turn to each core, and those it may not send yet.
+    pub outbox: Vec<VecDeque<Msg>>,
+    /// Requests forwarded to each core in this turn.
+    pub batches: Vec<Option<Box<Batch>>>,
+    pub batch_pool: Vec<Box<Batch>>,
+    pub mail: Vec<Msg>,
+    /// Messages to itself.
+    pub selfq: VecDeque<Msg>,
+    /// Cores to wake at the end of the turn whatever is sent to them.
+    pub wake: Vec<usize>,
+
+    pub arrivals: Vec<Arrival>,
+    pub used_buffers: Vec<u16>,
+    /// Connections with input that can be worked on.
+    pub ready: VecDeque<u32>,
+    /// Connections with output.
+    pub dirty: Vec<u32>,
+    /// Connections whose receive ended for want of buffers.
+    pub rearm: Vec<(u32, u32)>,
+    /// Connections held back by CLIENT PAUSE.
+    pub paused: Vec<u32>,
+    pub pause: super::pause::Pause,
+    pub output_pool: Vec<Vec<u8>>,
+    pub parse: super::serve::ParseSpace,
+
+    pub next_cron_ms: u64,
+    /// Listeners whose accepting failed; tried again at the next tick.
+    pub accept_again: Vec<u32>,
+    /// Cores are woken by messages between rings (measured better than
+    /// eventfds; PERF.md), unless the kernel refuses them.
+    pub wake_by_ring: bool,
+    pub deadline_armed: Option<u64>,
+    pub wake_value: Box<u64>,
+    pub wake_one: Box<u64>,
+    pub timespecs: Box<[io_uring::types::Timespec; 2]>,
+    pub active_expire: bool,
+    /// Expiry ran out of its time and goes on in the next turn.
+    pub expire_again: bool,
+    /// Connection that the cron work looked at last.
+    pub cron_cursor: usize,
+    pub rates: super::sampling::Rates,
+    pub survey: super::sampling::Survey,
+    pub next_rebalance_ms: u64,
+    /// Markers still to come for slots that moved here.
+    pub markers: HashMap<u16, usize, foldhash::fast::RandomState>,
+    pub stop: bool,
+}
+
+impl Core {
+    /// Makes the core on its own thread.
+    pub fn new(
+        id: usize,
+        shared: Arc<Shared>,
+        ring: Ring,
+        buffers: Buffers,
+        listeners: Vec<super::io::Listener>,
+    ) -> Core {
+        let settings = shared.config.settings();
+        let cores = shared.cores;
+        let map: Box<[u16]> = shared.sequencer.map().iter().copied().collect();
+        let databases = settings.databases as usize;
+        let mut core = Core {
+            id,
+            options: super::options(&settings),
+            settings,
+            ring,
+            buffers,
+            port: Port::new(shared.mesh.clone(), id),
+            listeners,
+            store: Box::new(Store::new(databases)),
+            scratch: None,
+            conns: Slab::default(),
+            watches: Watches::default(),
+            watches_sent: HashMap::default(),
+            locks: Locks::default(),
+            lock_floor: 0,
+            held: HashMap::default(),
+            fresh_parts: Vec::new(),
+            candidates: VecDeque::new(),
+            pumping: false,
+            progress: HashMap::default(),
+            gathering: None,
+            gathers: Gathers::default(),
+            map,
+            slot_epoch: vec![0; SLOTS].into(),
+            map_epoch: 0,
+            stranded: Vec::new(),
+            moves_waiting: VecDeque::new(),
+            moves_out: 0,
+            moves_stalled: false,
+            arrived: HashMap::default(),
+            slot_load: vec![0; SLOTS].into(),
+            stamp: 0,
+            now: clock::now_ms(),
+            touch: Touch::Lru(0),
+            fx: Effect::default(),
+            rng: Rng::new(entropy()),
+            stats: CoreStats::new(),
+            last_tick: 0,
+            lent: 0,
+            lent_to: 0,
+            ticks_per_us: crate::observe::ticks::per_us() as u64,
+            outbox: (0..cores).map(|_| VecDeque::new()).collect(),
+            batches: (0..cores).map(|_| None).collect(),
+            batch_pool: Vec::new(),
+            mail: Vec::new(),
+            selfq: VecDeque::new(),
+            wake: Vec::new(),
+            arrivals: Vec::new(),
+            used_buffers: Vec::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            rearm: Vec::new(),
+            paused: Vec::new(),
+            pause: super::pause::Pause::default(),
+            output_pool: Vec::new(),
+            parse: super::serve::ParseSpace::default(),
+            next_cron_ms: 0,
+            accept_again: Vec::new(),
+            wake_by_ring: true,
+            deadline_armed: None,
+            wake_value: Box::new(0),
+            wake_one: Box::new(1),
+            timespecs: Box::new([io_uring::types::Timespec::new(); 2]),
+            active_expire: true,
+            expire_again: false,
+            cron_cursor: 0,
+            rates: Default::default(),
+            survey: Default::default(),
+            next_rebalance_ms: 0,
+            markers: HashMap::default(),
+            stop: false,
+            shared,
+        };
+        core.arm_start();
+        core.shared.ring_fds[id].store(core.ring.fd(), std::sync::atomic::Ordering::Relaxed);
+        core
+    }
+
+    /// Does this core own the slot?
+    #[inline]
+    pub fn owns(&self, slot: u16) -> bool {
+        self.map[slot as usize] as usize == self.id
+    }
+
+    /// Sends a message to a core, itself included.
+    pub fn send(&mut self, to: usize, msg: Msg) {
+        if to == self.id {
+            self.selfq.push_back(msg);
+        } else {
+            self.outbox[to].push_back(msg);
+        }
+    }
+
+    /// Wakes a core at the end of the turn.
+    pub fn wake_later(&mut self, core: usize) {
+        if !self.wake.contains(&core) {
+            self.wake.push(core);
+        }
+    }
+
+    /// Is some mesh queue so far behind that clients must wait?
+    pub fn congested(&self) -> bool {
+        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX)
+    }
+
+    /// Is there anything to do without waiting for the kernel?
+    fn runnable(&self) -> bool {
+        self.expire_again
+            || self.may_start_moves()
+            || !self.stranded.is_empty()
+            || !self.ready.is_empty()
+            || !self.rearm.is_empty()
+            || !self.selfq.is_empty()
+            || !self.wake.is_empty()
+            || self.outbox.iter().any(|o| !o.is_empty())
+            || self.port.has_mail()
+            || self.shared.sequencer.has_mail(self.id)
+    }
+
+    /// Looks for work without blocking for up to `core-spin-us`; whether there
+    /// was some.
+    fn spin(&mut self) -> bool {
+        let until = clock::mono_ns() + u64::from(self.settings.core_spin_us) * 1000;
+        loop {
+            self.ring.enter(false);
+            if self.ring.has_completions() || self.runnable() {
+                return true;
+            }
+            if clock::mono_ns() >= until {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn set_touch(&mut self) {
+        let o = &self.options;
+        self.touch = if o.lfu_policy {
+            Touch::Lfu {
+                minutes: (self.now / 60_000) as u16,
+                log_factor: o.lfu_log_factor,
+                decay_minutes: o.lfu_decay_minutes,
+            }
+        } else {
+            Touch::Lru((self.now / 1000) as u32 & 0x00FF_FFFF)
+        };
+    }
+
+    /// Handles what other cores (and this one) said.
+    pub fn handle(&mut self, msg: Msg) {
+        match msg {
+            Msg::Requests(batch) => self.run_batch(batch),
+            Msg::Replies(batch) => self.take_replies(batch),
+            Msg::Forward(parked) => self.run_or_park(*parked),
+            Msg::Reply { conn, seq, reply } => self.deliver(conn, seq, &reply),
+            Msg::Locked { tx, part, vote, cargo } => self.on_locked(tx, part, vote, cargo),
+            Msg::Done { tx, part, reply, spent } => self.on_done(tx, part, reply, spent),
+            Msg::Release { tx, cargo, events, .. } => self.on_release(tx, cargo, events),
+            Msg::Call(f) => f(self),
+        }
+    }
+
+    fn handle_self(&mut self) {
+        while let Some(m) = self.selfq.pop_front() {
+            self.handle(m);
+        }
+    }
+}
+
+impl Stages for Core {
+    fn reap(&mut self) {
+        if self.settings.core_spin_us == 0 || !self.spin() {
+            let mut block = !self.runnable();
+            if block {
+                self.port.park();
+                block = !self.runnable();
+            }
+            self.ring.enter(block);
+            self.port.unpark();
+        }
+        self.stats.turns += 1;
+        self.collect();
+    }
+
+    fn receive(&mut self) {
+        for from in 0..self.shared.cores {
+            while let Some(m) = self.port.receive(from) {
+                self.mail.push(m);
+            }
+        }
+    }
+
+    fn stamp(&mut self, stamp_ns: u64) {
+        self.stamp = stamp_ns;
+        self.now = clock::unix_ms(stamp_ns);
+        self.set_touch();
+    }
+
+    fn order(&mut self) {
+        self.place_inbox();
+    }
+
+    fn run(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.grant_fresh();
+        for m in mail.drain(..) {
+            self.handle(m);
+        }
+        self.mail = mail;
+        self.handle_self();
+        if !self.stranded.is_empty() {
+            self.rescue_stranded();
+        }
+        self.serve_all();
+        self.handle_self();
+    }
+
+    fn journal(&mut self) {}
+
+    fn flush(&mut self) {
+        self.flush_connections();
+        self.flush_mesh();
+    }
+
+    fn background(&mut self) {
+        self.sleep_along();
+        self.background_work();
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop
+    }
+}

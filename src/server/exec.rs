@@ -1,0 +1,568 @@
+//! Running commands over keys on the core that owns them.
+
+use super::core::Core;
+use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
+use super::registry::{Action, Entry, Route, registry};
+use super::tx::Waiter;
+use crate::base::Args;
+use crate::base::slot::{Key, slot_of, slot_of_hash};
+use crate::command::Cx;
+use crate::command::cx::Touch;
+use crate::command::effect::Event;
+use crate::command::keys::places;
+use crate::command::spec::flag;
+use crate::observe::slowlog::{SlowEntry, trimmed};
+use crate::observe::ticks;
+use crate::resp::Reply;
+use crate::session::conn::{Conn, ConnRef, socket_name};
+use crate::transaction::locks::{Mode, Need};
+
+/// Arguments copied out of a receive buffer.
+pub fn owned(args: Args) -> Vec<Vec<u8>> {
+    args.iter().map(|a| a.to_vec()).collect()
+}
+
+/// Whose command it was.
+pub enum Who<'a> {
+    Here(&'a Conn),
+    /// Perhaps of another core; `index` is `u32::MAX` for nobody's.
+    Ref(ConnRef),
+}
+
+/// Commands that share one reading of the clock at most, and the slow log's
+/// threshold (microseconds; off counts as the largest) from which they may.
+const RUN_MAX: u64 = 16;
+const SHARED_CLOCK_US: u64 = 1000;
+
+/// Bytes of argument or reply up to which a fast command is sure to be fast.
+const SMALL: usize = 4096;
+
+/// Emptied batches kept for reuse, and the most memory one may keep.
+const BATCH_POOL: usize = 64;
+const BATCH_KEPT: usize = 256 * 1024;
+
+impl Core {
+    /// Takes the time before a run of commands.
+    #[inline]
+    pub fn start_clock(&mut self) {
+        self.settle_clock();
+        self.last_tick = ticks::ticks();
+    }
+
+    /// Ends a run of fast commands that share one reading of the clock.
+    #[inline]
+    pub fn settle_clock(&mut self) {
+        let n = std::mem::take(&mut self.lent);
+        if n == 0 {
+            return;
+        }
+        let end = ticks::ticks();
+        let spent = end.saturating_sub(std::mem::replace(&mut self.last_tick, end));
+        let s = &mut self.stats.commands[self.lent_to];
+        s.ticks += spent;
+        let mean = spent.div_euclid(n);
+        s.latency.record_many(mean < self.ticks_per_us, || ticks::to_us(mean), n);
+    }
+
+    /// Accounts a command on the hot path. Reading the clock costs a good part
+    /// of what a GET does, so short runs of one fast command with small data
+    /// share a reading: each counts with their mean. Whatever could be slow is
+    /// measured by itself.
+    #[inline]
+    fn account_fast(&mut self, entry: &Entry, small: bool, failed: bool, args: Args, who: Who) {
+        let fast =
+            small && entry.spec.is(flag::FAST) && self.settings.slowlog_log_slower_than_us as u64 >= SHARED_CLOCK_US;
+        if !fast || (self.lent > 0 && self.lent_to != entry.index) {
+            let start = self.clock();
+            return self.account(entry, start, failed, args, who);
+        }
+        self.lent += 1;
+        self.lent_to = entry.index;
+        let s = &mut self.stats.commands[entry.index];
+        s.calls += 1;
+        s.failed += u64::from(failed);
+        self.stats.executed += 1;
+        if self.lent == RUN_MAX {
+            self.settle_clock();
+        }
+    }
+
+    #[inline]
+    pub fn clock(&mut self) -> u64 {
+        self.settle_clock();
+        self.last_tick
+    }
+
+    /// Accounts a finished command: counters, latency, slow log.
+    #[inline]
+    pub fn account(&mut self, entry: &Entry, start: u64, failed: bool, args: Args, who: Who) {
+        let end = ticks::ticks();
+        self.last_tick = end;
+        self.account_spent(entry, end.saturating_sub(start), failed, args, who);
+    }
+
+    /// [`Core::account`] of a command whose ticks are known.
+    #[inline]
+    pub fn account_spent(&mut self, entry: &Entry, spent: u64, failed: bool, args: Args, who: Who) {
+        let s = &mut self.stats.commands[entry.index];
+        s.calls += 1;
+        s.ticks += spent;
+        s.failed += u64::from(failed);
+        self.stats.executed += 1;
+        if spent < self.ticks_per_us {
+            s.latency.record_below();
+            if self.settings.slowlog_log_slower_than_us != 0 {
+                return;
+            }
+        }
+        self.account_slow(entry, spent, args, who);
+    }
+
+    #[cold]
+    fn account_slow(&mut self, entry: &Entry, spent: u64, args: Args, who: Who) {
+        let us = ticks::to_us(spent);
+        if spent >= self.ticks_per_us && self.settings.latency_tracking {
+            self.stats.commands[entry.index].latency.record(us);
+        }
+        let limit = self.settings.slowlog_log_slower_than_us;
+        if limit >= 0 && us >= limit as u64 && !entry.spec.is(crate::command::spec::flag::SKIP_SLOWLOG) {
+            let e = SlowEntry {
+                id: self.shared.next_slow(),
+                unix_s: self.now / 1000,
+                duration_us: us,
+                args: trimmed(&super::redact::shown(entry.spec.name, args)),
+                ..SlowEntry::default()
+            };
+            match who {
+                Who::Here(c) => self.log_slow(e, Some(c)),
+                // Only the connection's core knows its name and peer.
+                Who::Ref(r) => self.send(r.core as usize, Msg::Call(Box::new(move |core| core.log_slow_of(e, r)))),
+            }
+        }
+        let threshold = self.settings.latency_monitor_threshold_ms;
+        if threshold > 0 && us / 1000 >= threshold {
+            let fast = entry.spec.is(crate::command::spec::flag::FAST);
+            self.latency_event(if fast { "fast-command" } else { "command" }, us / 1000);
+        }
+    }
+
+    fn log_slow(&mut self, mut e: SlowEntry, conn: Option<&Conn>) {
+        if let Some(c) = conn {
+            e.peer = socket_name(c.fd, true);
+            e.client_name = c.name().to_vec();
+        }
+        self.stats.slowlog.push(e, self.settings.slowlog_max_len);
+    }
+
+    fn log_slow_of(&mut self, e: SlowEntry, r: ConnRef) {
+        let conn = self.take_conn(r);
+        self.log_slow(e, conn.as_deref());
+        if let Some(c) = conn {
+            self.put_conn(c);
+        }
+    }
+
+    /// Records a latency event when it reached the configured threshold.
+    pub fn latency_event(&mut self, name: &'static str, ms: u64) {
+        let threshold = self.settings.latency_monitor_threshold_ms;
+        if threshold > 0 && ms >= threshold {
+            self.stats.latency_events.entry(name).or_default().add(self.now / 1000, ms);
+        }
+    }
+
+    /// Runs a command of a connection of this core.
+    #[inline]
+    pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) {
+        conn.commands += 1;
+        conn.last_command = Some(entry.index);
+        let origin = Origin {
+            conn: conn.me,
+            seq: 0,
+            client: conn.id,
+            db: conn.db as u32,
+            proto: conn.proto,
+            no_touch: conn.no_touch,
+        };
+        let muted = conn.special && conn.muted();
+        let buffer = conn.replies.buffer();
+        let mark = buffer.len();
+        let mut out = std::mem::take(buffer);
+        let failed = self.run_keys(entry, args, &origin, self.now, hint, &mut out);
+        if muted {
+            out.truncate(mark);
+        }
+        let small = out.len() - mark < SMALL && args[args.len() - 1].len() < SMALL;
+        *conn.replies.buffer() = out;
+        conn.replies.commit(mark);
+        self.account_fast(entry, small, failed, args, Who::Here(conn));
+    }
+
+    /// Runs a command for whoever asked; the reply is appended to `out`.
+    pub fn run_command(
+        &mut self,
+        entry: &Entry,
+        args: &[&[u8]],
+        origin: &Origin,
+        now: u64,
+        hint: (usize, u64),
+        out: &mut Vec<u8>,
+    ) {
+        let mark = out.len();
+        let failed = self.run_keys(entry, args, origin, now, hint, out);
+        let small = out.len() - mark < SMALL && args[args.len() - 1].len() < SMALL;
+        self.account_fast(entry, small, failed, args, Who::Ref(origin.conn));
+    }
+
+    /// A part of a command: its ticks are returned, to be accounted with those
+    /// of the other parts.
+    pub fn run_share(
+        &mut self,
+        entry: &Entry,
+        args: &[&[u8]],
+        origin: &Origin,
+        now: u64,
+        hint: (usize, u64),
+        out: &mut Vec<u8>,
+    ) -> u64 {
+        let start = ticks::ticks();
+        self.run_keys(entry, args, origin, now, hint, out);
+        self.last_tick = ticks::ticks();
+        self.last_tick.saturating_sub(start)
+    }
+
+    /// The innermost step: handler, error reply, effect. Did it fail?
+    #[inline]
+    fn run_keys(
+        &mut self,
+        entry: &Entry,
+        args: Args,
+        origin: &Origin,
+        now: u64,
+        (k, hash): (usize, u64),
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Action::Keys(command) = entry.action else { return false };
+        if entry.spec.keys.is_empty() && !self.watches.is_empty() {
+            self.before_whole(entry, args, origin.db as usize);
+        }
+        self.fx.wants_events = !self.watches.is_empty() || self.gathering.is_some();
+        let mark = out.len();
+        self.slot_load[slot_of_hash(hash) as usize] += 1;
+        let map = &self.map;
+        let me = self.id;
+        let everywhere = self.gathering.is_some();
+        let owns = move |slot: u16| everywhere || map[slot as usize] as usize == me;
+        let hint = if k < args.len() && k > 0 { (args[k].as_ptr(), hash) } else { (std::ptr::null(), 0) };
+        let mut cx = Cx {
+            store: &mut self.store,
+            db: origin.db as usize,
+            now,
+            reply: Reply::new(out, origin.proto),
+            fx: &mut self.fx,
+            options: &self.options,
+            rng: &mut self.rng,
+            touch: if origin.no_touch { Touch::Not } else { self.touch },
+            owns: &owns,
+            hint,
+        };
+        let result = (command.run)(&mut cx, args);
+        let failed = match result {
+            Ok(()) => false,
+            Err(f) => {
+                out.truncate(mark);
+                Reply::new(out, origin.proto).error(f.text());
+                self.stats.count_error(f.code());
+                true
+            }
+        };
+        if self.fx.changed() || !self.fx.events.is_empty() {
+            self.apply_effect();
+        }
+        failed
+    }
+
+    /// Passes a command's effect to those who read it.
+    fn apply_effect(&mut self) {
+        self.stats.dirty += self.fx.dirty;
+        if !self.fx.events.is_empty() {
+            let events = std::mem::take(&mut self.fx.events);
+            match &mut self.gathering {
+                Some(all) => all.extend(events),
+                None => self.tell(&events),
+            }
+        }
+        self.fx.clear();
+    }
+
+    /// Tells watchers what happened to keys of this core. That a key expired
+    /// is no news: a vote finds that it is gone, and whoever watched it after
+    /// its deadline has lost nothing when it is removed.
+    pub fn tell(&mut self, events: &[Event]) {
+        if self.watches.is_empty() {
+            return;
+        }
+        for e in events.iter().filter(|e| !matches!(e.name, "keymiss" | "expired")) {
+            self.watches.touch(e.db, Key::new(&e.key).hash, &e.key);
+        }
+    }
+
+    /// Before a whole database changes: its watched keys that exist are changed.
+    fn before_whole(&mut self, entry: &Entry, args: Args, db: usize) {
+        let index =
+            |i: usize| args.get(i).and_then(|a| crate::base::num::parse_u64(a)).map_or(usize::MAX, |n| n as usize);
+        let (dbs, other): (Vec<usize>, Option<(usize, usize)>) = match entry.spec.name {
+            "flushdb" => (vec![db], None),
+            "flushall" => ((0..self.store.databases()).collect(), None),
+            "swapdb" => (vec![index(1), index(2)], Some((index(1), index(2)))),
+            _ => return,
+        };
+        for db in dbs {
+            for (hash, key) in self.watches.in_db(db) {
+                let in_other = other.is_some_and(|(a, b)| {
+                    let o = if a == db { b } else { a };
+                    o < self.store.databases() && !self.gone(o, hash, &key, self.now)
+                });
+                if in_other || !self.gone(db, hash, &key, self.now) {
+                    self.watches.touch(db, hash, &key);
+                }
+            }
+        }
+    }
+
+    /// Requests that another core forwarded: the same passes.
+    pub fn run_batch(&mut self, mut batch: Box<Batch>) {
+        for h in &batch.heads {
+            self.store.prefetch_table(h.origin.db as usize, h.hash);
+        }
+        for h in &batch.heads {
+            self.store.prefetch_bucket(h.origin.db as usize, h.hash);
+        }
+        for h in &batch.heads {
+            self.store.prefetch_entry(h.origin.db as usize, h.hash);
+        }
+        let from = batch.heads.first().map_or(self.id, |h| h.origin.conn.core as usize);
+        let heads = std::mem::take(&mut batch.heads);
+        let ends = std::mem::take(&mut batch.ends);
+        let data = std::mem::take(&mut batch.data);
+        let mut args: Vec<&[u8]> = Vec::new();
+        let (mut at, mut start) = (0, 0);
+        self.start_clock();
+        for h in &heads {
+            args.clear();
+            for end in &ends[at..at + h.argc as usize] {
+                args.push(&data[start..*end]);
+                start = *end;
+            }
+            at += h.argc as usize;
+            let done = self.run_forwarded(h, &args, &mut batch.replies);
+            batch.reply_ends.push(done.then_some(batch.replies.len()));
+        }
+        drop(args);
+        batch.heads = heads;
+        batch.ends = ends;
+        batch.data = data;
+        self.settle_clock();
+        self.send(from, Msg::Replies(batch));
+    }
+
+    /// Runs one forwarded request; false when its reply comes later.
+    fn run_forwarded(&mut self, h: &Head, args: &[&[u8]], out: &mut Vec<u8>) -> bool {
+        if self.locks.is_empty() && self.owns_all(h, args) {
+            self.run_job(h, args, self.now, out);
+            return true;
+        }
+        self.run_forwarded_slow(h, args, out)
+    }
+
+    /// Locks first, then ownership: a slot on its way here is locked until its
+    /// table has come, and what was sent after it must wait for it.
+    #[cold]
+    fn run_forwarded_slow(&mut self, h: &Head, args: &[&[u8]], out: &mut Vec<u8>) -> bool {
+        let need = self.need_of_job(h, args);
+        let parked = |now| Parked { head: *h, args: owned(args), now };
+        if self.locks.conflicts(&need) {
+            self.park(parked(self.now), need);
+            return false;
+        }
+        if !self.owns_all(h, args) {
+            self.send_on(parked(self.now));
+            return false;
+        }
+        self.run_job(h, args, self.now, out);
+        true
+    }
+
+    /// Are all keys of the request here? They were, or were to be, when it was
+    /// sent; a slot may have moved since.
+    fn owns_all(&self, h: &Head, args: Args) -> bool {
+        self.owns(slot_of_hash(h.hash))
+            && (self.map_epoch == 0 || slots_beside(h, args).into_iter().all(|slot| self.owns(slot)))
+    }
+
+    /// Sends a request after its slot. One whose slots may lie on several cores
+    /// by now goes back to its connection's core, to be made a transaction.
+    fn send_on(&mut self, p: Parked) {
+        let args: Vec<&[u8]> = p.args.iter().map(|a| &a[..]).collect();
+        if slots_beside(&p.head, &args).is_empty() {
+            let to = self.map[slot_of_hash(p.head.hash) as usize] as usize;
+            return self.send(to, Msg::Forward(Box::new(p)));
+        }
+        let home = p.head.origin.conn.core as usize;
+        self.send(home, Msg::Call(Box::new(move |core: &mut Core| core.stranded.push(p))));
+    }
+
+    /// Makes transactions of requests whose slots were moved apart.
+    pub fn rescue_stranded(&mut self) {
+        for p in std::mem::take(&mut self.stranded) {
+            let args: Vec<&[u8]> = p.args.iter().map(|a| &a[..]).collect();
+            let Job::Command(index) = p.head.job else { continue };
+            let entry = &registry().entries[index];
+            if !self.order_keys(entry, &args, p.head.origin) {
+                self.stranded.push(p);
+            }
+        }
+    }
+
+    fn need_of_job(&self, h: &Head, args: Args) -> Need {
+        let db = h.origin.db as usize;
+        match h.job {
+            Job::Command(i) => self.need_of(&registry().entries[i], args, db, (h.key_at as usize, h.hash)),
+            Job::Watch(_) => {
+                let mut need = Need::default();
+                need.keys.push(((h.origin.db, h.hash), Mode::Shared));
+                need
+            }
+        }
+    }
+
+    fn run_job(&mut self, h: &Head, args: &[&[u8]], now: u64, out: &mut Vec<u8>) {
+        match h.job {
+            Job::Command(i) => {
+                let entry = &registry().entries[i];
+                self.run_command(entry, args, &h.origin, now, (h.key_at as usize, h.hash), out);
+            }
+            Job::Watch(token) => {
+                let db = h.origin.db as usize;
+                let existed = !self.gone(db, h.hash, args[0], now);
+                self.watches.add(token, db, h.hash, args[0], existed);
+                Reply::new(out, h.origin.proto).ok();
+            }
+        }
+    }
+
+    /// A request that arrives by itself: run, parked, or sent on.
+    pub fn run_or_park(&mut self, p: Parked) {
+        let args: Vec<&[u8]> = p.args.iter().map(|a| &a[..]).collect();
+        if !self.locks.is_empty() {
+            let need = self.need_of_job(&p.head, &args);
+            if self.locks.conflicts(&need) {
+                return self.park(p, need);
+            }
+        }
+        let now = p.now.max(self.now);
+        self.run_parked(Parked { now, ..p });
+    }
+
+    fn run_alone(&mut self, h: &Head, args: &[&[u8]], now: u64) {
+        let mut out = Vec::new();
+        self.start_clock();
+        self.run_job(h, args, now, &mut out);
+        let c = h.origin.conn;
+        if c.core as usize == self.id {
+            self.deliver(c, h.origin.seq, &out);
+        } else {
+            self.send(c.core as usize, Msg::Reply { conn: c, seq: h.origin.seq, reply: out });
+        }
+    }
+
+    /// Puts a request into the lock queue. Its time follows that of all that
+    /// stand in front of it.
+    pub fn park(&mut self, mut p: Parked, need: Need) {
+        p.now = self.lock_time(p.now);
+        self.locks.push(need, Waiter::Parked(Box::new(p)));
+    }
+
+    /// Takes the time of something that joins the lock queue into its floor:
+    /// the latest time of all that joined since the queue was empty. The floor.
+    pub fn lock_time(&mut self, now: u64) -> u64 {
+        let floor = if self.locks.is_empty() { 0 } else { self.lock_floor };
+        self.lock_floor = floor.max(now);
+        self.lock_floor
+    }
+
+    /// Runs a request that was parked.
+    pub fn run_parked(&mut self, p: Parked) {
+        let args: Vec<&[u8]> = p.args.iter().map(|a| &a[..]).collect();
+        if !self.owns_all(&p.head, &args) {
+            return self.send_on(p);
+        }
+        self.run_alone(&p.head, &args, p.now);
+    }
+
+    /// Replies to requests that this core forwarded.
+    pub fn take_replies(&mut self, mut batch: Box<Batch>) {
+        let mut start = 0;
+        // Requests of one connection mostly stand together: it is taken out once.
+        let mut open: Option<Box<Conn>> = None;
+        for (h, end) in batch.heads.iter().zip(&batch.reply_ends) {
+            let Some(end) = end else { continue };
+            let reply = &batch.replies[start..*end];
+            start = *end;
+            if open.as_ref().is_none_or(|c| c.me != h.origin.conn) {
+                if let Some(c) = open.take() {
+                    self.delivered(c);
+                }
+                open = self.take_conn(h.origin.conn);
+                if let Some(c) = &mut open {
+                    self.lend_buffer(c);
+                }
+            }
+            if let Some(c) = &mut open {
+                c.replies.fill(h.origin.seq, reply);
+            }
+        }
+        if let Some(c) = open {
+            self.delivered(c);
+        }
+        if self.batch_pool.len() < BATCH_POOL && batch.memory() <= BATCH_KEPT {
+            batch.clear();
+            self.batch_pool.push(batch);
+        }
+    }
+
+    /// Puts a reply into its place on a connection.
+    pub fn deliver(&mut self, conn: ConnRef, seq: u32, reply: &[u8]) {
+        let Some(mut c) = self.take_conn(conn) else { return };
+        self.lend_buffer(&mut c);
+        c.replies.fill(seq, reply);
+        self.delivered(c);
+    }
+
+    /// A connection has got replies: it is flushed, and goes on when none is
+    /// outstanding.
+    fn delivered(&mut self, mut c: Box<Conn>) {
+        if !c.replies.out.is_empty() || c.close_after {
+            self.mark_dirty(&mut c);
+        }
+        if c.replies.outstanding() == 0 {
+            c.barrier = false;
+            if c.input_bytes() > 0 || c.eof {
+                self.mark_ready(&mut c);
+            }
+        }
+        self.put_conn(c);
+    }
+}
+
+/// The slots of a request's keys that are not that of its first; none for
+/// requests over one slot.
+fn slots_beside(h: &Head, args: Args) -> Vec<u16> {
+    let Job::Command(i) = h.job else { return Vec::new() };
+    let entry = &registry().entries[i];
+    if entry.route != Route::Keys {
+        return Vec::new();
+    }
+    let first = slot_of_hash(h.hash);
+    let all = places(entry.spec, args).unwrap_or_default();
+    all.iter().map(|p| slot_of(args[p.index])).filter(|s| *s != first).collect()
+}

@@ -1,0 +1,76 @@
+//! The composition root: data cores, the service core, start and stop, and the
+//! commands over connections and the server.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `start`, `bind`, `service` | from the command line to running cores and back |
+//! | `core` | what a data core owns; the stages of its turn |
+//! | `io`, `slab` | its sockets and connections |
+//! | `serve`, `dispatch`, `exec` | bytes to requests, requests to cores, execution |
+//! | `msg`, `tx`, `multi`, `moves` | what cores say to each other; transactions; slots on the move |
+//! | `endpoints` | every core as the node of a cluster |
+//! | `gather` | questions to all cores |
+//! | `registry`, `commands` | all commands by name; those that are not over keys |
+//! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
+//! | `apply` | a changed configuration at work |
+//! | `redact` | what must not be shown of a command |
+//! | `process` | the process: program names, limits, signals |
+pub mod apply;
+pub mod background;
+pub mod bind;
+pub mod commands;
+pub mod core;
+pub mod dispatch;
+pub mod endpoints;
+pub mod exec;
+pub mod gather;
+pub mod io;
+pub mod moves;
+pub mod msg;
+pub mod multi;
+pub mod pause;
+pub mod process;
+pub mod rebalance;
+pub mod redact;
+pub mod registry;
+pub mod sampling;
+pub mod serve;
+pub mod service;
+pub mod shared;
+pub mod slab;
+pub mod start;
+pub mod stats;
+pub mod tx;
+
+use crate::command::cx::Options;
+use crate::config::{MaxmemoryPolicy, Settings};
+
+/// The settings that handlers obey, from the configuration.
+pub fn options(s: &Settings) -> Options {
+    let lfu = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
+    Options {
+        proto_max_bulk_len: s.proto_max_bulk_len as usize,
+        list_max_listpack_size: i64::from(s.list_max_listpack_size),
+        list_node_max_bytes: usize::MAX,
+        hash_max_listpack_entries: s.hash_max_listpack_entries,
+        hash_max_listpack_value: s.hash_max_listpack_value,
+        set_max_intset_entries: s.set_max_intset_entries,
+        set_max_listpack_entries: s.set_max_listpack_entries,
+        set_max_listpack_value: s.set_max_listpack_value,
+        zset_max_listpack_entries: s.zset_max_listpack_entries,
+        zset_max_listpack_value: s.zset_max_listpack_value,
+        lazy_user_flush: s.lazyfree_lazy_user_flush,
+        keep_expired: false,
+        lfu_policy: lfu,
+        lfu_log_factor: s.lfu_log_factor,
+        lfu_decay_minutes: s.lfu_decay_time_min,
+    }
+}
+
+fn log_warning(text: &str) {
+    crate::observe::log::warning(format_args!("{text}"));
+}
+
+fn log_verbose(text: &str) {
+    crate::observe::log::verbose(format_args!("{text}"));
+}

@@ -1,0 +1,119 @@
+//! What cores say to each other.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::tx::{Cargo, Tx};
+use crate::command::effect::Event;
+use crate::resp::reply::Proto;
+use crate::session::conn::ConnRef;
+use crate::session::watch::Token;
+
+/// Who asked, and where the reply goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    pub conn: ConnRef,
+    /// The reply's place on the connection.
+    pub seq: u32,
+    pub client: u64,
+    pub db: u32,
+    pub proto: Proto,
+    pub no_touch: bool,
+}
+
+/// What a forwarded request does.
+#[derive(Clone, Copy, Debug)]
+pub enum Job {
+    /// The command with this index in the registry.
+    Command(usize),
+    /// Registers a watch of the one key.
+    Watch(Token),
+}
+
+/// One forwarded request of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    pub origin: Origin,
+    pub job: Job,
+    pub argc: u32,
+    /// Hash of its first key (for SCAN: the position).
+    pub hash: u64,
+    /// Argument that `hash` belongs to.
+    pub key_at: u32,
+}
+
+/// Bytes of arguments in one batch at most; a larger request has its own.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// The requests that one core forwards to another in a turn, and then the same
+/// memory with the replies.
+#[derive(Default)]
+pub struct Batch {
+    pub heads: Vec<Head>,
+    /// End of each argument in `data`.
+    pub ends: Vec<usize>,
+    pub data: Vec<u8>,
+    pub replies: Vec<u8>,
+    /// End of each reply in `replies`; `None` when it comes later by itself.
+    pub reply_ends: Vec<Option<usize>>,
+}
+
+impl Batch {
+    pub fn clear(&mut self) {
+        self.heads.clear();
+        self.ends.clear();
+        self.data.clear();
+        self.replies.clear();
+        self.reply_ends.clear();
+    }
+
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        self.data.capacity() + self.replies.capacity()
+    }
+}
+
+/// A request with arguments of its own: parked, or on its way once more.
+pub struct Parked {
+    pub head: Head,
+    pub args: Vec<Vec<u8>>,
+    /// The earliest time it may run at, Unix milliseconds.
+    pub now: u64,
+}
+
+/// One message.
+pub enum Msg {
+    Requests(Box<Batch>),
+    Replies(Box<Batch>),
+    /// A request that did not find its slot on the core it was sent to.
+    Forward(Box<Parked>),
+    Reply {
+        conn: ConnRef,
+        seq: u32,
+        reply: Vec<u8>,
+    },
+    /// A part has its locks (and sends what it has to the coordinator).
+    Locked {
+        tx: Arc<Tx>,
+        part: usize,
+        vote: bool,
+        cargo: Cargo,
+    },
+    /// A part is done.
+    Done {
+        tx: Arc<Tx>,
+        part: usize,
+        reply: Vec<u8>,
+        /// Ticks that it took.
+        spent: u64,
+    },
+    /// A transaction is over: a part gets back what it sent.
+    Release {
+        tx: Arc<Tx>,
+        part: usize,
+        cargo: Cargo,
+        events: Vec<Event>,
+    },
+    /// Anything rare.
+    Call(Box<dyn FnOnce(&mut Core) + Send>),
+}

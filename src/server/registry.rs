@@ -1,0 +1,300 @@
+//! All commands of the server, by name: those over keys from `command`, and
+//! those over connections and the server from `server::commands`.
+
+use std::sync::OnceLock;
+
+use super::commands;
+use super::core::Core;
+use crate::base::Args;
+use crate::command::spec::{Begin, Find, flag, keyflag};
+use crate::command::{Across, Command, Fault, Merge, Spec, families};
+use crate::session::conn::Conn;
+
+/// What a command over a connection comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The reply is written (or there is none).
+    Done,
+    /// The reply's place is reserved; it comes later.
+    Later,
+}
+
+/// Handler of a command over a connection or the server.
+pub type ConnRun = fn(&mut Core, &mut Conn, Args) -> Result<Outcome, Fault>;
+
+/// A command that is not over keys; `run` is missing for containers.
+pub struct ConnCommand {
+    pub spec: Spec,
+    pub run: Option<ConnRun>,
+    /// Touches nothing but the connection: does not wait for what is
+    /// outstanding on it.
+    pub light: bool,
+}
+
+/// What to call.
+#[derive(Clone, Copy)]
+pub enum Action {
+    Keys(&'static Command),
+    Conn(ConnRun),
+    Container,
+}
+
+/// Where a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// On the owner of the one key at this place.
+    Key(usize),
+    /// On the owner of its keys, or as a transaction over several.
+    Keys,
+    Whole(Merge),
+    Cursor,
+    Anywhere,
+    /// Beside its connection, after what is outstanding there.
+    Conn,
+    /// Beside its connection, at once.
+    ConnLight,
+}
+
+/// A registered command.
+pub struct Entry {
+    pub index: usize,
+    pub spec: &'static Spec,
+    pub action: Action,
+    pub route: Route,
+    /// Indices of the subcommands of a container.
+    pub subs: Vec<usize>,
+    /// The name clients use, when it was renamed; empty when disabled.
+    pub renamed: Option<String>,
+}
+
+impl Entry {
+    pub fn writes(&self) -> bool {
+        self.spec.is(flag::WRITE)
+    }
+
+    /// Is it kept from clients: disabled by the configuration, or a part of
+    /// another command?
+    pub fn hidden(&self) -> bool {
+        self.spec.is(flag::HIDDEN) || self.renamed.as_deref() == Some("")
+    }
+}
+
+/// See the module's description.
+pub struct Registry {
+    pub entries: Vec<Entry>,
+    /// Open addressing: folded first bytes of the name, and index + 1.
+    table: Vec<(u64, u16)>,
+}
+
+const TABLE: usize = 2048;
+
+static REGISTRY: OnceLock<Registry> = OnceLock::new();
+
+/// The registry; made with no renames when [`init`] was not called.
+#[inline]
+pub fn registry() -> &'static Registry {
+    REGISTRY.get_or_init(|| Registry::new(&[]))
+}
+
+/// Makes the registry with the configuration's renames. To be called once,
+/// before any core starts.
+pub fn init(renames: &[(String, String)]) -> Result<(), String> {
+    for (from, _) in renames {
+        if !Registry::new(&[]).entries.iter().any(|e| e.spec.name.eq_ignore_ascii_case(from)) {
+            return Err("No such command in rename-command".into());
+        }
+    }
+    let _ = REGISTRY.set(Registry::new(renames));
+    Ok(())
+}
+
+#[inline]
+fn fold(name: &[u8]) -> u64 {
+    let mut b = [0u8; 8];
+    let n = name.len().min(8);
+    b[..n].copy_from_slice(&name[..n]);
+    (u64::from_le_bytes(b) | 0x2020_2020_2020_2020) ^ ((name.len() as u64) << 56)
+}
+
+#[inline]
+fn home(fold: u64) -> usize {
+    (fold.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53) as usize
+}
+
+fn route_of_keys(c: &'static Command) -> Route {
+    match c.across {
+        Across::Whole(m) => Route::Whole(m),
+        Across::Cursor => Route::Cursor,
+        Across::Anywhere => Route::Anywhere,
+        Across::Gather | Across::Split(_) => match c.spec.keys {
+            [k] if k.flags & keyflag::NOT_KEY == 0 => match (k.begin, k.find) {
+                (Begin::Index(i), Find::Range { last: 0, .. }) => Route::Key(i),
+                _ => Route::Keys,
+            },
+            _ => Route::Keys,
+        },
+    }
+}
+
+impl Registry {
+    fn new(renames: &[(String, String)]) -> Registry {
+        let mut r = Registry { entries: Vec::new(), table: vec![(0, 0); TABLE] };
+        for c in families().into_iter().flatten() {
+            r.add(&c.spec, Action::Keys(c), route_of_keys(c));
+        }
+        for c in commands::families().into_iter().flatten() {
+            let action = c.run.map_or(Action::Container, Action::Conn);
+            r.add(&c.spec, action, if c.light { Route::ConnLight } else { Route::Conn });
+        }
+        r.link_subcommands();
+        r.index_names(renames);
+        r
+    }
+
+    fn add(&mut self, spec: &'static Spec, action: Action, route: Route) {
+        let index = self.entries.len();
+        self.entries.push(Entry { index, spec, action, route, subs: Vec::new(), renamed: None });
+    }
+
+    fn link_subcommands(&mut self) {
+        for i in 0..self.entries.len() {
+            if let Some((container, _)) = self.entries[i].spec.name.split_once('|') {
+                let parent = self.entries.iter().position(|e| e.spec.name == container);
+                self.entries[parent.expect("every subcommand has a container")].subs.push(i);
+            }
+        }
+    }
+
+    fn index_names(&mut self, renames: &[(String, String)]) {
+        for i in 0..self.entries.len() {
+            let name = self.entries[i].spec.name;
+            if name.contains('|') {
+                continue;
+            }
+            let renamed =
+                renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(name)).map(|(_, to)| to.clone());
+            if renamed.as_deref() != Some("") {
+                let known = renamed.clone().unwrap_or_else(|| name.to_string());
+                self.index_name(known.as_bytes(), i);
+            }
+            self.entries[i].renamed = renamed;
+        }
+    }
+
+    fn index_name(&mut self, name: &[u8], index: usize) {
+        let f = fold(name);
+        let mut at = home(f);
+        while self.table[at].1 != 0 {
+            at = (at + 1) % TABLE;
+        }
+        self.table[at] = (f, index as u16 + 1);
+    }
+
+    fn known_as(&self, e: &Entry, name: &[u8]) -> bool {
+        e.renamed.as_deref().unwrap_or(e.spec.name).as_bytes().eq_ignore_ascii_case(name)
+    }
+
+    /// The command of that name, in any case.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&Entry> {
+        let f = fold(name);
+        let mut at = home(f);
+        loop {
+            let (g, i) = self.table[at];
+            if i == 0 {
+                return None;
+            }
+            if g == f {
+                let e = &self.entries[i as usize - 1];
+                if (name.len() <= 8 && e.renamed.is_none() && e.spec.name.len() == name.len()) || self.known_as(e, name)
+                {
+                    return Some(e);
+                }
+            }
+            at = (at + 1) % TABLE;
+        }
+    }
+
+    /// The command of a request: a container's subcommand where there is one.
+    #[inline]
+    pub fn resolve(&self, args: Args) -> Result<&Entry, Fault> {
+        match self.find(args[0]) {
+            None => Err(unknown(args)),
+            Some(e) if e.subs.is_empty() => Ok(e),
+            Some(e) => self.resolve_sub(e, args),
+        }
+    }
+
+    fn resolve_sub<'a>(&'a self, e: &'a Entry, args: Args) -> Result<&'a Entry, Fault> {
+        let Some(word) = args.get(1) else {
+            return if matches!(e.action, Action::Container) { Err(Fault::arity(e.spec.name)) } else { Ok(e) };
+        };
+        let of = |i: &&usize| {
+            let spec = self.entries[**i].spec;
+            // A hidden one that does not fit is the command's own to refuse.
+            let fits = !spec.is(flag::HIDDEN) || spec.arity_fits(args.len());
+            fits && spec.name.as_bytes()[e.spec.name.len() + 1..].eq_ignore_ascii_case(word)
+        };
+        match e.subs.iter().find(of) {
+            Some(i) => Ok(&self.entries[*i]),
+            None if e.subs.iter().all(|i| self.entries[*i].spec.is(flag::HIDDEN)) => Ok(e),
+            None => {
+                let word = String::from_utf8_lossy(printed(word, 128)).into_owned();
+                let name = e.spec.name;
+                Err(format!("ERR unknown subcommand '{word}'. Try {} HELP.", name.to_uppercase()).into())
+            }
+        }
+    }
+
+    /// A command by its full name (`config|get`).
+    pub fn by_name(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|e| e.spec.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// As much of a word as an error shows: up to a zero byte, at most `max` bytes.
+fn printed(word: &[u8], max: usize) -> &[u8] {
+    let end = memchr::memchr(0, word).unwrap_or(word.len());
+    &word[..end.min(max)]
+}
+
+/// The error of a name that is no command's, with the first arguments.
+fn unknown(args: Args) -> Fault {
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(printed(args[0], 128));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut shown = 0;
+    for a in &args[1..] {
+        if shown >= 128 {
+            break;
+        }
+        let part = printed(a, 128 - shown);
+        text.push(b'\'');
+        text.extend_from_slice(part);
+        text.extend_from_slice(b"' ");
+        shown += part.len() + 3;
+    }
+    Fault::Composed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_shown_as_c_strings() {
+        let text = "ERR unknown command 'a', with args beginning with: '' 'bc' ";
+        assert_eq!(unknown(&[b"a\0b", b"\0", b"bc"]).text(), text.as_bytes());
+    }
+
+    #[test]
+    fn every_name_is_found_in_any_case() {
+        let r = registry();
+        for e in &r.entries {
+            if !e.spec.name.contains('|') {
+                assert_eq!(r.find(e.spec.name.to_uppercase().as_bytes()).unwrap().index, e.index, "{}", e.spec.name);
+            }
+        }
+        assert!(r.find(b"nosuch").is_none() && r.find(b"").is_none());
+    }
+}

@@ -1,0 +1,139 @@
+//! What all threads of the process share: configuration, the mesh, the order
+//! of transactions, and counters of the process.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+use super::msg::Msg;
+use super::tx::Tx;
+use crate::base::slot::SLOTS;
+use crate::config::Config;
+use crate::reactor::mesh::Mesh;
+use crate::store::db::Db;
+use crate::store::object::Object;
+use crate::transaction::sequencer::Sequencer;
+
+/// What a core hands over to be freed away from its turn.
+pub enum Garbage {
+    Objects(Vec<Object>),
+    Db(Box<Db>),
+}
+
+/// See the module's description.
+pub struct Shared {
+    pub cores: usize,
+    pub config: Config,
+    pub mesh: Arc<Mesh<Msg>>,
+    pub sequencer: Sequencer<Arc<Tx>>,
+    /// Held while a CONFIG SET is prepared and made.
+    pub config_change: Mutex<()>,
+    pub run_id: String,
+    /// The id of the dataset's history (INFO master_replid).
+    pub replication_id: String,
+    pub started_ms: u64,
+    pub port: AtomicUsize,
+    /// The port of core 0's own endpoint, with `core-endpoints`.
+    pub endpoint_base: AtomicUsize,
+    /// Connected clients.
+    pub clients: AtomicUsize,
+    next_client: AtomicU64,
+    next_tx: AtomicU64,
+    next_watch: AtomicU64,
+    /// The cores' rings, for waking one from another; -1 until it has started.
+    pub ring_fds: Box<[std::sync::atomic::AtomicI32]>,
+    /// Slots on the move.
+    pub moving_slots: Box<[AtomicBool]>,
+    /// Moves started.
+    pub moves: AtomicUsize,
+    pub garbage: mpsc::Sender<Garbage>,
+    /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
+    pub garbage_pending: Arc<AtomicUsize>,
+    pub garbage_freed: Arc<AtomicUsize>,
+    /// The process has been told to stop.
+    pub stopping: AtomicBool,
+    pub exit_code: AtomicUsize,
+    /// DEBUG SLEEP: all cores stand still until this monotonic time.
+    pub sleep_until_ns: AtomicU64,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS.
+    pub scripts_may_all: AtomicBool,
+    next_slow: AtomicU64,
+    /// The most memory that was in use.
+    pub peak_memory: AtomicUsize,
+    /// Memory in use once the cores had started.
+    pub startup_memory: AtomicUsize,
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        cores: usize,
+        config: Config,
+        mesh: Arc<Mesh<Msg>>,
+        map: Vec<u16>,
+        garbage: mpsc::Sender<Garbage>,
+        pending: Arc<AtomicUsize>,
+        freed: Arc<AtomicUsize>,
+    ) -> Shared {
+        Shared {
+            cores,
+            config,
+            mesh,
+            sequencer: Sequencer::new(cores, map),
+            config_change: Mutex::new(()),
+            run_id: crate::base::rng::hex_id::<40>(),
+            replication_id: crate::base::rng::hex_id::<40>(),
+            started_ms: crate::base::clock::now_ms(),
+            port: AtomicUsize::new(0),
+            endpoint_base: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            next_client: AtomicU64::new(1),
+            next_tx: AtomicU64::new(1),
+            next_watch: AtomicU64::new(1),
+            ring_fds: (0..cores).map(|_| std::sync::atomic::AtomicI32::new(-1)).collect(),
+            moving_slots: (0..SLOTS).map(|_| AtomicBool::new(false)).collect(),
+            moves: AtomicUsize::new(0),
+            garbage,
+            garbage_pending: pending,
+            garbage_freed: freed,
+            stopping: AtomicBool::new(false),
+            exit_code: AtomicUsize::new(0),
+            sleep_until_ns: AtomicU64::new(0),
+            scripts_may_all: AtomicBool::new(false),
+            next_slow: AtomicU64::new(0),
+            peak_memory: AtomicUsize::new(0),
+            startup_memory: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn next_client(&self) -> u64 {
+        self.next_client.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn next_tx(&self) -> u64 {
+        self.next_tx.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn next_watch(&self) -> u64 {
+        self.next_watch.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Number of the next entry of the slow log.
+    pub fn next_slow(&self) -> u64 {
+        self.next_slow.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Stops all cores for a while (DEBUG SLEEP).
+    pub fn sleep(&self, until_ns: u64) {
+        self.sleep_until_ns.fetch_max(until_ns, Ordering::SeqCst);
+        (0..self.cores).for_each(|c| self.mesh.rouse(c));
+    }
+
+    /// Tells every core to stop, with the process's exit code.
+    pub fn stop(&self, code: usize) {
+        self.exit_code.store(code, Ordering::SeqCst);
+        self.stopping.store(true, Ordering::SeqCst);
+        for c in 0..self.cores {
+            self.mesh.rouse(c);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! From the command line to running cores, and to the end of the process.
+
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use super::core::Core;
+use super::io::Listener;
+use super::process::{self, Program, signals};
+use super::shared::{Garbage, Shared};
+use super::{bind, endpoints, registry, service};
+use crate::base::slot::SLOTS;
+use crate::base::{clock, memory};
+use crate::config::{Config, Cores, ServiceCore, Settings, StartMode, help_text};
+use crate::observe::{log, ticks};
+use crate::reactor::buffers::Buffers;
+use crate::reactor::mesh::Mesh;
+use crate::reactor::ring::Ring;
+use crate::reactor::turn;
+
+/// Descriptors that the server needs beside its clients'.
+pub const RESERVED_FILES: u64 = 64;
+
+/// Data cores at most.
+pub const CORES_MAX: usize = 256;
+
+/// Runs the program; its exit code.
+pub fn main(args: Vec<String>) -> ExitCode {
+    let program = Program::from_args(&args);
+    if let Some(text) = program.refusal() {
+        eprintln!("{text}");
+        return ExitCode::FAILURE;
+    }
+    match Config::from_args(&args) {
+        Ok(StartMode::Version) => {
+            println!("{}", process::version_line());
+            ExitCode::SUCCESS
+        }
+        Ok(StartMode::Help) => {
+            println!("{}", help_text(process::program_name(&args[0])));
+            ExitCode::SUCCESS
+        }
+        Ok(StartMode::Serve(config)) => match serve(config) {
+            Ok(code) => ExitCode::from(code as u8),
+            Err(e) => {
+                log::warning(format_args!("{e}"));
+                ExitCode::FAILURE
+            }
+        },
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Which CPU each thread runs on.
+struct Layout {
+    /// One per data core; `None` is left to the scheduler.
+    data: Vec<Option<usize>>,
+    service: Option<usize>,
+}
+
+fn layout(s: &Settings) -> Result<Layout, String> {
+    let cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|c| c.id).collect();
+    let n = cpus.len().max(1);
+    let spare = n >= 4;
+    let data: Vec<Option<usize>> = match &s.cores {
+        Cores::Auto => cpus.iter().take(if spare { n - 1 } else { n }).copied().map(Some).collect(),
+        // More cores than CPUs share them; pinning would only hinder that.
+        Cores::Count(k) if *k > n => vec![None; *k],
+        Cores::Count(k) => cpus.iter().take(*k).copied().map(Some).collect(),
+        Cores::Cpus(list) => {
+            if let Some(bad) = list.iter().find(|c| !cpus.contains(c)) {
+                return Err(format!("CPU {bad} of the directive 'cores' is not usable by this process"));
+            }
+            list.iter().copied().map(Some).collect()
+        }
+    };
+    if data.is_empty() || data.len() > CORES_MAX {
+        return Err(format!("The number of data cores must be between 1 and {CORES_MAX}"));
+    }
+    let service = match s.service_core {
+        ServiceCore::None => None,
+        ServiceCore::Cpu(c) if cpus.contains(&c) => Some(c),
+        ServiceCore::Cpu(c) => {
+            return Err(format!("CPU {c} of the directive 'service-core' is not usable by this process"));
+        }
+        ServiceCore::Auto => cpus.iter().copied().find(|c| spare && !data.contains(&Some(*c))),
+    };
+    Ok(Layout { data, service })
+}
+
+/// The slots in equal contiguous ranges.
+fn first_map(cores: usize) -> Vec<u16> {
+    (0..SLOTS).map(|s| (s * cores / SLOTS) as u16).collect()
+}
+
+fn eventfd() -> Result<RawFd, String> {
+    // SAFETY: plain call.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if fd < 0 { Err(format!("eventfd: {}", std::io::Error::last_os_error())) } else { Ok(fd) }
+}
+
+fn serve(config: Config) -> Result<usize, String> {
+    let s = config.settings();
+    process::enter_dir(&s)?;
+    process::check_kernel()?;
+    if s.daemonize {
+        process::daemonize().map_err(|e| format!("Can't run in the background: {e}"))?;
+    }
+    log::configure(&s)?;
+    log::notice(format_args!("oO0OoO0OoO0Oo Coreslot is starting oO0OoO0OoO0Oo"));
+    log::notice(format_args!(
+        "Coreslot version={}, bits=64, pid={}, just started",
+        process::VERSION,
+        std::process::id()
+    ));
+    if config.is_default() {
+        log::warning(format_args!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use coreslot-server /path/to/coreslot.conf"
+        ));
+    } else {
+        log::notice(format_args!("Configuration loaded"));
+    }
+    config.notices().iter().for_each(|n| log::notice(format_args!("{n}")));
+    registry::init(&s.rename_commands)?;
+    let pid_file = process::PidFile::write(&s);
+    let wake = signals::install().map_err(|e| format!("Can't install signal handlers: {e}"))?;
+    let s = fit_clients(&config, s);
+    process::disable_huge_pages(&s);
+    process::adjust_oom_score(&s, false);
+    let code = run(config, &s, wake)?;
+    if let Some(p) = pid_file {
+        p.remove();
+    }
+    log::warning(format_args!("Coreslot is now ready to exit, bye bye..."));
+    Ok(code)
+}
+
+/// Makes room for `maxclients`, or lowers it to those that fit.
+fn fit_clients(config: &Config, s: Arc<Settings>) -> Arc<Settings> {
+    let fitting = process::raise_open_files(s.maxclients, RESERVED_FILES);
+    if fitting == s.maxclients {
+        return s;
+    }
+    // A number that was accepted before, only smaller: it cannot be refused.
+    let _ = config.set(&[("maxclients", &fitting.to_string())]);
+    config.settings()
+}
+
+fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
+    clock::resync();
+    ticks::per_us();
+    let layout = layout(s)?;
+    let cores = layout.data.len();
+    let listeners = listeners(s, cores)?;
+    let wakes = (0..cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
+    let (garbage, reaper, counts) = start_reaper()?;
+    let shared =
+        Arc::new(Shared::new(cores, config, Arc::new(Mesh::new(wakes)), first_map(cores), garbage, counts.0, counts.1));
+    shared.port.store(s.port as usize, Ordering::Relaxed);
+    shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
+    banner(s, cores);
+    log::notice(format_args!("Server initialized"));
+    let service = service::start(shared.clone(), layout.service)?;
+    let threads = start_cores(&shared, &layout, listeners)?;
+    shared.startup_memory.store(memory::used(), Ordering::Relaxed);
+    announce(s);
+    let supervisor = process::Supervisor::detect(s);
+    if let Some(sv) = &supervisor {
+        sv.ready();
+    }
+    wait(&shared, wake);
+    if let Some(sv) = &supervisor {
+        sv.stopping();
+    }
+    for t in threads {
+        if t.join().is_err() {
+            shared.exit_code.store(1, Ordering::SeqCst);
+        }
+    }
+    let _ = service.join();
+    drop(reaper);
+    if !s.unixsocket.is_empty() {
+        log::notice(format_args!("Removing the unix socket file."));
+        let _ = std::fs::remove_file(s.resolve(&s.unixsocket));
+    }
+    Ok(shared.exit_code.load(Ordering::SeqCst))
+}
+
+/// The line by which test harnesses learn the process id.
+fn banner(s: &Settings, cores: usize) {
+    let mode = if cores == 1 { "one data core".to_string() } else { format!("{cores} data cores") };
+    let text = format!("Coreslot {} ({mode}) Port: {} PID: {}", process::VERSION, s.port, std::process::id());
+    log::notice(format_args!("{text}"));
+}
+
+fn announce(s: &Settings) {
+    if s.port > 0 {
+        log::notice(format_args!("Ready to accept connections tcp"));
+    }
+    if !s.unixsocket.is_empty() {
+        log::notice(format_args!("Ready to accept connections unix"));
+    }
+}
+
+fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
+    let mut all = if s.port == 0 {
+        vec![Vec::new(); cores]
+    } else {
+        bind::tcp(s, s.port, cores).map_err(|e| {
+            log::warning(format_args!("Warning: {e}"));
+            format!("Failed listening on port {} (tcp), aborting.", s.port)
+        })?
+    };
+    if let Some(fd) = bind::unix(s)? {
+        all.iter_mut().for_each(|l| l.push(Listener { fd, unix: true, port: 0, endpoint: false }));
+    }
+    if s.core_endpoints {
+        for (c, list) in all.iter_mut().enumerate() {
+            let port = endpoints::port(endpoints::base(s), c)?;
+            let own = bind::tcp(s, port, 1).map_err(|e| format!("Failed listening on core port {port}: {e}"))?;
+            list.extend(own.into_iter().flatten().map(|l| Listener { endpoint: true, ..l }));
+        }
+    }
+    if all.iter().all(Vec::is_empty) {
+        return Err("Configured to not listen anywhere, exiting.".into());
+    }
+    Ok(all)
+}
+
+type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+/// The thread that frees big values away from the data path.
+fn start_reaper() -> Result<(mpsc::Sender<Garbage>, JoinHandle<()>, Counts), String> {
+    let (send, receive) = mpsc::channel::<Garbage>();
+    let counts: Counts = Default::default();
+    let (pending, freed) = counts.clone();
+    let thread = std::thread::Builder::new().name("reaper".into()).spawn(move || {
+        for g in receive {
+            let n = match &g {
+                Garbage::Objects(o) => o.len(),
+                Garbage::Db(_) => 1,
+            };
+            drop(g);
+            pending.fetch_sub(n, Ordering::Relaxed);
+            freed.fetch_add(n, Ordering::Relaxed);
+        }
+    });
+    let thread = thread.map_err(|e| format!("Can't start the reaper thread: {e}"))?;
+    Ok((send, thread, counts))
+}
+
+fn start_cores(
+    shared: &Arc<Shared>,
+    layout: &Layout,
+    listeners: Vec<Vec<Listener>>,
+) -> Result<Vec<JoinHandle<()>>, String> {
+    let (ready, is_ready) = mpsc::channel();
+    let mut threads = Vec::new();
+    for (id, (own, cpu)) in listeners.into_iter().zip(&layout.data).enumerate() {
+        let (shared, ready, cpu) = (shared.clone(), ready.clone(), *cpu);
+        let body = move || core_thread(id, shared, own, cpu, ready);
+        let t = std::thread::Builder::new().name(format!("core-{id}")).spawn(body);
+        threads.push(t.map_err(|e| format!("Can't start data core {id}: {e}"))?);
+    }
+    for _ in 0..threads.len() {
+        match is_ready.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(e),
+            Err(_) => return Err("A data core ended while starting".into()),
+        }
+    }
+    Ok(threads)
+}
+
+fn core_thread(
+    id: usize,
+    shared: Arc<Shared>,
+    listeners: Vec<Listener>,
+    cpu: Option<usize>,
+    ready: mpsc::Sender<Result<(), String>>,
+) {
+    if let Some(c) = cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id: c });
+    }
+    let made = Ring::new().and_then(|ring| Buffers::register(ring.submitter()).map(|b| (ring, b)));
+    let (ring, buffers) = match made {
+        Ok(x) => x,
+        Err(e) => {
+            let _ = ready.send(Err(format!("Can't make the io_uring ring of data core {id}: {e}")));
+            return;
+        }
+    };
+    let guard = StopOnPanic(shared.clone());
+    let mut core = Core::new(id, shared, ring, buffers, listeners);
+    let _ = ready.send(Ok(()));
+    turn::run(&mut core);
+    core.stop_listening();
+    // The rest is the process's to free: dropping millions of entries one by
+    // one would only delay the exit.
+    std::mem::forget(core);
+    std::mem::forget(guard);
+}
+
+/// A data core that panics takes the process down, with a clear exit code.
+struct StopOnPanic(Arc<Shared>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        log::warning(format_args!("A data core has failed; the server stops"));
+        self.0.stop(1);
+        std::process::exit(1);
+    }
+}
+
+/// Waits until a signal or a command stops the server.
+fn wait(shared: &Arc<Shared>, wake: RawFd) {
+    while !shared.stopping.load(Ordering::SeqCst) {
+        let mut p = libc::pollfd { fd: wake, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&mut p, 1, 100) };
+        if let Some(signal) = signals::take_shutdown_request() {
+            log::warning(format_args!("Received {} scheduling shutdown...", signal.name()));
+            log::warning(format_args!("User requested shutdown..."));
+            shared.stop(0);
+        }
+    }
+    shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
+}

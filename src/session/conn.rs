@@ -1,0 +1,284 @@
+//! The state of one connection. It lives on the core that accepted it.
+
+use std::os::fd::RawFd;
+
+use super::replies::Replies;
+use super::watch::Token;
+use crate::base::num;
+use crate::resp::Reply;
+use crate::resp::reply::Proto;
+use crate::resp::request::Resume;
+
+/// A connection in the whole process: its core, its place there, and the
+/// generation of that place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnRef {
+    pub core: u32,
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// A request that waits in a transaction for EXEC.
+pub struct Queued {
+    /// Index of the command's entry in the registry.
+    pub command: usize,
+    pub args: Vec<Vec<u8>>,
+}
+
+/// MULTI in progress.
+#[derive(Default)]
+pub struct Multi {
+    pub queue: Vec<Queued>,
+    pub bytes: usize,
+    /// A command was refused while queueing: EXEC aborts.
+    pub broken: bool,
+}
+
+/// A key that the connection watches.
+pub struct Watched {
+    pub db: usize,
+    pub hash: u64,
+    pub key: Vec<u8>,
+}
+
+/// How replies are treated (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    On,
+    Off,
+    /// Skip the reply of the next command.
+    SkipNext,
+    /// Skip the reply of the current command.
+    SkipThis,
+}
+
+/// What few connections have; boxed, so that idle ones stay small.
+#[derive(Default)]
+pub struct Extra {
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub multi: Option<Multi>,
+    pub watch_token: Option<Token>,
+    pub watched: Vec<Watched>,
+}
+
+/// One connection.
+pub struct Conn {
+    pub fd: RawFd,
+    pub me: ConnRef,
+    /// Client id, unique and ascending in the process.
+    pub id: u64,
+    pub db: usize,
+    pub proto: Proto,
+    pub authenticated: bool,
+    /// Something that every request has to look at: MULTI, CLIENT REPLY, ...
+    pub special: bool,
+    /// A request that reaches beyond its own keys is under way; what follows
+    /// waits for it.
+    pub barrier: bool,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    pub reply_mode: ReplyMode,
+    pub unix_socket: bool,
+    /// It came in by the core's own port.
+    pub endpoint: bool,
+    pub local: bool,
+
+    /// Received; executed up to `input_at`.
+    pub input: Vec<u8>,
+    pub input_at: usize,
+    pub resume: Resume,
+    pub replies: Replies,
+    /// Being sent; empty when no send is in flight.
+    pub inflight: Vec<u8>,
+    pub sent: usize,
+
+    /// A multishot receive is armed.
+    pub receiving: bool,
+    /// The receive is being cancelled, or stays unarmed, until input is worked off.
+    pub throttled: bool,
+    pub sending: bool,
+    /// Requests of the ring that still refer to this place.
+    pub ring_refs: u32,
+    /// Listed among those with output, and with input to go on with.
+    pub listed_dirty: bool,
+    pub listed_ready: bool,
+    /// Held back by CLIENT PAUSE.
+    pub paused: bool,
+    /// Close once the output is sent.
+    pub close_after: bool,
+    /// Shut down; the place is freed when the ring has let go.
+    pub closing: bool,
+    /// The peer has closed its side.
+    pub eof: bool,
+    /// The map's epoch when the first outstanding request was sent.
+    pub route_epoch: u32,
+
+    pub created_ms: u64,
+    pub active_ms: u64,
+    /// When the output went over its soft limit; 0 if it is not.
+    pub soft_limit_since_ms: u64,
+    pub last_command: Option<usize>,
+    pub commands: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub extra: Option<Box<Extra>>,
+}
+
+impl Conn {
+    pub fn new(fd: RawFd, me: ConnRef, id: u64, now_ms: u64) -> Conn {
+        Conn {
+            fd,
+            me,
+            id,
+            db: 0,
+            proto: Proto::Resp2,
+            authenticated: true,
+            special: false,
+            barrier: false,
+            no_evict: false,
+            no_touch: false,
+            reply_mode: ReplyMode::On,
+            unix_socket: false,
+            endpoint: false,
+            local: true,
+            input: Vec::new(),
+            input_at: 0,
+            resume: Resume::default(),
+            replies: Replies::default(),
+            inflight: Vec::new(),
+            sent: 0,
+            receiving: false,
+            throttled: false,
+            sending: false,
+            ring_refs: 0,
+            listed_dirty: false,
+            listed_ready: false,
+            paused: false,
+            close_after: false,
+            closing: false,
+            eof: false,
+            route_epoch: 0,
+            created_ms: now_ms,
+            active_ms: now_ms,
+            soft_limit_since_ms: 0,
+            last_command: None,
+            commands: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            extra: None,
+        }
+    }
+
+    pub fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_with(Box::default)
+    }
+
+    pub fn name(&self) -> &[u8] {
+        self.extra.as_ref().map_or(b"", |x| &x.name)
+    }
+
+    pub fn in_multi(&self) -> bool {
+        self.extra.as_ref().is_some_and(|x| x.multi.is_some())
+    }
+
+    pub fn watching(&self) -> usize {
+        self.extra.as_ref().map_or(0, |x| x.watched.len())
+    }
+
+    /// Keeps `special` in step with what it sums up.
+    pub fn update_special(&mut self) {
+        self.special = !self.authenticated || self.in_multi() || self.reply_mode != ReplyMode::On;
+    }
+
+    /// Is the current command's reply not wanted?
+    pub fn muted(&self) -> bool {
+        matches!(self.reply_mode, ReplyMode::Off | ReplyMode::SkipThis)
+    }
+
+    /// Writes one complete reply, in its order.
+    pub fn reply<R>(&mut self, write: impl FnOnce(&mut Reply) -> R) -> R {
+        let muted = self.muted();
+        let proto = self.proto;
+        let buffer = self.replies.buffer();
+        let start = buffer.len();
+        let r = write(&mut Reply::new(buffer, proto));
+        if muted {
+            self.replies.buffer().truncate(start);
+        }
+        self.replies.commit(start);
+        r
+    }
+
+    /// Writes an error reply; `text` begins with its code.
+    pub fn error(&mut self, text: &[u8]) {
+        self.reply(|r| r.error(text));
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn output_bytes(&self) -> usize {
+        self.replies.memory() + self.inflight.len() - self.sent
+    }
+
+    /// Bytes received and not yet executed.
+    pub fn input_bytes(&self) -> usize {
+        self.input.len() - self.input_at
+    }
+
+    /// Approximate memory of the connection.
+    pub fn memory(&self) -> usize {
+        let multi = self.extra.as_ref().and_then(|x| x.multi.as_ref()).map_or(0, |m| m.bytes);
+        size_of::<Conn>()
+            + self.input.capacity()
+            + self.replies.out.capacity()
+            + self.replies.memory()
+            + self.inflight.capacity()
+            + multi
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub fn relax(&mut self) {
+        if self.input_bytes() == 0 && self.input.capacity() > 0 {
+            self.input = Vec::new();
+            self.input_at = 0;
+        }
+        if !self.sending {
+            self.inflight = Vec::new();
+        }
+        self.replies.shrink();
+    }
+}
+
+/// The peer's or local address of a socket, as CLIENT LIST prints it.
+pub fn socket_name(fd: RawFd, peer: bool) -> String {
+    // SAFETY: zeroed bytes are a valid sockaddr_storage.
+    let mut addr: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let p = (&raw mut addr).cast::<libc::sockaddr>();
+    // SAFETY: `addr` and `len` are valid for the kernel to fill.
+    let r = unsafe { if peer { libc::getpeername(fd, p, &mut len) } else { libc::getsockname(fd, p, &mut len) } };
+    if r != 0 {
+        return "?:0".into();
+    }
+    match i32::from(addr.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that it is a sockaddr_in.
+            let a = unsafe { &*(&raw const addr).cast::<libc::sockaddr_in>() };
+            let ip = std::net::Ipv4Addr::from(u32::from_be(a.sin_addr.s_addr));
+            format!("{ip}:{}", u16::from_be(a.sin_port))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that it is a sockaddr_in6.
+            let a = unsafe { &*(&raw const addr).cast::<libc::sockaddr_in6>() };
+            let ip = std::net::Ipv6Addr::from(a.sin6_addr.s6_addr);
+            format!("[{ip}]:{}", u16::from_be(a.sin6_port))
+        }
+        _ => "unix:0".into(),
+    }
+}
+
+/// A client id from text.
+pub fn parse_id(text: &[u8]) -> Option<u64> {
+    num::parse_i64(text).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)
+}

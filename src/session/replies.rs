@@ -1,0 +1,165 @@
+//! A connection's replies, in the order of its requests.
+//!
+//! Replies made on this core while nothing is outstanding go straight to the
+//! output. Once a request has been sent elsewhere (another core, a lock queue,
+//! a transaction), later replies are staged behind its place.
+//!
+//! Invariants: `order` is empty or begins with a place that waits; `stage`
+//! holds exactly the bytes that the `Done` places name.
+
+use std::collections::VecDeque;
+
+enum Place {
+    Waiting,
+    /// Waiting, and its reply is not wanted (CLIENT REPLY).
+    Muted,
+    Done {
+        start: usize,
+        len: usize,
+    },
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub struct Replies {
+    /// What may be sent.
+    pub out: Vec<u8>,
+    order: VecDeque<Place>,
+    /// Number of the first place in `order`.
+    head: u32,
+    stage: Vec<u8>,
+    waiting: u32,
+}
+
+impl Replies {
+    /// Requests whose replies are still to come.
+    #[inline]
+    pub fn outstanding(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Where a reply made now is written. [`Replies::commit`] must follow.
+    #[inline]
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        if self.order.is_empty() { &mut self.out } else { &mut self.stage }
+    }
+
+    /// Ends a reply that began when the buffer had `start` bytes.
+    #[inline]
+    pub fn commit(&mut self, start: usize) {
+        if !self.order.is_empty() {
+            let len = self.stage.len() - start;
+            self.order.push_back(Place::Done { start, len });
+        }
+    }
+
+    /// Reserves the place of a reply that comes later; its number.
+    pub fn expect(&mut self, muted: bool) -> u32 {
+        let seq = self.head.wrapping_add(self.order.len() as u32);
+        self.order.push_back(if muted { Place::Muted } else { Place::Waiting });
+        self.waiting += 1;
+        seq
+    }
+
+    /// Gives up the last place, so that its reply can be made here and now.
+    pub fn withdraw(&mut self, seq: u32) {
+        let last = self.head.wrapping_add(self.order.len() as u32).wrapping_sub(1);
+        assert!(seq == last && self.waiting > 0, "only the last place can be withdrawn");
+        self.order.pop_back();
+        self.waiting -= 1;
+    }
+
+    /// Fills a place that waits.
+    pub fn fill(&mut self, seq: u32, reply: &[u8]) {
+        let at = seq.wrapping_sub(self.head) as usize;
+        let place = &mut self.order[at];
+        let muted = match place {
+            Place::Waiting => false,
+            Place::Muted => true,
+            Place::Done { .. } => panic!("a reply came twice"),
+        };
+        self.waiting -= 1;
+        if at > 0 {
+            let start = self.stage.len();
+            if !muted {
+                self.stage.extend_from_slice(reply);
+            }
+            *place = Place::Done { start, len: self.stage.len() - start };
+            return;
+        }
+        if !muted {
+            self.out.extend_from_slice(reply);
+        }
+        self.order.pop_front();
+        self.head = self.head.wrapping_add(1);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while let Some(&Place::Done { start, len }) = self.order.front() {
+            self.out.extend_from_slice(&self.stage[start..start + len]);
+            self.order.pop_front();
+            self.head = self.head.wrapping_add(1);
+        }
+        if self.order.is_empty() {
+            self.stage.clear();
+        }
+    }
+
+    /// Bytes of output held, sent or not.
+    pub fn memory(&self) -> usize {
+        self.out.len() + self.stage.len()
+    }
+
+    /// Gives memory back when nothing is held.
+    pub fn shrink(&mut self) {
+        if self.order.is_empty() {
+            self.order = VecDeque::new();
+            self.stage = Vec::new();
+        }
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn say(r: &mut Replies, text: &str) {
+        let start = r.buffer().len();
+        r.buffer().extend_from_slice(text.as_bytes());
+        r.commit(start);
+    }
+
+    proptest! {
+        #[test]
+        fn replies_leave_in_the_order_of_requests(
+            kinds in proptest::collection::vec(0u8..3, 1..40),
+            order in proptest::collection::vec(any::<u16>(), 40),
+        ) {
+            let mut r = Replies::default();
+            let mut want = String::new();
+            let mut open = Vec::new();
+            for (i, k) in kinds.iter().enumerate() {
+                match k {
+                    0 => { say(&mut r, &format!("{i};")); want.push_str(&format!("{i};")); }
+                    1 => { open.push((r.expect(false), i)); want.push_str(&format!("{i};")); }
+                    _ => open.push((r.expect(true), i)),
+                }
+            }
+            for pick in order {
+                if open.is_empty() { break; }
+                let (seq, i) = open.remove(pick as usize % open.len());
+                r.fill(seq, format!("{i};").as_bytes());
+            }
+            while let Some((seq, i)) = open.pop() {
+                r.fill(seq, format!("{i};").as_bytes());
+            }
+            prop_assert_eq!(r.outstanding(), 0);
+            prop_assert_eq!(String::from_utf8(r.out).unwrap(), want);
+        }
+    }
+}

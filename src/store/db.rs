@@ -1,0 +1,258 @@
+//! One database of one core.
+//!
+//! Invariants: `len` is the sum of the tables' lengths; `occupied` has the bit
+//! of a slot set exactly when its table is not empty; `deadlines` holds
+//! exactly one pair for every entry that has a deadline.
+
+use std::collections::BTreeSet;
+
+use super::entry::Entry;
+use super::table::SlotTable;
+use crate::base::clock::UnixMs;
+use crate::base::rng::Rng;
+use crate::base::slot::{Key, ORDER_MASK, SLOT_SHIFT, SLOTS, slot_of_hash};
+
+/// Slot tables with their expiry index.
+pub struct Db {
+    tables: Box<[SlotTable]>,
+    occupied: Box<[u64; SLOTS / 64]>,
+    len: usize,
+    /// (deadline, key hash): exact, so that nothing is ever sampled.
+    deadlines: BTreeSet<(UnixMs, u64)>,
+}
+
+/// Mask of the hash bits that name a position of SCAN: slot, then order.
+pub const POSITION_MASK: u64 = (SLOTS as u64 - 1) << SLOT_SHIFT | ORDER_MASK;
+
+impl Db {
+    pub(super) fn new() -> Db {
+        Db {
+            tables: (0..SLOTS).map(|_| SlotTable::default()).collect(),
+            occupied: Box::new([0; SLOTS / 64]),
+            len: 0,
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of keys with a deadline.
+    pub fn volatile(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    pub fn table(&self, slot: u16) -> &SlotTable {
+        &self.tables[slot as usize]
+    }
+
+    #[inline]
+    fn at(&mut self, hash: u64) -> &mut SlotTable {
+        &mut self.tables[slot_of_hash(hash) as usize]
+    }
+
+    #[inline]
+    pub(super) fn prefetch_table(&self, hash: u64) {
+        super::prefetch((&raw const self.tables[slot_of_hash(hash) as usize]).cast());
+    }
+
+    #[inline]
+    pub(super) fn prefetch_bucket(&self, hash: u64) {
+        self.tables[slot_of_hash(hash) as usize].prefetch_bucket(hash);
+    }
+
+    #[inline]
+    pub(super) fn prefetch_entry(&self, hash: u64) {
+        self.tables[slot_of_hash(hash) as usize].prefetch_entry(hash);
+    }
+
+    #[inline]
+    pub fn get(&self, key: &Key) -> Option<&Entry> {
+        self.tables[key.slot() as usize].find(key.hash, key.bytes)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.at(key.hash).find_mut(key.hash, key.bytes)
+    }
+
+    #[inline]
+    fn mark(&mut self, hash: u64) {
+        let slot = slot_of_hash(hash) as usize;
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    #[inline]
+    pub(super) fn insert_new(&mut self, hash: u64, entry: Entry) -> &mut Entry {
+        debug_assert!(self.get(&Key { bytes: entry.key(), hash }).is_none());
+        if let Some(d) = entry.deadline() {
+            self.deadlines.insert((d, hash));
+        }
+        self.len += 1;
+        self.mark(hash);
+        self.at(hash).insert(hash, entry)
+    }
+
+    /// Adds or replaces; the replaced entry is returned.
+    pub(super) fn put(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        let old = self.take(&Key { bytes: entry.key(), hash });
+        self.insert_new(hash, entry);
+        old
+    }
+
+    pub(super) fn take(&mut self, key: &Key) -> Option<Entry> {
+        let slot = key.slot() as usize;
+        let entry = self.tables[slot].remove(key.hash, key.bytes)?;
+        self.len -= 1;
+        if self.tables[slot].is_empty() {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+        if let Some(d) = entry.deadline() {
+            self.forget_deadline(d, key.hash);
+        }
+        Some(entry)
+    }
+
+    fn forget_deadline(&mut self, deadline: UnixMs, hash: u64) {
+        let known = self.deadlines.remove(&(deadline, hash));
+        debug_assert!(known, "every deadline stands in the index");
+    }
+
+    pub(super) fn set_deadline(&mut self, key: &Key, deadline: Option<UnixMs>) -> bool {
+        let Some(entry) = self.get_mut(key) else { return false };
+        let old = entry.deadline();
+        entry.set_deadline(deadline);
+        if old == deadline {
+            return true;
+        }
+        if let Some(d) = old {
+            self.forget_deadline(d, key.hash);
+        }
+        if let Some(d) = deadline {
+            self.deadlines.insert((d, key.hash));
+        }
+        true
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<UnixMs> {
+        self.deadlines.first().map(|&(d, _)| d)
+    }
+
+    /// Up to `max` keys whose deadline has passed at `now`, with their hashes,
+    /// earliest first.
+    pub fn due(&self, now: UnixMs, max: usize) -> Vec<(u64, Vec<u8>)> {
+        let due = self.deadlines.iter().take_while(|&&(d, _)| d <= now).take(max);
+        due.filter_map(|&(d, hash)| {
+            let table = &self.tables[slot_of_hash(hash) as usize];
+            let e = table.find_by(hash, |e| e.deadline() == Some(d) && Key::new(e.key()).hash == hash)?;
+            Some((hash, e.key().to_vec()))
+        })
+        .collect()
+    }
+
+    /// Mean of the remaining lifetimes in milliseconds, from a sample spread
+    /// over the index.
+    pub fn average_ttl_ms(&self, now: UnixMs) -> u64 {
+        let mut sum = 0u64;
+        let mut n = 0u64;
+        for &(d, _) in self.deadlines.iter().take(64).chain(self.deadlines.iter().rev().take(64)) {
+            sum += d.saturating_sub(now);
+            n += 1;
+        }
+        sum.checked_div(n).unwrap_or(0)
+    }
+
+    /// The first occupied slot at or after `from`.
+    pub fn next_slot(&self, from: usize) -> Option<usize> {
+        if from >= SLOTS {
+            return None;
+        }
+        let mut word = from / 64;
+        let mut bits = self.occupied[word] & (u64::MAX << (from % 64));
+        loop {
+            if bits != 0 {
+                return Some(word * 64 + bits.trailing_zeros() as usize);
+            }
+            word += 1;
+            bits = *self.occupied.get(word)?;
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let slot = self.next_slot(next)?;
+            next = slot + 1;
+            Some(self.tables[slot].iter())
+        })
+        .flatten()
+    }
+
+    /// A random entry, uniform over the keys of this core.
+    pub fn random(&self, rng: &mut Rng) -> Option<&Entry> {
+        let mut n = rng.below(self.len);
+        let mut slot = self.next_slot(0)?;
+        while n >= self.tables[slot].len() {
+            n -= self.tables[slot].len();
+            slot = self.next_slot(slot + 1)?;
+        }
+        self.tables[slot].random(rng)
+    }
+
+    pub(super) fn occupies(&self, slot: u16) -> bool {
+        self.occupied[slot as usize / 64] & (1 << (slot % 64)) != 0
+    }
+
+    /// Empties the database into `each`.
+    pub(super) fn drain_into(&mut self, mut each: impl FnMut(u64, Entry)) {
+        let mut from = 0;
+        while let Some(slot) = self.next_slot(from) {
+            if let Some(table) = self.take_slot(slot as u16) {
+                table.into_entries().for_each(|e| each(Key::new(e.key()).hash, e));
+            }
+            from = slot + 1;
+        }
+    }
+
+    pub(super) fn take_slot(&mut self, slot: u16) -> Option<SlotTable> {
+        let s = slot as usize;
+        if self.tables[s].is_empty() {
+            return None;
+        }
+        let table = std::mem::take(&mut self.tables[s]);
+        self.len -= table.len();
+        self.occupied[s / 64] &= !(1 << (s % 64));
+        for e in table.iter() {
+            if let Some(d) = e.deadline() {
+                self.forget_deadline(d, Key::new(e.key()).hash);
+            }
+        }
+        Some(table)
+    }
+
+    pub(super) fn install_slot(&mut self, slot: u16, table: SlotTable) {
+        let s = slot as usize;
+        assert!(self.tables[s].is_empty(), "a slot is installed where there is none");
+        for e in table.iter() {
+            if let Some(d) = e.deadline() {
+                self.deadlines.insert((d, Key::new(e.key()).hash));
+            }
+        }
+        self.len += table.len();
+        if !table.is_empty() {
+            self.occupied[s / 64] |= 1 << (s % 64);
+        }
+        self.tables[s] = table;
+    }
+
+    pub(super) fn overhead(&self) -> usize {
+        let tables: usize = self.tables.iter().map(SlotTable::memory).sum();
+        tables + SLOTS * size_of::<SlotTable>() + self.deadlines.len() * 24
+    }
+}

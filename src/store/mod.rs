@@ -1,0 +1,309 @@
+//! One core's keyspace: a table per (database, slot), the expiry index, and
+//! the values. Knows no clock, no protocol and no other core.
+pub mod buckets;
+pub mod db;
+pub mod dict;
+pub mod entry;
+pub mod hash;
+pub mod intset;
+pub mod list;
+pub mod listpack;
+pub mod member;
+pub mod object;
+pub mod ranked;
+pub mod scan;
+pub mod set;
+pub mod table;
+pub mod zset;
+
+use crate::base::clock::UnixMs;
+use crate::base::slot::{Key, SLOTS};
+use db::Db;
+use entry::Entry;
+use object::Object;
+use table::SlotTable;
+
+/// Entries whose value takes more allocations than this to free are handed
+/// over instead of being freed at once (Redis's threshold for lazy freeing).
+const LAZY_FREE_EFFORT: usize = 64;
+
+/// Asks the processor to load the cache line at `p`.
+#[inline]
+pub fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
+/// Counters of one core's keyspace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+    pub evicted: u64,
+}
+
+/// All databases of one core.
+pub struct Store {
+    dbs: Vec<Option<Box<Db>>>,
+    /// Big values that wait to be freed away from the data path.
+    garbage: Vec<Object>,
+    /// Whole databases that wait for the same.
+    flushed: Vec<Db>,
+    pub stats: Stats,
+    /// The receive buffer of the one request being executed, when its last
+    /// argument is large enough to take the buffer over instead of copying.
+    pub donor: Option<Vec<u8>>,
+}
+
+/// All that a slot holds, on its way to another core.
+pub struct SlotPack {
+    pub slot: u16,
+    tables: Vec<(usize, SlotTable)>,
+}
+
+impl Store {
+    pub fn new(databases: usize) -> Store {
+        let dbs = (0..databases).map(|_| None).collect();
+        Store { dbs, garbage: Vec::new(), flushed: Vec::new(), stats: Stats::default(), donor: None }
+    }
+
+    pub fn databases(&self) -> usize {
+        self.dbs.len()
+    }
+
+    /// The database, if it was ever written to.
+    #[inline]
+    pub fn db(&self, db: usize) -> Option<&Db> {
+        self.dbs[db].as_deref()
+    }
+
+    #[inline]
+    fn db_opt(&mut self, db: usize) -> Option<&mut Db> {
+        self.dbs[db].as_deref_mut()
+    }
+
+    #[inline]
+    pub fn db_mut(&mut self, db: usize) -> &mut Db {
+        self.dbs[db].get_or_insert_with(|| Box::new(Db::new()))
+    }
+
+    /// A string entry; the receive buffer itself when the value stands at its end.
+    #[inline]
+    pub fn string_entry(&mut self, key: &[u8], value: &[u8], deadline: Option<UnixMs>) -> Entry {
+        match &self.donor {
+            Some(_) => self.received_entry(key, value, deadline),
+            None => Entry::string(key, value, deadline),
+        }
+    }
+
+    #[cold]
+    fn received_entry(&mut self, key: &[u8], value: &[u8], deadline: Option<UnixMs>) -> Entry {
+        const CRLF: usize = 2;
+        let fits =
+            |b: &Vec<u8>| b.len() >= value.len() + CRLF && value.as_ptr() == b[b.len() - CRLF - value.len()..].as_ptr();
+        match self.donor.take_if(|b| value.len() > entry::INLINE_MAX && fits(b)) {
+            Some(mut buffer) => {
+                buffer.truncate(buffer.len() - CRLF);
+                let start = buffer.len() - value.len();
+                Entry::received_string(key, buffer, start, deadline)
+            }
+            None => Entry::string(key, value, deadline),
+        }
+    }
+
+    /// Number of keys of a database, expired ones that still stand included.
+    pub fn len(&self, db: usize) -> usize {
+        self.db(db).map_or(0, Db::len)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        (0..self.dbs.len()).all(|db| self.len(db) == 0)
+    }
+
+    /// Prefetches the header of the table that would hold `hash`.
+    #[inline]
+    pub fn prefetch_table(&self, db: usize, hash: u64) {
+        if let Some(d) = self.db(db) {
+            d.prefetch_table(hash);
+        }
+    }
+
+    /// Prefetches the bucket that would name the key of `hash`; its table's
+    /// header should be there by now.
+    #[inline]
+    pub fn prefetch_bucket(&self, db: usize, hash: u64) {
+        if let Some(d) = self.db(db) {
+            d.prefetch_bucket(hash);
+        }
+    }
+
+    /// Prefetches the entries that may hold the key of `hash`.
+    #[inline]
+    pub fn prefetch_entry(&self, db: usize, hash: u64) {
+        if let Some(d) = self.db(db) {
+            d.prefetch_entry(hash);
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, db: usize, key: &Key) -> Option<&Entry> {
+        self.db(db)?.get(key)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, db: usize, key: &Key) -> Option<&mut Entry> {
+        self.db_opt(db)?.get_mut(key)
+    }
+
+    /// Adds an entry, its deadline included; replaces one of the same key.
+    pub fn put(&mut self, db: usize, entry: Entry) {
+        let hash = Key::new(entry.key()).hash;
+        self.put_hashed(db, hash, entry);
+    }
+
+    /// [`Store::put`] for a caller that knows the hash of the entry's key.
+    pub fn put_hashed(&mut self, db: usize, hash: u64, entry: Entry) {
+        if let Some(old) = self.db_mut(db).put(hash, entry) {
+            self.discard(old);
+        }
+    }
+
+    /// Adds an entry whose key is known to be absent.
+    #[inline]
+    pub fn insert_new(&mut self, db: usize, hash: u64, entry: Entry) -> &mut Entry {
+        self.db_mut(db).insert_new(hash, entry)
+    }
+
+    /// Takes an entry out.
+    pub fn take(&mut self, db: usize, key: &Key) -> Option<Entry> {
+        self.db_opt(db)?.take(key)
+    }
+
+    /// Deletes a key; big values are freed later.
+    pub fn delete(&mut self, db: usize, key: &Key) -> bool {
+        match self.take(db, key) {
+            Some(e) => {
+                self.discard(e);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sets or removes the deadline of an existing key.
+    pub fn set_deadline(&mut self, db: usize, key: &Key, deadline: Option<UnixMs>) -> bool {
+        self.db_opt(db).is_some_and(|d| d.set_deadline(key, deadline))
+    }
+
+    /// Frees an entry, or hands its value over when that is much work.
+    pub fn discard(&mut self, mut entry: Entry) {
+        if entry.free_effort() > LAZY_FREE_EFFORT
+            && let Some(o) = entry.take_object()
+        {
+            self.garbage.push(o);
+        }
+    }
+
+    /// Hands an object over to be freed away from the data path when it is big.
+    pub fn discard_object(&mut self, object: Object) {
+        if object.free_effort() > LAZY_FREE_EFFORT {
+            self.garbage.push(object);
+        }
+    }
+
+    /// The values that wait to be freed.
+    pub fn take_garbage(&mut self) -> Vec<Object> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty() || !self.flushed.is_empty()
+    }
+
+    /// Hands a flushed database over to be freed away from the data path.
+    pub fn discard_db(&mut self, db: Db) {
+        self.flushed.push(db);
+    }
+
+    /// The databases that wait to be freed.
+    pub fn take_flushed(&mut self) -> Vec<Db> {
+        std::mem::take(&mut self.flushed)
+    }
+
+    /// Empties a database and returns what it held, to be freed elsewhere.
+    pub fn flush(&mut self, db: usize) -> Option<Db> {
+        self.dbs[db].take().map(|d| *d)
+    }
+
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+    }
+
+    /// The earliest deadline of all databases.
+    pub fn next_deadline(&self) -> Option<UnixMs> {
+        self.dbs.iter().flatten().filter_map(|d| d.next_deadline()).min()
+    }
+
+    /// Takes a slot out of all databases.
+    pub fn take_slot(&mut self, slot: u16) -> SlotPack {
+        debug_assert!((slot as usize) < SLOTS);
+        let tables = self
+            .dbs
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, d)| Some((i, d.as_deref_mut()?.take_slot(slot)?)))
+            .collect();
+        SlotPack { slot, tables }
+    }
+
+    /// Puts a slot in place that this core did not hold.
+    pub fn install_slot(&mut self, pack: SlotPack) {
+        for (db, table) in pack.tables {
+            self.db_mut(db).install_slot(pack.slot, table);
+        }
+    }
+
+    /// Takes every occupied slot out.
+    pub fn take_all_slots(&mut self) -> Vec<SlotPack> {
+        let mut packs = Vec::new();
+        for slot in 0..SLOTS as u16 {
+            if self.dbs.iter().flatten().any(|d| d.occupies(slot)) {
+                packs.push(self.take_slot(slot));
+            }
+        }
+        packs
+    }
+
+    /// Takes every entry out, with its database and hash.
+    pub fn drain_entries(&mut self) -> Vec<(usize, u64, Entry)> {
+        let mut out = Vec::new();
+        for (i, d) in self.dbs.iter_mut().enumerate() {
+            if let Some(d) = d {
+                d.drain_into(|hash, e| out.push((i, hash, e)));
+            }
+        }
+        out
+    }
+
+    /// Takes over the counters and garbage of a store that worked for this one.
+    pub fn absorb(&mut self, other: &mut Store) {
+        let s = std::mem::take(&mut other.stats);
+        self.stats.hits += s.hits;
+        self.stats.misses += s.misses;
+        self.stats.expired += s.expired;
+        self.stats.evicted += s.evicted;
+        self.garbage.append(&mut other.garbage);
+        self.flushed.append(&mut other.flushed);
+    }
+
+    /// Approximate bytes of tables and indices.
+    pub fn overhead(&self) -> usize {
+        self.dbs.iter().flatten().map(|d| d.overhead()).sum()
+    }
+}

@@ -1,0 +1,116 @@
+//! When two replies agree: exactly, except for orders that Redis leaves open,
+//! times that pass, and the documented differences.
+
+use super::generate::Command;
+use super::support::Value;
+
+const TTL_SLACK_SECONDS: i64 = 10;
+
+/// One documented difference.
+struct Difference {
+    command: String,
+    stock: String,
+    ours: String,
+}
+
+/// The rows of `tests/differences.tsv`.
+pub struct Differences(Vec<Difference>);
+
+impl Differences {
+    pub fn read() -> Differences {
+        let rows = include_str!("../differences.tsv").lines().skip(1);
+        let parsed = rows.filter(|row| !row.is_empty()).map(|row| {
+            let fields: Vec<&str> = row.split('\t').collect();
+            let [command, stock, ours, reason] = fields[..] else {
+                panic!("differences.tsv: not four fields: {row}");
+            };
+            assert!(!reason.is_empty(), "differences.tsv: no reason: {row}");
+            Difference { command: command.to_owned(), stock: stock.to_owned(), ours: ours.to_owned() }
+        });
+        Differences(parsed.collect())
+    }
+
+    fn allow(&self, command: &Command, ours: &Value, stock: &Value) -> bool {
+        let words: Vec<String> = command.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        let line = words.join(" ").to_ascii_uppercase();
+        let (ours, stock) = (format!("{ours:?}"), format!("{stock:?}"));
+        self.0.iter().any(|row| glob(&row.command, &line) && glob(&row.stock, &stock) && glob(&row.ours, &ours))
+    }
+}
+
+/// `*` stands for any text.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            let mut starts = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            starts.any(|at| glob(tail, &rest[at..]))
+        }),
+    }
+}
+
+/// Follows MULTI, so that EXEC's parts are compared as their commands demand.
+pub struct Comparer<'a> {
+    differences: &'a Differences,
+    queued: Vec<Command>,
+}
+
+impl Comparer<'_> {
+    pub fn new(differences: &Differences) -> Comparer<'_> {
+        Comparer { differences, queued: Vec::new() }
+    }
+
+    /// Whether the two replies to the next command agree.
+    pub fn agree(&mut self, command: &Command, ours: &Value, stock: &Value) -> bool {
+        if stock == &Value::Simple("QUEUED".into()) {
+            self.queued.push(command.clone());
+            return ours == stock;
+        }
+        let name = name(command);
+        if name == "EXEC" {
+            let queued = std::mem::take(&mut self.queued);
+            if let (Value::Array(ours), Value::Array(stock)) = (ours, stock)
+                && ours.len() == stock.len()
+                && queued.len() == stock.len()
+            {
+                let mut parts = queued.iter().zip(ours.iter().zip(stock));
+                return parts.all(|(command, (ours, stock))| self.agree_one(command, ours, stock));
+            }
+        }
+        if matches!(name.as_str(), "MULTI" | "DISCARD" | "RESET") && !stock.is_error() {
+            self.queued.clear();
+        }
+        self.agree_one(command, ours, stock)
+    }
+
+    fn agree_one(&self, command: &Command, ours: &Value, stock: &Value) -> bool {
+        ours == stock || agree_loosely(&name(command), ours, stock) || self.differences.allow(command, ours, stock)
+    }
+}
+
+fn name(command: &Command) -> String {
+    String::from_utf8_lossy(&command[0]).to_ascii_uppercase()
+}
+
+fn agree_loosely(name: &str, ours: &Value, stock: &Value) -> bool {
+    match name {
+        "KEYS" | "SMEMBERS" | "SPOP" => ours.clone().sorted() == stock.clone().sorted(),
+        "HGETALL" => ours.clone().sorted_pairs() == stock.clone().sorted_pairs(),
+        "TTL" | "EXPIRETIME" => near(ours, stock, TTL_SLACK_SECONDS),
+        "PTTL" | "PEXPIRETIME" => near(ours, stock, TTL_SLACK_SECONDS * 1000),
+        _ => false,
+    }
+}
+
+fn near(ours: &Value, stock: &Value, slack: i64) -> bool {
+    match (ours, stock) {
+        (Value::Int(a), Value::Int(b)) => *a > 0 && *b > 0 && (a - b).abs() <= slack,
+        _ => false,
+    }
+}
+
+#[test]
+fn globs() {
+    assert!(glob("*", "") && glob("a*c", "abc") && glob("a*", "a") && glob("a*b*c", "a-b-b-c"));
+    assert!(!glob("a", "ab") && !glob("a*c", "ab") && !glob("", "a"));
+}

@@ -1,0 +1,144 @@
+//! The cores as clients may see them: CORE, and every core as the node of a
+//! cluster (`core-endpoints`, `core-redirect`).
+
+use super::support::{Server, Value, Wire, bulk, error, int, nil, ok, plain, simple};
+use coreslot::base::slot::slot_of;
+
+fn start(args: &[&str]) -> Server {
+    let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+    Server::start_with(move |port| {
+        let base = (port + 1).to_string();
+        let mut all: Vec<String> =
+            ["--cores", "4", "--core-endpoints", "yes", "--core-port-base", &base].map(str::to_owned).to_vec();
+        all.extend(args);
+        all
+    })
+}
+
+/// A connection to a core's own port.
+fn core_wire(server: &Server, core: u16) -> Wire {
+    Wire::connect(server.port + 1 + core)
+}
+
+/// A key of the slots that the core owns at the start.
+fn key_of(core: u16, which: u32) -> String {
+    (0..).map(|n| format!("k{n}")).filter(|k| slot_of(k.as_bytes()) / 4096 == core).nth(which as usize).unwrap()
+}
+
+#[test]
+fn core_list_and_slots() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "4"]);
+    let mut c = server.wire();
+    c.run("DEBUG POPULATE 100");
+    let list = c.run("CORE LIST");
+    assert_eq!(list.items().len(), 4);
+    let sum = |field: &str| list.items().iter().map(|core| core.field(field).as_int()).sum::<i64>();
+    assert_eq!((sum("slots"), sum("keys"), sum("connections"), sum("id")), (16384, 100, 1, 6));
+    assert_eq!(c.run("CORE SLOTS").items()[1], Value::Array(vec![int(4096), int(8191), int(1)]));
+    assert_eq!(c.run("CORE MOVE 4 0").as_error(), "ERR No such core");
+    assert_eq!(c.run("CORE MOVE 0 16384").as_error(), "ERR Invalid slot");
+    assert_eq!(c.run("CORE MOVE 0 0 1"), int(0));
+    assert_eq!(c.run("CORE MOVE 3 0 1 1 16383"), int(2));
+    assert_eq!(c.run("CORE REBALANCE"), int(0));
+    assert!(c.run("CORE HELP").items().len() > 5);
+    assert!(c.run("CLUSTER SLOTS").as_error().contains("cluster support disabled"));
+    assert!(c.run("READONLY").as_error().contains("cluster support disabled"));
+}
+
+#[test]
+fn every_core_is_a_node() {
+    if plain() {
+        return;
+    }
+    let server = start(&[]);
+    let mut c = core_wire(&server, 2);
+    let slots = c.run("CLUSTER SLOTS");
+    assert_eq!(slots.items().len(), 4);
+    let third = slots.items()[2].items();
+    assert_eq!((&third[0], &third[1]), (&int(8192), &int(12287)));
+    let node = third[2].items();
+    assert_eq!(node[..2], [bulk("127.0.0.1"), int(i64::from(server.port) + 3)]);
+    assert_eq!(c.run("CLUSTER MYID"), node[2]);
+    let nodes = c.run("CLUSTER NODES").as_text();
+    let mine =
+        format!("{} 127.0.0.1:{}@0 myself,master - 0 0 3 connected 8192-12287\n", node[2].as_text(), server.port + 3);
+    assert!(nodes.contains(&mine), "{nodes}");
+    let shards = c.run("CLUSTER SHARDS");
+    assert_eq!(shards.items()[2].field("slots"), &Value::Array(vec![int(8192), int(12287)]));
+    assert_eq!(shards.items()[2].field("nodes").items()[0].field("id"), &node[2]);
+    assert!(c.run("CLUSTER INFO").as_text().starts_with("cluster_state:ok\r\n"));
+    assert!(c.run("INFO cluster").as_text().contains("cluster_enabled:1"));
+    assert_eq!(c.run("CLUSTER KEYSLOT foo"), int(12182));
+    assert_eq!(c.run("READONLY"), ok());
+    // Keys of other cores are served as well.
+    for core in 0..4 {
+        let key = key_of(core, 0);
+        assert_eq!(c.cmd(&["SET", &key, "v"]), ok());
+        let slot = slot_of(key.as_bytes());
+        assert_eq!(c.run(&format!("CLUSTER COUNTKEYSINSLOT {slot}")), int(1));
+        assert_eq!(c.run(&format!("CLUSTER GETKEYSINSLOT {slot} 10")), Value::Array(vec![bulk(key)]));
+    }
+    // After a move the map says so.
+    assert_eq!(c.run("CORE MOVE 0 RANGE 4096 8191"), int(4096));
+    super::support::eventually("the moved slots", std::time::Duration::from_secs(20), || {
+        c.run("CLUSTER SLOTS").items().len() == 3
+    });
+}
+
+#[test]
+fn a_core_may_redirect() {
+    if plain() {
+        return;
+    }
+    let server = start(&["--core-redirect", "yes"]);
+    let mut c = core_wire(&server, 1);
+    let (mine, other, foreign) = (key_of(1, 0), key_of(1, 1), key_of(3, 0));
+    let moved = format!("MOVED {} 127.0.0.1:{}", slot_of(foreign.as_bytes()), server.port + 4);
+    assert_eq!(c.cmd(&["SET", &mine, "1"]), ok());
+    assert_eq!(c.cmd(&["GET", &foreign]), error(&moved));
+    const CROSS: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+    assert_eq!(c.cmd(&["MGET", &mine, &other]), error(CROSS));
+    assert_eq!(c.cmd(&["MGET", &mine, &foreign]), error(CROSS));
+    // In a pipeline each request has its own answer, in its place.
+    let pipeline = format!("INCR {mine}\r\nGET {foreign}\r\nINCR {mine}\r\nPING\r\nGET {foreign}\r\nGET {mine}\r\n");
+    let replies = c.pipeline(pipeline.as_bytes(), 6);
+    assert_eq!(replies, [int(2), error(&moved), int(3), simple("PONG"), error(&moved), bulk("3")]);
+    // Transactions.
+    assert_eq!(c.run("MULTI"), ok());
+    assert_eq!(c.cmd(&["GET", &foreign]), error(&moved));
+    assert!(c.run("EXEC").as_error().starts_with("EXECABORT"));
+    assert_eq!(c.run("MULTI"), ok());
+    assert_eq!(c.cmd(&["GET", &mine]), simple("QUEUED"));
+    assert_eq!(c.cmd(&["GET", &other]), simple("QUEUED"));
+    assert_eq!(c.run("EXEC"), error(CROSS));
+    assert_eq!(c.run("MULTI"), ok());
+    assert_eq!(c.cmd(&["GET", &mine]), simple("QUEUED"));
+    assert_eq!(c.run("EXEC"), Value::Array(vec![bulk("3")]));
+    // The common port serves everything.
+    let mut common = server.wire();
+    assert_eq!(common.cmd(&["MGET", &mine, &foreign]), Value::Array(vec![bulk("3"), nil()]));
+    assert_eq!(common.run("CONFIG SET core-redirect no"), ok());
+    assert_eq!(c.cmd(&["GET", &foreign]), nil());
+}
+
+/// A pipeline over all cores at a core's own port, forwarded inside: every
+/// reply in its place.
+#[test]
+fn pipelines_at_a_core_are_forwarded() {
+    if plain() {
+        return;
+    }
+    let server = start(&[]);
+    let mut c = core_wire(&server, 0);
+    let mut request = String::new();
+    for n in 0..500 {
+        request.push_str(&format!("SET key{n} {n}\r\nGET key{n}\r\n"));
+    }
+    let replies = c.pipeline(request.as_bytes(), 1000);
+    for n in 0..500 {
+        assert_eq!(replies[2 * n..2 * n + 2], [ok(), bulk(n.to_string())]);
+    }
+}

@@ -1,0 +1,288 @@
+//! INFO, COMMAND, CONFIG GET, SLOWLOG, LATENCY, OBJECT, MEMORY and DEBUG, as
+//! far as clients and tools read them.
+
+use super::support::{Value, Wire, bulk, each_cores, int, ok, simple};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+fn info(c: &mut Wire, sections: &str) -> HashMap<String, String> {
+    let text = c.run(&format!("INFO {sections}")).as_text();
+    text.split("\r\n")
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| {
+            let (name, value) = line.split_once(':').expect("name:value");
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+#[test]
+fn info_has_its_sections_and_fields() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let all = c.run("INFO").as_text();
+        for section in [
+            "Server",
+            "Clients",
+            "Memory",
+            "Persistence",
+            "Stats",
+            "Replication",
+            "CPU",
+            "Modules",
+            "Errorstats",
+            "Cluster",
+            "Keyspace",
+        ] {
+            assert!(all.contains(&format!("# {section}\r\n")), "no section {section}");
+        }
+        let fields = info(&mut c, "everything");
+        for name in [
+            "redis_version",
+            "redis_mode",
+            "os",
+            "arch_bits",
+            "process_id",
+            "run_id",
+            "tcp_port",
+            "uptime_in_seconds",
+            "hz",
+            "config_file",
+            "connected_clients",
+            "maxclients",
+            "blocked_clients",
+            "used_memory",
+            "used_memory_human",
+            "used_memory_rss",
+            "used_memory_peak",
+            "maxmemory",
+            "maxmemory_policy",
+            "mem_fragmentation_ratio",
+            "loading",
+            "rdb_bgsave_in_progress",
+            "aof_enabled",
+            "total_connections_received",
+            "total_commands_processed",
+            "instantaneous_ops_per_sec",
+            "total_net_input_bytes",
+            "rejected_connections",
+            "expired_keys",
+            "evicted_keys",
+            "keyspace_hits",
+            "keyspace_misses",
+            "role",
+            "connected_slaves",
+            "master_replid",
+            "master_repl_offset",
+            "used_cpu_sys",
+            "used_cpu_user",
+            "cluster_enabled",
+        ] {
+            assert!(fields.contains_key(name), "no field {name}");
+        }
+        assert_eq!(fields["process_id"], server.pid().to_string());
+        assert_eq!(fields["tcp_port"], server.port.to_string());
+        assert_eq!(fields["run_id"].len(), 40);
+        assert_eq!(fields["role"], "master");
+        let two = c.run("INFO server clients").as_text();
+        assert!(two.contains("# Server") && two.contains("# Clients"));
+        assert!(!two.contains("# Memory"));
+        assert_eq!(c.run("INFO nosuch"), bulk(""));
+        let mut c3 = server.wire3();
+        assert!(matches!(c3.run("INFO"), Value::Verbatim(kind, _) if kind == "txt"));
+    });
+}
+
+#[test]
+fn info_counts_over_all_cores() {
+    each_cores(|server| {
+        let mut wires: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        wires[0].run("CONFIG RESETSTAT");
+        for (i, c) in wires.iter_mut().enumerate() {
+            c.run(&format!("SET key{i} v"));
+            c.run(&format!("GET key{i}"));
+            c.run(&format!("GET absent{i}"));
+            c.run("INCR key0");
+        }
+        let fields = info(&mut wires[0], "everything");
+        assert_eq!(fields["connected_clients"], "8");
+        assert_eq!(fields["keyspace_hits"], "8");
+        assert_eq!(fields["keyspace_misses"], "8");
+        assert_eq!(fields["db0"], "keys=8,expires=0,avg_ttl=0");
+        assert!(fields["cmdstat_set"].starts_with("calls=8,usec="), "{}", fields["cmdstat_set"]);
+        assert!(fields["cmdstat_get"].starts_with("calls=16,usec="));
+        assert!(fields["cmdstat_incr"].contains("failed_calls=8"));
+        assert_eq!(fields["errorstat_ERR"], "count=8");
+        assert_eq!(fields["total_error_replies"], "8");
+        wires[0].run("EXPIRE key1 1000");
+        let keyspace = &info(&mut wires[0], "keyspace")["db0"];
+        assert!(keyspace.starts_with("keys=8,expires=1,avg_ttl="), "{keyspace}");
+    });
+}
+
+#[test]
+fn command_describes_every_command() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let count = c.run("COMMAND COUNT").as_int();
+        let all = c.run("COMMAND");
+        assert_eq!(all.items().len() as i64, count);
+        assert!(c.run("COMMAND INFO").items().len() as i64 >= count);
+        for row in all.items() {
+            assert_eq!(row.items().len(), 10);
+        }
+        let docs = c.run("COMMAND DOCS get");
+        let get = docs.field("get");
+        // The words are our own.
+        assert!(!get.field("summary").as_bytes().is_empty());
+        assert_eq!(get.field("since"), &bulk("1.0.0"));
+        assert_eq!(get.field("group"), &bulk("string"));
+        let list = c.run("COMMAND LIST");
+        assert!(list.items().len() as i64 >= count);
+        let readers = c.run("COMMAND LIST FILTERBY ACLCAT bitmap");
+        assert!(readers.items().contains(&bulk("bitcount")));
+    });
+}
+
+#[test]
+fn config_get_takes_patterns_and_several_names() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let one = c.run("CONFIG GET maxmemory");
+        assert_eq!(one.items().len(), 2);
+        let many = c.run("CONFIG GET maxmemory* timeout");
+        assert_eq!(many.field("timeout"), &bulk("0"));
+        assert!(many.items().len() >= 8);
+        let all = c.run("CONFIG GET *");
+        assert!(all.items().len() / 2 > 150, "{} directives", all.items().len() / 2);
+        assert_eq!(c.run("CONFIG SET timeout 100 maxmemory-samples 7"), ok());
+        let set = c.run("CONFIG GET timeout maxmemory-samples");
+        assert_eq!(set.field("timeout"), &bulk("100"));
+        assert_eq!(set.field("maxmemory-samples"), &bulk("7"));
+        // All or nothing.
+        assert!(c.run("CONFIG SET timeout 50 maxmemory-samples x").is_error());
+        assert_eq!(c.run("CONFIG GET timeout").field("timeout"), &bulk("100"));
+    });
+}
+
+#[test]
+fn slowlog_records_what_is_slow() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET slowlog-log-slower-than 0 slowlog-max-len 10");
+        c.run("CLIENT SETNAME me");
+        c.run("SLOWLOG RESET");
+        c.cmd(&["SET", "key", &"x".repeat(200)]);
+        let many: Vec<String> = (0..40).map(|i| format!("arg{i}")).collect();
+        c.cmd(&[vec!["DEL".to_owned()], many].concat());
+        let log = c.run("SLOWLOG GET 10");
+        let find = |name: &str| {
+            log.items()
+                .iter()
+                .find(|entry| entry.items()[3].items()[0] == bulk(name))
+                .unwrap_or_else(|| panic!("no entry for {name}"))
+                .items()
+        };
+        let set = find("SET");
+        assert_eq!(set.len(), 6);
+        assert!(set[1].as_int() > 1_500_000_000);
+        assert!(set[2].as_int() >= 0);
+        let shown = set[3].items()[2].as_text();
+        assert_eq!(shown, format!("{}... (72 more bytes)", "x".repeat(128)));
+        assert_eq!(set[4], bulk(format!("127.0.0.1:{}", c.local_port())));
+        assert_eq!(set[5], bulk("me"));
+        let del = find("DEL")[3].items();
+        assert_eq!(del.len(), 32);
+        assert_eq!(del[31], bulk("... (10 more arguments)"));
+        for _ in 0..20 {
+            c.run("PING");
+        }
+        assert_eq!(c.run("SLOWLOG LEN"), int(10));
+        assert_eq!(c.run("SLOWLOG GET 3").items().len(), 3);
+        assert_eq!(c.run("SLOWLOG GET -1").items().len(), 10);
+        c.run("CONFIG SET slowlog-log-slower-than 1000000");
+        c.run("SLOWLOG RESET");
+        assert_eq!(c.run("SLOWLOG LEN"), int(0));
+    });
+}
+
+#[test]
+fn latency_events_are_kept() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET latency-monitor-threshold 20");
+        assert_eq!(c.run("DEBUG SLEEP 0.05"), ok());
+        let latest = c.run("LATENCY LATEST");
+        let event = latest.items()[0].items();
+        assert_eq!(event[0], bulk("command"));
+        assert!(event[2].as_int() >= 50 && event[3].as_int() >= 50);
+        let history = c.run("LATENCY HISTORY command");
+        assert!(history.items()[0].items()[1].as_int() >= 50);
+        let histogram = c.run("LATENCY HISTOGRAM debug");
+        assert!(matches!(histogram, Value::Array(_)));
+        assert_eq!(c.run("LATENCY RESET"), int(1));
+        assert_eq!(c.run("LATENCY LATEST").items().len(), 0);
+    });
+}
+
+#[test]
+fn object_and_memory() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("SET a x");
+        assert!(c.run("MEMORY USAGE a").as_int() > 0);
+        assert!(c.run("MEMORY USAGE none").is_nil());
+        c.cmd(&["SET", "b", &"x".repeat(10_000)]);
+        assert!(c.run("MEMORY USAGE b SAMPLES 0").as_int() >= 10_000);
+        assert!(c.run("MEMORY STATS").field("keys.count").as_int() >= 2);
+        assert!(c.run("OBJECT FREQ a").is_error());
+        std::thread::sleep(Duration::from_millis(2100));
+        assert!(c.run("OBJECT IDLETIME a").as_int() >= 1);
+        c.run("TOUCH a");
+        assert_eq!(c.run("OBJECT IDLETIME a"), int(0));
+        c.run("CONFIG SET maxmemory-policy allkeys-lfu");
+        assert!(c.run("OBJECT FREQ a").as_int() >= 0);
+        assert!(c.run("OBJECT IDLETIME a").is_error());
+    });
+}
+
+#[test]
+fn debug_basics() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("SET a x");
+        let object = c.run("DEBUG OBJECT a");
+        let Value::Simple(text) = &object else {
+            panic!("not a line: {object:?}");
+        };
+        assert!(text.contains("encoding:embstr") && text.contains("serializedlength:2"), "{text}");
+        assert_eq!(c.run("DEBUG OBJECT none").as_error(), "ERR no such key");
+        let start = Instant::now();
+        assert_eq!(c.run("DEBUG SLEEP 0.1"), ok());
+        assert!(start.elapsed() >= Duration::from_millis(100));
+        assert_eq!(c.run("DEBUG SET-ACTIVE-EXPIRE 1"), ok());
+        assert!(c.run("DEBUG JMAP").is_error());
+        assert!(c.run("DEBUG HELP").items().len() > 10);
+        let one = c.run("DEBUG DIGEST");
+        c.run("SET b y");
+        assert_ne!(c.run("DEBUG DIGEST"), one);
+        c.run("DEL b");
+        assert_eq!(c.run("DEBUG DIGEST"), one);
+        assert_eq!(c.run("DEBUG POPULATE 1000 pop 10"), ok());
+        assert_eq!(c.run("DBSIZE"), int(1001));
+        assert_eq!(c.run("STRLEN pop:7"), int(10));
+    });
+}
+
+#[test]
+fn time_and_lolwut_and_role() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let time = c.run("TIME");
+        assert!(time.items()[0].as_text().parse::<u64>().expect("seconds") > 1_500_000_000);
+        assert!(time.items()[1].as_text().parse::<u64>().expect("microseconds") < 1_000_000);
+        assert!(c.run("LOLWUT").as_text().contains("ver"));
+        assert_eq!(c.run("ROLE").items()[0], bulk("master"));
+        assert_eq!(c.run("PING"), simple("PONG"));
+    });
+}

@@ -1,0 +1,23 @@
+//! Black-box tests over real sockets: what a client sees of one server.
+//!
+//! Expectations are what redis-server 7.0.15 does. To check the tests
+//! themselves, run them against it:
+//! `CORESLOT_PLAIN=1 CORESLOT_SERVER=/usr/bin/redis-server cargo test --test wire`
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod clients;
+mod clients_admin;
+mod cores;
+mod expiry_exactness;
+mod introspection;
+mod malformed;
+mod ordering;
+mod process;
+mod protocol;
+mod robustness;
+mod scan;
+mod tools;
+mod transcripts;

@@ -1,0 +1,152 @@
+//! Start and end of the process: arguments, configuration files, signals,
+//! SHUTDOWN, exit codes and messages.
+
+use super::support::ports::Block;
+use super::support::{Server, bulks, each_cores, ok, server::run_to_end, simple, wire::encode_into};
+use std::time::{Duration, Instant};
+
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
+
+#[test]
+fn sigterm_and_sigint_end_with_code_0() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        for cores in ["1", "4"] {
+            let mut server = Server::start(&["--cores", cores]);
+            let mut c = server.wire();
+            assert_eq!(c.run("SET a 1"), ok());
+            server.signal(signal);
+            assert_eq!(server.wait_exit(EXIT_LIMIT).code(), Some(0));
+            c.expect_closed();
+        }
+    }
+}
+
+#[test]
+fn sigterm_under_load_is_quick() {
+    for cores in ["1", "4"] {
+        let mut server = Server::start(&["--cores", cores]);
+        let port = server.port;
+        let load: Vec<_> = (0..4)
+            .map(|id| {
+                std::thread::spawn(move || {
+                    let mut c = super::support::Wire::connect(port);
+                    let mut request = Vec::new();
+                    for i in 0..100 {
+                        encode_into(&mut request, &["MSET", &format!("{id}:{i}"), "v", "b", "w"]);
+                    }
+                    while c.try_send(&request).is_ok() {
+                        for _ in 0..100 {
+                            if c.try_read().is_err() {
+                                return;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        let start = Instant::now();
+        server.signal(libc::SIGTERM);
+        assert_eq!(server.wait_exit(EXIT_LIMIT).code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        for thread in load {
+            thread.join().expect("a load thread");
+        }
+    }
+}
+
+#[test]
+fn shutdown_commands() {
+    for command in ["SHUTDOWN", "SHUTDOWN NOSAVE", "SHUTDOWN NOW", "SHUTDOWN NOSAVE FORCE"] {
+        let mut server = Server::start(&["--cores", "2"]);
+        let mut c = server.wire();
+        c.send_words(command);
+        c.expect_closed();
+        assert_eq!(server.wait_exit(EXIT_LIMIT).code(), Some(0), "{command}");
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        for command in ["SHUTDOWN BOGUS", "SHUTDOWN SAVE NOSAVE", "SHUTDOWN ABORT NOW"] {
+            assert_eq!(c.run(command).as_error(), "ERR syntax error", "{command}");
+        }
+        assert_eq!(c.run("SHUTDOWN ABORT").as_error(), "ERR No shutdown in progress.");
+    });
+}
+
+#[test]
+fn a_port_in_use_ends_with_code_1() {
+    let server = Server::start(&[]);
+    let (code, output) = run_to_end(&[], server.port);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains(&format!("Failed listening on port {}", server.port)), "{output}");
+    assert_eq!(server.wire().run("PING"), simple("PONG"));
+}
+
+#[test]
+fn bad_directives_end_with_code_1() {
+    let block = Block::claim();
+    for (args, line, reason) in [
+        (["--nosuch", "yes"], ">>> 'nosuch \"yes\"'", "Bad directive or wrong number of arguments"),
+        (["--maxmemory", "lots"], ">>> 'maxmemory \"lots\"'", "argument must be a memory value"),
+        (
+            ["--maxmemory-policy", "nosuch"],
+            ">>> 'maxmemory-policy \"nosuch\"'",
+            "argument(s) must be one of the following",
+        ),
+        (["--databases", "0"], ">>> 'databases \"0\"'", "argument must be between 1 and 2147483647 inclusive"),
+    ] {
+        let (code, output) = run_to_end(&args, block.base);
+        assert_eq!(code, Some(1), "{args:?}: {output}");
+        assert!(output.contains("FATAL CONFIG FILE ERROR"), "{output}");
+        assert!(output.contains("Reading the configuration file, at line"), "{output}");
+        assert!(output.contains(line), "{output}");
+        assert!(output.contains(reason), "{output}");
+    }
+}
+
+/// Arguments stand for lines of a file; a file may come first.
+#[test]
+fn a_configuration_file_comes_first() {
+    let dir = std::env::temp_dir().join(format!("coreslot-conf-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("create a directory");
+    let file = dir.join("test.conf");
+    std::fs::write(
+        &file,
+        "# A comment\n\nproto-max-bulk-len 100mb\nsave ''\nhz 50\nMAXMEMORY-POLICY allkeys-lru\n\
+         client-output-buffer-limit normal 1mb 2mb 3\n",
+    )
+    .expect("write the file");
+    let path = file.to_string_lossy().into_owned();
+    let server = Server::start_with_file(&path, &["--hz", "60"]);
+    let mut c = server.wire();
+    assert_eq!(c.run("CONFIG GET proto-max-bulk-len"), bulks("proto-max-bulk-len 104857600"));
+    assert_eq!(c.run("CONFIG GET hz"), bulks("hz 60"));
+    assert_eq!(c.run("CONFIG GET maxmemory-policy"), bulks("maxmemory-policy allkeys-lru"));
+    let limits = c.run("CONFIG GET client-output-buffer-limit");
+    assert!(limits.items()[1].as_text().starts_with("normal 1048576 2097152 3 "));
+    assert_eq!(c.run("CONFIG SET hz 70"), ok());
+    assert_eq!(c.run("CONFIG REWRITE"), ok());
+    let rewritten = std::fs::read_to_string(&file).expect("read the file");
+    assert!(rewritten.starts_with("# A comment\n\nproto-max-bulk-len 100mb\n"), "{rewritten}");
+    assert!(rewritten.contains("\nhz 70\n"), "{rewritten}");
+    drop(server);
+    std::fs::remove_dir_all(&dir).expect("remove the directory");
+}
+
+#[test]
+fn a_missing_configuration_file_ends_with_code_1() {
+    let block = Block::claim();
+    let path = "no-such-file.conf";
+    let (code, output) = super::support::server::run_file_to_end(path, block.base);
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains("can't open config file"), "{output}");
+}
+
+#[test]
+fn the_log_announces_the_start() {
+    let server = Server::start(&[]);
+    let log = server.log();
+    let initialized = log.find("Server initialized").expect("Server initialized");
+    let ready = log.find("Ready to accept connections").expect("Ready to accept");
+    assert!(initialized < ready);
+}
