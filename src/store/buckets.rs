@@ -8,7 +8,7 @@
 //!
 //! The tag alone decides the home bucket, whatever the number of buckets, so
 //! growing reads no entry: it moves words only. Sizes follow the allocator's
-//! size classes (four per doubling), so nothing is lost to rounding.
+//! size classes (four per doubling), so little is lost to rounding.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -70,9 +70,23 @@ pub fn tag_of(hash: u64) -> u16 {
     (hash >> 5) as u16
 }
 
-/// The next size: 1 to 8 buckets, then four sizes per doubling.
+/// The next size: four per doubling. mimalloc aligns what is not a power of two
+/// by asking itself for 63 bytes more; one bucket less than the size class
+/// (bytes: 320, 384, 640, 768, 896, 1280 ...) makes room for them, where a full
+/// one would take the next class.
 fn next_size(n: usize) -> usize {
-    if n < 8 { n + 1 } else { n + (1 << (n.ilog2() - 2)) }
+    if n < 4 {
+        return (2 * n).max(1);
+    }
+    let power = 1 << n.ilog2();
+    let quarter = power / 4;
+    let steps = (n + 1 - power) / quarter + 1;
+    match power + steps * quarter - 1 {
+        // A step of one bucket is nothing with one bucket less.
+        next if next <= n => next + quarter,
+        next if next + 1 == 2 * power => next + 1,
+        next => next,
+    }
 }
 
 /// The smallest size that holds `len` entries.
@@ -315,7 +329,7 @@ mod tests {
             n = next_size(n);
             sizes.push(n);
         }
-        assert_eq!(sizes, [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]);
+        assert_eq!(sizes, [1, 2, 4, 5, 6, 8, 9, 11, 13, 16, 19, 23, 27, 32, 39, 47, 55, 64]);
     }
 
     proptest! {

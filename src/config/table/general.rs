@@ -36,7 +36,7 @@ pub(super) static ROWS: &[Directive] = &[
         internals.proc_title_template
     )
     .no_effect("the process title is left alone"),
-    flag!("disable-thp", false, disable_thp).immutable(),
+    flag!("disable-thp", true, disable_thp).immutable(),
     choice!("oom-score-adj", OomScoreAdj::No, oom_score_adj),
     list!("oom-score-adj-values", "0 200 800", words::parse_oom_values, words::print_oom_values),
     list!("shutdown-on-sigterm", "default", words::parse_on_sigterm, |s| s.shutdown_on_sigterm.to_string()),

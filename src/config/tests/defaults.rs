@@ -58,6 +58,7 @@ pub(super) const REDIS_7_0_15: &[(&str, &str)] = &[
     ("daemonize", "no"),
     ("databases", "16"),
     ("dbfilename", "dump.rdb"),
+    ("disable-thp", "yes"),
     ("dynamic-hz", "yes"),
     ("enable-debug-command", "no"),
     ("enable-module-command", "no"),
@@ -193,8 +194,6 @@ pub(super) const REDIS_7_0_15: &[(&str, &str)] = &[
 /// Directives of the recorded server that its start had set, and those that
 /// came with Redis 7.2.
 pub(super) const NOT_COMPARED: &[&str] = &[
-    // Off here: without fork huge pages only help.
-    "disable-thp",
     "bind",
     "dir",
     "pidfile",
