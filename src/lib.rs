@@ -20,6 +20,7 @@
 //! | [`command`] | command rows beside their handlers, a file per family |
 //! | [`transaction`] | cross-core ordering and locks |
 //! | [`session`] | connection state, bytes to requests, replies to bytes |
+//! | [`journal`] | effects of all cores merged into one stream, backlog, append-only file |
 //! | [`server`] | composition root: data cores, admin commands, start and stop |
 //!
 //! # Life of a SET
@@ -53,8 +54,10 @@
 //!    [`Effect`](command::effect::Effect). It knows neither clock, socket nor
 //!    core. WATCH reads the effect; counters, latency and slow log are kept
 //!    beside the handler, once for all commands.
-//! 6. *journal* is where effects will be published. *flush*, once the clock has
-//!    passed the turn's stamp:
+//! 6. *journal*: if anyone reads the stream,
+//!    [`Core::publish_effects`](server::effects) hands the turn's effects to the
+//!    service core, which merges those of all cores ([`journal`]). *flush*, once
+//!    the clock has passed the turn's stamp:
 //!    [`Core::flush_connections`](server::core::Core::flush_connections) queues
 //!    one send per connection with output and gives the ring its buffers back.
 //!    The next *reap* submits the sends.
@@ -103,6 +106,7 @@
 pub mod base;
 pub mod command;
 pub mod config;
+pub mod journal;
 pub mod observe;
 pub mod reactor;
 pub mod resp;

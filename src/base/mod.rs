@@ -8,6 +8,7 @@ pub mod num;
 pub mod rng;
 pub mod sha1;
 pub mod slot;
+pub mod spsc;
 
 /// One command's arguments, the command name included.
 ///

@@ -5,6 +5,8 @@
 //! and the events per key that keyspace notification, WATCH, client tracking
 //! and blocked clients read. Either part is only built when somebody reads it.
 
+use crate::resp::encode;
+
 /// Classes of keyspace events; the letters of `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -32,16 +34,17 @@ pub struct Event {
 }
 
 /// One command of the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
     /// The command as the client sent it.
     Verbatim,
-    Rewritten(Vec<Vec<u8>>),
-    /// A rewritten command for a database other than the client's: what MOVE
-    /// and COPY find expired at their destination.
-    Elsewhere {
-        db: usize,
-        command: Vec<Vec<u8>>,
+    /// Another one: the bytes of [`Effect::encoded`] from the end of the one
+    /// before it up to `end`.
+    Encoded {
+        end: usize,
+        /// A database other than the client's: what MOVE and COPY find
+        /// expired at their destination.
+        db: Option<u32>,
     },
 }
 
@@ -55,6 +58,8 @@ pub struct Effect {
     /// DEL or UNLINK for keys found expired (`lazyfree-lazy-expire`).
     pub expire_by_unlink: bool,
     pub stream: Vec<Item>,
+    /// Commands that are not the client's own, as arrays of bulk strings.
+    pub encoded: Vec<u8>,
     pub events: Vec<Event>,
     /// Number of changes, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
@@ -64,13 +69,15 @@ impl Effect {
     /// Forgets what has been recorded; who reads stays.
     pub fn clear(&mut self) {
         self.stream.clear();
+        self.encoded.clear();
         self.events.clear();
         self.dirty = 0;
     }
 
-    /// Was anything changed?
+    /// Is there anything for the effect's readers?
+    #[inline]
     pub fn changed(&self) -> bool {
-        self.dirty > 0
+        self.dirty > 0 || !self.stream.is_empty() || !self.events.is_empty()
     }
 
     /// The command goes to the stream as it came; `n` elements changed.
@@ -87,15 +94,16 @@ impl Effect {
     pub fn rewrite(&mut self, n: u64, command: &[&[u8]]) {
         self.dirty += n;
         if self.wants_stream {
-            self.stream.push(Item::Rewritten(command.iter().map(|a| a.to_vec()).collect()));
+            encode::command(&mut self.encoded, command);
+            self.stream.push(Item::Encoded { end: self.encoded.len(), db: None });
         }
     }
 
     /// Marks the rewritten commands from `first` on as belonging to `db`.
     pub fn move_to_db(&mut self, first: usize, db: usize) {
         for item in &mut self.stream[first..] {
-            if let Item::Rewritten(command) = item {
-                *item = Item::Elsewhere { db, command: std::mem::take(command) };
+            if let Item::Encoded { db: of @ None, .. } = item {
+                *of = Some(db as u32);
             }
         }
     }
@@ -112,9 +120,10 @@ impl Effect {
         }
     }
 
-    /// A key was found expired and deleted.
+    /// A key was found expired and deleted. That is no change that a client
+    /// made: it does not count.
     pub fn expired(&mut self, db: usize, key: &[u8]) {
-        self.rewrite(1, &[self.expiry_word(), key]);
+        self.rewrite(0, &[self.expiry_word(), key]);
         self.event(Class::Expired, "expired", db, key);
     }
 }

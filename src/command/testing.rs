@@ -5,6 +5,7 @@ use super::effect::{Effect, Event, Item};
 use super::{Command, families};
 use crate::base::rng::Rng;
 use crate::resp::Reply;
+use crate::resp::request::{self, Limits, Resume, Step};
 use crate::resp::reply::Proto;
 use crate::store::Store;
 
@@ -71,15 +72,7 @@ impl Bench {
             out.clear();
             Reply::new(&mut out, self.proto).error(fault.text());
         }
-        self.stream = fx
-            .stream
-            .iter()
-            .map(|item| match item {
-                Item::Verbatim => join(args.iter().copied()),
-                Item::Rewritten(words) => join(words.iter().map(|w| &w[..])),
-                Item::Elsewhere { db, command } => format!("[{db}] {}", join(command.iter().map(|w| &w[..]))),
-            })
-            .collect();
+        self.stream = lines(&fx, args);
         self.events = fx.events;
         self.dirty = fx.dirty;
         out
@@ -99,6 +92,22 @@ impl Bench {
         let shown = self.events.iter().filter(|e| !matches!(e.class, Class::Silent | Class::New));
         shown.map(|e| format!("{} {}", e.name, String::from_utf8_lossy(&e.key))).collect()
     }
+}
+
+/// The stream's commands as text; those of another database with its number.
+fn lines(fx: &Effect, args: &[&[u8]]) -> Vec<String> {
+    let mut start = 0;
+    let line = |item: &Item| match *item {
+        Item::Verbatim => join(args.iter().copied()),
+        Item::Encoded { end, db } => {
+            let bytes = &fx.encoded[std::mem::replace(&mut start, end)..end];
+            let (mut words, mut resume) = (Vec::new(), Resume::default());
+            let limits = Limits { bulk_max: usize::MAX, unauthenticated: false };
+            assert_eq!(request::read(bytes, &limits, &mut resume, &mut words), Step::Request(bytes.len()));
+            db.map_or(String::new(), |db| format!("[{db}] ")) + &join(words.into_iter())
+        }
+    };
+    fx.stream.iter().map(line).collect()
 }
 
 fn join<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {

@@ -1,16 +1,17 @@
 //! Queues between cores: one single-producer single-consumer ring per ordered
-//! pair, bounded, and a flag per core that says whether it sleeps.
+//! pair, bounded, and a flag per core that says whether it sleeps. The service
+//! core is the member after the last data core.
 //!
 //! Wake-up protocol: a core that is about to block stores `parked = true`,
 //! then looks at all its queues once more; a sender publishes its messages,
 //! then reads `parked`. Both with a full fence between, so at least one of the
 //! two sees the other.
 
-use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crate::base::spsc::Queue;
 
 /// Messages in one queue. A full queue makes its sender keep the rest and stop
 /// reading clients until it has drained.
@@ -19,63 +20,12 @@ pub const CAPACITY: usize = 1024;
 #[repr(align(128))]
 struct Padded<T>(T);
 
-struct Queue<M> {
-    /// Next position to read; written by the receiver only.
-    head: Padded<AtomicUsize>,
-    /// Next position to write; written by the sender only.
-    tail: Padded<AtomicUsize>,
-    cells: Box<[UnsafeCell<MaybeUninit<M>>]>,
-}
-
-// SAFETY: a cell is written by the one sender before `tail` passes it, and read
-// by the one receiver before `head` passes it; never both at once.
-unsafe impl<M: Send> Sync for Queue<M> {}
-
-impl<M> Queue<M> {
-    fn new() -> Queue<M> {
-        let cells = (0..CAPACITY).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-        Queue { head: Padded(AtomicUsize::new(0)), tail: Padded(AtomicUsize::new(0)), cells }
-    }
-
-    fn push(&self, message: M) -> Result<(), M> {
-        let tail = self.tail.0.load(Ordering::Relaxed);
-        if tail - self.head.0.load(Ordering::Acquire) == CAPACITY {
-            return Err(message);
-        }
-        // SAFETY: the cell is free (see the impl of Sync).
-        unsafe { (*self.cells[tail % CAPACITY].get()).write(message) };
-        self.tail.0.store(tail + 1, Ordering::Release);
-        Ok(())
-    }
-
-    fn pop(&self) -> Option<M> {
-        let head = self.head.0.load(Ordering::Relaxed);
-        if head == self.tail.0.load(Ordering::Acquire) {
-            return None;
-        }
-        // SAFETY: the cell was written before `tail` passed it.
-        let message = unsafe { (*self.cells[head % CAPACITY].get()).assume_init_read() };
-        self.head.0.store(head + 1, Ordering::Release);
-        Some(message)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.head.0.load(Ordering::Relaxed) == self.tail.0.load(Ordering::Acquire)
-    }
-}
-
-impl<M> Drop for Queue<M> {
-    fn drop(&mut self) {
-        while self.pop().is_some() {}
-    }
-}
-
 /// All queues and flags; shared by all cores.
 pub struct Mesh<M> {
     cores: usize,
-    queues: Box<[Queue<M>]>,
+    queues: Box<[Queue<M, CAPACITY>]>,
     parked: Box<[Padded<AtomicBool>]>,
-    /// eventfds that wake blocked cores.
+    /// eventfds that wake blocked members.
     wake: Box<[RawFd]>,
 }
 

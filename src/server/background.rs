@@ -89,6 +89,7 @@ impl Core {
                 self.store.stats.expired += 1;
                 self.fx.expired(db, &key);
             }
+            self.journal_alone(db as u32);
         }
         self.stats.dirty += self.fx.dirty;
         let events = std::mem::take(&mut self.fx.events);

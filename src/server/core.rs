@@ -18,6 +18,8 @@ use crate::base::slot::SLOTS;
 use crate::command::cx::{Options, Touch};
 use crate::command::effect::{Effect, Event};
 use crate::config::Settings;
+use crate::journal::lane::Lane;
+use crate::journal::writer::Writer;
 use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Port;
 use crate::reactor::ring::Ring;
@@ -88,6 +90,11 @@ pub struct Core {
     pub now: u64,
     pub touch: Touch,
     pub fx: Effect,
+    /// What goes to the service core, while anyone reads the stream.
+    pub journal: Writer,
+    pub lane: Arc<Lane>,
+    /// The running part is not the one that journals a command over everything.
+    pub echo: bool,
     pub rng: Rng,
     pub stats: CoreStats,
     /// When the last command ended, in ticks.
@@ -193,14 +200,17 @@ impl Core {
             now: clock::now_ms(),
             touch: Touch::Lru(0),
             fx: Effect::default(),
+            journal: Writer::default(),
+            lane: shared.lanes[id].clone(),
+            echo: false,
             rng: Rng::new(entropy()),
             stats: CoreStats::new(),
             last_tick: 0,
             lent: 0,
             lent_to: 0,
             ticks_per_us: crate::observe::ticks::per_us() as u64,
-            outbox: (0..cores).map(|_| VecDeque::new()).collect(),
-            batches: (0..cores).map(|_| None).collect(),
+            outbox: (0..=cores).map(|_| VecDeque::new()).collect(),
+            batches: (0..=cores).map(|_| None).collect(),
             batch_pool: Vec::new(),
             mail: Vec::new(),
             selfq: VecDeque::new(),
@@ -258,14 +268,15 @@ impl Core {
         }
     }
 
-    /// Is some mesh queue so far behind that clients must wait?
+    /// Is some mesh queue, or the journal, so far behind that clients must wait?
     pub fn congested(&self) -> bool {
-        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX)
+        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX) || self.journal.congested(&self.lane)
     }
 
     /// Is there anything to do without waiting for the kernel?
     fn runnable(&self) -> bool {
         self.expire_again
+            || self.journal.pending()
             || self.may_start_moves()
             || !self.stranded.is_empty()
             || !self.ready.is_empty()
@@ -286,7 +297,9 @@ impl Core {
             if self.ring.has_completions() || self.runnable() {
                 return true;
             }
-            if clock::mono_ns() >= until {
+            let now = clock::mono_ns();
+            self.keep_merge_going(now);
+            if now >= until {
                 return false;
             }
             std::hint::spin_loop();
@@ -314,9 +327,10 @@ impl Core {
             Msg::Forward(parked) => self.run_or_park(*parked),
             Msg::Reply { conn, seq, reply } => self.deliver(conn, seq, &reply),
             Msg::Locked { tx, part, vote, cargo } => self.on_locked(tx, part, vote, cargo),
-            Msg::Done { tx, part, reply, spent } => self.on_done(tx, part, reply, spent),
+            Msg::Done { tx, part, reply, spent, journaled } => self.on_done(tx, part, reply, spent, journaled),
             Msg::Release { tx, cargo, events, .. } => self.on_release(tx, cargo, events),
             Msg::Call(f) => f(self),
+            Msg::Service(_) => debug_assert!(false, "a message for the service core"),
         }
     }
 
@@ -333,17 +347,19 @@ impl Stages for Core {
             let mut block = !self.runnable();
             if block {
                 self.port.park();
+                self.park_journal();
                 block = !self.runnable();
             }
             self.ring.enter(block);
             self.port.unpark();
+            self.lane.unpark();
         }
         self.stats.turns += 1;
         self.collect();
     }
 
     fn receive(&mut self) {
-        for from in 0..self.shared.cores {
+        for from in 0..self.port.cores() {
             while let Some(m) = self.port.receive(from) {
                 self.mail.push(m);
             }
@@ -354,6 +370,9 @@ impl Stages for Core {
         self.stamp = stamp_ns;
         self.now = clock::unix_ms(stamp_ns);
         self.set_touch();
+        if self.fx.wants_stream {
+            self.journal.stamp(&self.lane, stamp_ns);
+        }
     }
 
     fn order(&mut self) {
@@ -375,7 +394,11 @@ impl Stages for Core {
         self.handle_self();
     }
 
-    fn journal(&mut self) {}
+    fn journal(&mut self) {
+        if self.fx.wants_stream {
+            self.publish_effects();
+        }
+    }
 
     fn flush(&mut self) {
         self.flush_connections();

@@ -275,15 +275,18 @@ impl Core {
                 true
             }
         };
-        if self.fx.changed() || !self.fx.events.is_empty() {
-            self.apply_effect();
+        if self.fx.changed() {
+            self.apply_effect(entry, args, origin.db);
         }
         failed
     }
 
     /// Passes a command's effect to those who read it.
-    fn apply_effect(&mut self) {
+    fn apply_effect(&mut self, entry: &Entry, args: Args, db: u32) {
         self.stats.dirty += self.fx.dirty;
+        if !self.fx.stream.is_empty() {
+            self.journal_effect(entry, args, db);
+        }
         if !self.fx.events.is_empty() {
             let events = std::mem::take(&mut self.fx.events);
             match &mut self.gathering {

@@ -469,7 +469,7 @@ impl Core {
 
     /// Sends what other cores have to hear, and wakes those that sleep.
     pub fn flush_mesh(&mut self) {
-        for to in 0..self.shared.cores {
+        for to in 0..self.port.cores() {
             if to == self.id {
                 continue;
             }

@@ -10,6 +10,7 @@
 //! | `msg`, `tx`, `multi`, `moves` | what cores say to each other; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
+//! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
 //! | `apply` | a changed configuration at work |
@@ -21,6 +22,7 @@ pub mod bind;
 pub mod commands;
 pub mod core;
 pub mod dispatch;
+pub mod effects;
 pub mod endpoints;
 pub mod exec;
 pub mod gather;

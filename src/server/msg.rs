@@ -1,8 +1,10 @@
 //! What cores say to each other.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::core::Core;
+use super::service::Service;
 use super::tx::{Cargo, Tx};
 use crate::command::effect::Event;
 use crate::resp::reply::Proto;
@@ -106,6 +108,8 @@ pub enum Msg {
         reply: Vec<u8>,
         /// Ticks that it took.
         spent: u64,
+        /// It has put something into the journal.
+        journaled: bool,
     },
     /// A transaction is over: a part gets back what it sent.
     Release {
@@ -114,6 +118,8 @@ pub enum Msg {
         cargo: Cargo,
         events: Vec<Event>,
     },
+    /// For the service core.
+    Service(Box<dyn FnOnce(&Rc<Service>) + Send>),
     /// Anything rare.
     Call(Box<dyn FnOnce(&mut Core) + Send>),
 }

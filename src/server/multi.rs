@@ -174,11 +174,13 @@ impl Core {
         self.forget_watches(conn);
         conn.reply(|r| r.array(queue.len()));
         let outer = std::mem::replace(&mut self.now, now);
+        self.journal.begin_unit();
         for q in &queue {
             let entry = &registry().entries[q.command];
             let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
             self.exec_one(conn, entry, &args);
         }
+        self.journal.end_unit();
         self.now = outer;
     }
 

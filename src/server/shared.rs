@@ -8,6 +8,7 @@ use super::msg::Msg;
 use super::tx::Tx;
 use crate::base::slot::SLOTS;
 use crate::config::Config;
+use crate::journal::lane::Lane;
 use crate::reactor::mesh::Mesh;
 use crate::store::db::Db;
 use crate::store::object::Object;
@@ -23,7 +24,10 @@ pub enum Garbage {
 pub struct Shared {
     pub cores: usize,
     pub config: Config,
+    /// The data cores, and after them the service core.
     pub mesh: Arc<Mesh<Msg>>,
+    /// Every core's way into the journal.
+    pub lanes: Box<[Arc<Lane>]>,
     pub sequencer: Sequencer<Arc<Tx>>,
     /// Held while a CONFIG SET is prepared and made.
     pub config_change: Mutex<()>,
@@ -49,6 +53,8 @@ pub struct Shared {
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
+    /// All data cores have ended their last turn.
+    pub cores_ended: AtomicBool,
     /// The process has been told to stop.
     pub stopping: AtomicBool,
     pub exit_code: AtomicUsize,
@@ -78,6 +84,7 @@ impl Shared {
             cores,
             config,
             mesh,
+            lanes: (0..cores).map(|_| Arc::default()).collect(),
             sequencer: Sequencer::new(cores, map),
             config_change: Mutex::new(()),
             run_id: crate::base::rng::hex_id::<40>(),
@@ -89,12 +96,13 @@ impl Shared {
             next_client: AtomicU64::new(1),
             next_tx: AtomicU64::new(1),
             next_watch: AtomicU64::new(1),
-            ring_fds: (0..cores).map(|_| std::sync::atomic::AtomicI32::new(-1)).collect(),
+            ring_fds: (0..=cores).map(|_| std::sync::atomic::AtomicI32::new(-1)).collect(),
             moving_slots: (0..SLOTS).map(|_| AtomicBool::new(false)).collect(),
             moves: AtomicUsize::new(0),
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,
+            cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             exit_code: AtomicUsize::new(0),
             sleep_until_ns: AtomicU64::new(0),
@@ -103,6 +111,11 @@ impl Shared {
             peak_memory: AtomicUsize::new(0),
             startup_memory: AtomicUsize::new(0),
         }
+    }
+
+    /// The service core's place in the mesh.
+    pub fn service(&self) -> usize {
+        self.cores
     }
 
     pub fn next_client(&self) -> u64 {
@@ -132,7 +145,7 @@ impl Shared {
     pub fn stop(&self, code: usize) {
         self.exit_code.store(code, Ordering::SeqCst);
         self.stopping.store(true, Ordering::SeqCst);
-        for c in 0..self.cores {
+        for c in 0..=self.cores {
             self.mesh.rouse(c);
         }
     }

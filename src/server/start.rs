@@ -157,7 +157,7 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
     let layout = layout(s)?;
     let cores = layout.data.len();
     let listeners = listeners(s, cores)?;
-    let wakes = (0..cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
+    let wakes = (0..=cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
     let (garbage, reaper, counts) = start_reaper()?;
     let shared =
         Arc::new(Shared::new(cores, config, Arc::new(Mesh::new(wakes)), first_map(cores), garbage, counts.0, counts.1));
@@ -182,6 +182,8 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
             shared.exit_code.store(1, Ordering::SeqCst);
         }
     }
+    shared.cores_ended.store(true, Ordering::SeqCst);
+    shared.mesh.rouse(shared.service());
     let _ = service.join();
     drop(reaper);
     if !s.unixsocket.is_empty() {
@@ -299,6 +301,7 @@ fn core_thread(
     let mut core = Core::new(id, shared, ring, buffers, listeners);
     let _ = ready.send(Ok(()));
     turn::run(&mut core);
+    core.leave_journal();
     core.stop_listening();
     // The rest is the process's to free: dropping millions of entries one by
     // one would only delay the exit.

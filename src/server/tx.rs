@@ -86,6 +86,8 @@ pub struct Progress {
     replies: Vec<Vec<u8>>,
     /// Ticks that the parts took.
     spent: u64,
+    /// Some part has put something into the journal.
+    journaled: bool,
     cargo: Vec<(usize, Cargo)>,
 }
 
@@ -235,8 +237,8 @@ impl Core {
     fn granted(&mut self, tx: Arc<Tx>, at: usize) {
         match &tx.kind {
             Kind::Split { command, .. } => {
-                let (reply, spent) = self.run_part(&tx, at, *command);
-                self.send(tx.coordinator, Msg::Done { tx: tx.clone(), part: at, reply, spent });
+                let done = self.run_part(&tx, at, *command);
+                self.send(tx.coordinator, done);
             }
             Kind::Gather { .. } | Kind::Exec => {
                 let vote = self.vote(&tx.parts[at], tx.now);
@@ -258,14 +260,16 @@ impl Core {
     }
 
     /// Runs a split command on this core's keys.
-    fn run_part(&mut self, tx: &Tx, at: usize, command: usize) -> (Vec<u8>, u64) {
+    fn run_part(&mut self, tx: &Arc<Tx>, at: usize, command: usize) -> Msg {
         let part = &tx.parts[at];
         let entry = &registry().entries[command];
         let args: Vec<&[u8]> = part.args.iter().map(|a| &a[..]).collect();
         let hash = part.keys.first().map_or(0, |k| k.1);
-        let mut out = Vec::new();
-        let spent = self.run_share(entry, &args, &tx.origin, tx.now, (1, hash), &mut out);
-        (out, spent)
+        let mut reply = Vec::new();
+        self.begin_part(entry, at);
+        let spent = self.run_share(entry, &args, &tx.origin, tx.now, (1, hash), &mut reply);
+        let journaled = self.end_part(entry, tx.id);
+        Msg::Done { tx: tx.clone(), part: at, reply, spent, journaled }
     }
 
     /// Takes the entries that a gather part sends.
@@ -297,17 +301,21 @@ impl Core {
     }
 
     /// A part has run.
-    pub fn on_done(&mut self, tx: Arc<Tx>, part: usize, reply: Vec<u8>, spent: u64) {
+    pub fn on_done(&mut self, tx: Arc<Tx>, part: usize, reply: Vec<u8>, spent: u64, journaled: bool) {
         let parts = tx.parts.len();
         let p = self.progress.entry(tx.id).or_default();
         p.replies.resize(parts, Vec::new());
         p.replies[part] = reply;
         p.spent += spent;
+        p.journaled |= journaled;
         p.heard += 1;
         if p.heard < parts {
             return;
         }
         let p = self.progress.remove(&tx.id).unwrap_or_default();
+        if p.journaled {
+            self.journal.commit(tx.id);
+        }
         if let Kind::Split { merge, places, command } = &tx.kind {
             let reply = merge_replies(*merge, places.len(), &tx, &p.replies, &mut self.rng);
             let entry = &registry().entries[*command];

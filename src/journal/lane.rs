@@ -1,0 +1,138 @@
+//! A core's way to the service core: a bounded queue of records, and what the
+//! merge has to know of the core.
+//!
+//! Invariants: the watermark never falls, except when a core joins again; nothing stamped below it is pushed
+//! after it was stored; `parked` is only true while nothing is unpublished and
+//! the core takes no stamp.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+
+use super::record::Record;
+use crate::base::spsc::Queue;
+
+/// Records in one lane at most; a core whose lane is full stops reading clients.
+pub const RECORDS_MAX: usize = 2048;
+
+/// Bytes in one lane from which its core stops reading clients. One turn may
+/// still add what it had begun.
+pub const BYTES_MAX: usize = 16 << 20;
+
+/// Emptied buffers that wait for reuse in one lane.
+const SPARES: usize = 64;
+
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// See the module's description. The core pushes, the service core pops.
+pub struct Lane {
+    records: Queue<Record, RECORDS_MAX>,
+    spares: Queue<Vec<u8>, SPARES>,
+    watermark: Padded<AtomicU64>,
+    parked: AtomicBool,
+    /// Stamp of the last record published; 0 if there was none.
+    last: AtomicU64,
+    /// The stamp that must become durable before the core can go on sending;
+    /// 0 if none.
+    awaits: AtomicU64,
+    bytes: Padded<AtomicUsize>,
+}
+
+impl Default for Lane {
+    fn default() -> Lane {
+        Lane {
+            records: Queue::new(),
+            spares: Queue::new(),
+            watermark: Padded(AtomicU64::new(0)),
+            parked: AtomicBool::new(false),
+            last: AtomicU64::new(0),
+            awaits: AtomicU64::new(0),
+            bytes: Padded(AtomicUsize::new(0)),
+        }
+    }
+}
+
+impl Lane {
+    // The core's side.
+
+    /// Gives the record back when the lane is full.
+    pub fn push(&self, record: Record) -> Result<(), Record> {
+        let (bytes, stamp) = (record.memory(), record.stamp);
+        self.records.push(record)?;
+        self.bytes.0.fetch_add(bytes, Ordering::Relaxed);
+        self.last.store(stamp, Ordering::Release);
+        Ok(())
+    }
+
+    /// Nothing stamped below `stamp` will follow.
+    pub fn advance(&self, stamp: u64) {
+        self.watermark.0.store(stamp, Ordering::Release);
+    }
+
+    /// Everything is published, and no stamp will be taken before
+    /// [`Lane::unpark`].
+    pub fn park(&self) {
+        self.parked.store(true, Ordering::Release);
+    }
+
+    /// The fence keeps the clock from being read before the merge can see that
+    /// the core is no longer parked.
+    pub fn unpark(&self) {
+        if self.parked.load(Ordering::Relaxed) {
+            self.parked.store(false, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Has more been published than a well-behaved service core leaves?
+    pub fn crowded(&self) -> bool {
+        self.bytes.0.load(Ordering::Relaxed) > BYTES_MAX
+    }
+
+    /// An emptied buffer that comes back.
+    pub fn take_spare(&self) -> Option<Vec<u8>> {
+        self.spares.pop()
+    }
+
+    /// The core will send nothing until this stamp is durable; 0 when it can.
+    pub fn set_awaits(&self, stamp: u64) {
+        self.awaits.store(stamp, Ordering::SeqCst);
+    }
+
+    // The service core's side.
+
+    pub fn pop(&self) -> Option<Record> {
+        let record = self.records.pop()?;
+        self.bytes.0.fetch_sub(record.memory(), Ordering::Relaxed);
+        Some(record)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Acquire)
+    }
+
+    pub fn watermark(&self) -> u64 {
+        self.watermark.0.load(Ordering::Acquire)
+    }
+
+    pub fn awaits(&self) -> u64 {
+        self.awaits.load(Ordering::SeqCst)
+    }
+
+    /// Gives an emptied buffer back to the core.
+    pub fn give_spare(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        // One too many is freed.
+        let _ = self.spares.push(buffer);
+    }
+
+    // Any side.
+
+    /// Stamp of the last record published.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,252 @@
+//! The service core: a glommio executor beside the data cores.
+//!
+//! It merges the cores' effects into one stream ([`pump`]) and feeds those who
+//! read it ([`streams`]): the backlog with its replicas, and the append-only
+//! file. It also keeps the shared clock in step with the host's and records
+//! the memory peak. glommio stays behind this module, so that a successor can
+//! take its place.
+//!
+//! The service core is a member of the mesh. Data cores send it
+//! [`Msg::Service`]; it runs something on them with [`Service::call`] and asks
+//! them with [`Service::ask`].
+
+pub mod bell;
+pub mod pump;
+pub mod streams;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::os::fd::FromRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::timer::sleep;
+use glommio::{LocalExecutorBuilder, Placement};
+use hashbrown::HashMap;
+
+use super::core::Core;
+use super::msg::Msg;
+use super::shared::Shared;
+use crate::base::{clock, memory};
+use crate::reactor::mesh::Port;
+use bell::Bell;
+use streams::Streams;
+
+/// Time between two looks at clock and memory.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Locked memory of the executor's rings; it does little I/O.
+const IO_MEMORY: usize = 1 << 20;
+
+/// What the service core owns. Only its own thread touches it; no borrow of
+/// its cells is held across an await.
+pub struct Service {
+    pub shared: Arc<Shared>,
+    port: RefCell<Port<Msg>>,
+    /// Messages that wait for room in a core's queue.
+    outbox: RefCell<Vec<VecDeque<Msg>>>,
+    answers: RefCell<Answers>,
+    pub streams: RefCell<Streams>,
+    /// Rung when a core has woken the service core.
+    pub woken: Bell,
+    /// Rung when the stream has grown or the merge has come further in time.
+    pub advanced: Bell,
+}
+
+#[derive(Default)]
+struct Answers {
+    next: u64,
+    came: HashMap<u64, Box<dyn Any>, foldhash::fast::RandomState>,
+}
+
+/// Starts the service core, pinned to `cpu` if one is given. It ends when the
+/// process is told to stop.
+pub fn start(shared: Arc<Shared>, cpu: Option<usize>) -> Result<JoinHandle<()>, String> {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, ready));
+    let thread = thread.map_err(|e| format!("Can't start the service core: {e}"))?;
+    match is_ready.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(e)) => Err(format!("Can't start the service core: {e}")),
+        Err(_) => Err("Can't start the service core".into()),
+    }
+}
+
+fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: std::sync::mpsc::Sender<Result<(), String>>) {
+    let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY).make() {
+        Ok(e) => e,
+        Err(e) => {
+            let _ = ready.send(Err(e.to_string()));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    executor.run(async move {
+        let service = Rc::new(Service::new(shared));
+        glommio::spawn_local(service.clone().hear()).detach();
+        glommio::spawn_local(service.clone().look_after()).detach();
+        service.pump().await;
+    });
+}
+
+impl Service {
+    fn new(shared: Arc<Shared>) -> Service {
+        let cores = shared.cores;
+        Service {
+            port: RefCell::new(Port::new(shared.mesh.clone(), shared.service())),
+            outbox: RefCell::new((0..cores).map(|_| VecDeque::new()).collect()),
+            answers: RefCell::default(),
+            streams: RefCell::new(Streams::new(cores)),
+            woken: Bell::default(),
+            advanced: Bell::default(),
+            shared,
+        }
+    }
+
+    /// Listens to the eventfd by which others wake this core.
+    async fn hear(self: Rc<Self>) {
+        let fd = self.port.borrow().wake_fd(self.shared.service());
+        // SAFETY: duplicates a descriptor that stays open for the process's
+        // life; the file owns the duplicate.
+        let file = unsafe { glommio::io::BufferedFile::from_raw_fd(libc::dup(fd)) };
+        while let Ok(read) = file.read_at(0, 8).await {
+            if read.len() < 8 {
+                break;
+            }
+            self.woken.ring();
+        }
+    }
+
+    /// Work that comes round.
+    async fn look_after(self: Rc<Self>) {
+        loop {
+            clock::resync();
+            self.shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
+            sleep(PERIOD).await;
+        }
+    }
+
+    /// Runs something on a data core, in one of its next turns. What is called
+    /// on one core runs in the order of the calls.
+    pub fn call(&self, core: usize, f: impl FnOnce(&mut Core) + Send + 'static) {
+        self.send(core, Msg::Call(Box::new(f)));
+    }
+
+    /// Sends a data core a message.
+    pub fn send(&self, core: usize, msg: Msg) {
+        self.outbox.borrow_mut()[core].push_back(msg);
+        self.send_mail();
+    }
+
+    /// Messages that have not found room in a core's queue yet.
+    pub fn unsent(&self, core: usize) -> usize {
+        self.outbox.borrow()[core].len()
+    }
+
+    fn send_mail(&self) -> bool {
+        let (port, mut outbox) = (self.port.borrow(), self.outbox.borrow_mut());
+        let mut sent = false;
+        for (core, queue) in outbox.iter_mut().enumerate() {
+            let before = queue.len();
+            while let Some(m) = queue.pop_front() {
+                if let Err(m) = port.send(core, m) {
+                    queue.push_front(m);
+                    break;
+                }
+            }
+            if queue.len() < before {
+                sent = true;
+                if port.must_wake(core) {
+                    self.shared.mesh.rouse(core);
+                }
+            }
+        }
+        sent
+    }
+
+    /// Handles what the data cores said. Whether they said anything.
+    fn take_mail(self: &Rc<Self>) -> bool {
+        let mut any = false;
+        for core in 0..self.shared.cores {
+            loop {
+                let m = self.port.borrow().receive(core);
+                let Some(m) = m else { break };
+                any = true;
+                match m {
+                    Msg::Service(f) => f(self),
+                    _ => debug_assert!(false, "a message for a data core"),
+                }
+            }
+        }
+        any
+    }
+
+    /// Runs something on a data core and waits for its answer.
+    pub async fn ask<T: Send + 'static>(
+        self: &Rc<Self>,
+        core: usize,
+        f: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> T {
+        let id = self.ask_later(core, f);
+        self.answer(id).await
+    }
+
+    /// Runs something on every data core and waits for all answers, in the
+    /// order of the cores.
+    pub async fn ask_all<T: Send + 'static>(
+        self: &Rc<Self>,
+        f: impl Fn(&mut Core) -> T + Send + Sync + 'static,
+    ) -> Vec<T> {
+        let f = Arc::new(f);
+        let mut ids = Vec::new();
+        for core in 0..self.shared.cores {
+            let f = f.clone();
+            ids.push(self.ask_later(core, move |c| f(c)));
+        }
+        let mut all = Vec::new();
+        for id in ids {
+            all.push(self.answer(id).await);
+        }
+        all
+    }
+
+    fn ask_later<T: Send + 'static>(&self, core: usize, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> u64 {
+        let id = {
+            let mut answers = self.answers.borrow_mut();
+            answers.next += 1;
+            answers.next
+        };
+        self.call(core, move |c| {
+            let answer = f(c);
+            c.tell_service(move |s| {
+                s.answers.borrow_mut().came.insert(id, Box::new(answer));
+                s.woken.ring();
+            });
+        });
+        id
+    }
+
+    async fn answer<T: 'static>(&self, id: u64) -> T {
+        loop {
+            let came = self.answers.borrow_mut().came.remove(&id);
+            match came.map(|a| a.downcast::<T>()) {
+                Some(Ok(answer)) => return *answer,
+                Some(Err(_)) => unreachable!("an answer has the type of its question"),
+                None => self.woken.wait().await,
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Runs something on the service core.
+    pub fn tell_service(&mut self, f: impl FnOnce(&Rc<Service>) + Send + 'static) {
+        let service = self.shared.service();
+        self.send(service, Msg::Service(Box::new(f)));
+    }
+}

@@ -1,0 +1,162 @@
+//! The service core's main loop: mail, and rounds of the merge.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_lite::future;
+use glommio::timer::sleep;
+
+use super::Service;
+use crate::base::clock;
+use crate::journal::merge::{Lanes, Merge};
+use crate::journal::record::Record;
+use crate::server::core::Core;
+use crate::server::shared::Shared;
+
+/// How long the merge lets effects gather while nobody waits for them.
+const NAP: Duration = Duration::from_millis(1);
+
+/// The same while somebody waits for what other cores hold back.
+const SHORT_NAP: Duration = Duration::from_micros(50);
+
+/// Naps without work after which the service core sleeps until it is woken.
+const NAPS: u32 = 20;
+
+/// Bytes of the append-only file's buffer beyond which merging waits for the
+/// disk: then the lanes fill, and the cores stop reading clients.
+pub const AOF_BUFFER_MAX: usize = 64 << 20;
+
+impl Lanes for Shared {
+    fn count(&self) -> usize {
+        self.cores
+    }
+
+    fn clock(&self) -> u64 {
+        clock::mono_ns()
+    }
+
+    fn is_parked(&self, core: usize) -> bool {
+        self.lanes[core].is_parked()
+    }
+
+    fn watermark(&self, core: usize) -> u64 {
+        self.lanes[core].watermark()
+    }
+
+    fn pop(&self, core: usize) -> Option<Record> {
+        self.lanes[core].pop()
+    }
+
+    fn recycle(&self, core: usize, buffer: Vec<u8>) {
+        if (1..=crate::journal::writer::SPARE_MAX).contains(&buffer.capacity()) {
+            self.lanes[core].give_spare(buffer);
+        }
+    }
+}
+
+impl Service {
+    /// Works until the process stops and everything is merged.
+    pub async fn pump(self: Rc<Self>) {
+        let mut idle = 0;
+        loop {
+            let ended = self.shared.cores_ended.load(Ordering::SeqCst);
+            let mut worked = self.take_mail();
+            worked |= self.send_mail();
+            worked |= self.merge();
+            if worked {
+                idle = 0;
+                glommio::executor().yield_task_queue_now().await;
+                future::yield_now().await;
+                continue;
+            }
+            if ended {
+                return;
+            }
+            idle += 1;
+            self.rest(idle).await;
+        }
+    }
+
+    /// One round of the merge; whether anything came of it.
+    fn merge(&self) -> bool {
+        let streams = &mut *self.streams.borrow_mut();
+        let full = streams.out.aof.as_ref().is_some_and(|a| a.buffer.len() > AOF_BUFFER_MAX);
+        if !streams.running || full {
+            return false;
+        }
+        let past = streams.merge.past();
+        let worked = streams.merge.round(&*self.shared, &mut streams.out);
+        if worked || (streams.hurried > 0 && streams.merge.past() > past) {
+            self.advanced.ring();
+        }
+        worked
+    }
+
+    /// Waits for work: for a while by the clock, so that busy cores need not
+    /// wake this one for every turn; then until a core does.
+    async fn rest(&self, idle: u32) {
+        let (running, hurried, holds, urgent) = {
+            let s = self.streams.borrow();
+            (s.running, s.hurried > 0, s.merge.holds(), s.urgent)
+        };
+        if running && (hurried || holds) {
+            return self.nap(SHORT_NAP).await;
+        }
+        if running && idle < NAPS && !urgent {
+            return self.nap(NAP).await;
+        }
+        self.port.borrow().park();
+        let lanes_idle = !running || self.shared.lanes.iter().all(|l| l.is_empty());
+        if lanes_idle && !self.port.borrow().has_mail() && !self.shared.cores_ended.load(Ordering::SeqCst) {
+            self.woken.wait().await;
+        }
+        self.port.borrow().unpark();
+    }
+
+    async fn nap(&self, time: Duration) {
+        future::or(sleep(time), self.woken.wait()).await;
+    }
+
+    /// Begins to keep a journal for this reason. Returns once every core
+    /// publishes: what is ordered after this is in the stream.
+    pub async fn keep_journal(self: &Rc<Self>, reason: u8) {
+        self.begin_switch().await;
+        if !self.streams.borrow().running {
+            self.ask_all(Core::join_journal).await;
+        }
+        let mut s = self.streams.borrow_mut();
+        s.reasons |= reason;
+        s.running = true;
+        s.switching = false;
+        self.woken.ring();
+    }
+
+    /// Only one at a time may begin or end the journal.
+    async fn begin_switch(&self) {
+        while self.streams.borrow().switching {
+            self.woken.wait().await;
+        }
+        self.streams.borrow_mut().switching = true;
+    }
+
+    /// There is one reason less to keep a journal.
+    pub async fn drop_journal(self: &Rc<Self>, reason: u8) {
+        self.begin_switch().await;
+        let end = {
+            let mut s = self.streams.borrow_mut();
+            s.reasons &= !reason;
+            s.running && s.reasons == 0
+        };
+        if end {
+            self.streams.borrow_mut().running = false;
+            self.ask_all(Core::leave_journal).await;
+            for lane in &self.shared.lanes {
+                while lane.pop().is_some() {}
+            }
+            self.streams.borrow_mut().merge = Merge::new(self.shared.cores);
+        }
+        self.streams.borrow_mut().switching = false;
+        self.woken.ring();
+    }
+}
