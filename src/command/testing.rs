@@ -5,8 +5,8 @@ use super::effect::{Effect, Event, Item};
 use super::{Command, families};
 use crate::base::rng::Rng;
 use crate::resp::Reply;
-use crate::resp::request::{self, Limits, Resume, Step};
 use crate::resp::reply::Proto;
+use crate::resp::request::{self, Limits, Resume, Step};
 use crate::store::Store;
 
 /// A keyspace on a bench: a clock that the test sets, all effects wanted.

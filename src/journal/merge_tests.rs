@@ -525,7 +525,8 @@ fn every_prefix_is_a_state_somebody_could_have_seen() {
 
 #[test]
 fn the_checks_notice_every_flaw() {
-    for (name, flaw) in [("clock", Flaw::ClockLate), ("watermark", Flaw::WatermarkFirst), ("commit", Flaw::EarlyCommit)] {
+    for (name, flaw) in [("clock", Flaw::ClockLate), ("watermark", Flaw::WatermarkFirst), ("commit", Flaw::EarlyCommit)]
+    {
         assert!((0..300).any(|seed| run(seed, flaw).is_err()), "{name}");
     }
 }

@@ -11,8 +11,8 @@
 pub mod backlog;
 pub mod lane;
 pub mod merge;
-pub mod record;
-pub mod stream;
 #[cfg(test)]
 mod merge_tests;
+pub mod record;
+pub mod stream;
 pub mod writer;

@@ -237,7 +237,8 @@ mod tests {
                 Body::Cut { id } => (format!("cut {id}"), Run::default()),
             };
             let words = String::from_utf8(run.bytes).unwrap();
-            let words: Vec<&str> = words.split("\r\n").filter(|w| !w.starts_with(['*', '$']) && !w.is_empty()).collect();
+            let words: Vec<&str> =
+                words.split("\r\n").filter(|w| !w.starts_with(['*', '$']) && !w.is_empty()).collect();
             out.push(format!("{} {kind} {}-{} {}", r.stamp, run.first_db, run.last_db, words.join(" ")));
         }
         out
@@ -277,8 +278,7 @@ mod tests {
         assert!(!w.end_part(78, false));
         w.cut(3);
         w.publish(&lane, 1);
-        let want =
-            ["1 run 1-1 a", "1 part 77 of 2 4-2 xyz*2", "1 run 1-1 c", "1 commit 76 0-0 ", "1 cut 3 0-0 "];
+        let want = ["1 run 1-1 a", "1 part 77 of 2 4-2 xyz*2", "1 run 1-1 c", "1 commit 76 0-0 ", "1 cut 3 0-0 "];
         let got = text(&lane);
         assert_eq!(got.len(), want.len(), "{got:?}");
         assert!(got[1].starts_with("1 part 77 of 2 4-2 xyz"), "{got:?}");
