@@ -55,7 +55,6 @@ struct Op {
 
 enum Mail {
     Command(usize),
-    Reply(usize),
     Done(usize),
     Release(usize),
 }
@@ -262,7 +261,6 @@ impl World {
                 self.cores[c].locks.push(Place { op, keys, part: false, granted: false });
                 self.pump(c);
             }
-            Mail::Reply(op) => self.cores[c].done.push(op),
             Mail::Done(op) => {
                 self.ops[op].saw += 1;
                 let mut parts: Vec<usize> = self.ops[op].keys.iter().map(|k| owner(*k)).collect();
@@ -402,8 +400,12 @@ impl Sink for Stream {
     fn cut(&mut self, _: u64) {}
 }
 
-/// Position of every write in the stream, by operation: first and last.
-fn positions(bytes: &[u8], world: &World) -> Result<(Vec<(usize, usize)>, Vec<usize>), String> {
+/// Every write's first and last place among the stream's commands, and where
+/// each command ends.
+type Places = (Vec<(usize, usize)>, Vec<usize>);
+
+/// Finds every write in the stream, and checks what the stream alone shows.
+fn positions(bytes: &[u8], world: &World) -> Result<Places, String> {
     let mut at = 0;
     let mut places = vec![(usize::MAX, 0); world.ops.len()];
     let (mut order, mut unit): (Vec<Vec<usize>>, Option<Vec<usize>>) = (vec![Vec::new(); KEYS], None);

@@ -83,6 +83,9 @@ pub struct Parked {
     pub now: u64,
 }
 
+/// Something to be run on the service core.
+pub type ServiceCall = Box<dyn FnOnce(&Rc<Service>) + Send>;
+
 /// One message.
 pub enum Msg {
     Requests(Box<Batch>),
@@ -119,7 +122,7 @@ pub enum Msg {
         events: Vec<Event>,
     },
     /// For the service core.
-    Service(Box<dyn FnOnce(&Rc<Service>) + Send>),
+    Service(ServiceCall),
     /// Anything rare.
     Call(Box<dyn FnOnce(&mut Core) + Send>),
 }
