@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::gather::Gathers;
 use super::io::Arrival;
 use super::msg::{Batch, Msg};
+use super::mutation::{Mutation, broken};
 use super::shared::Shared;
 use super::slab::Slab;
 use super::stats::CoreStats;
@@ -376,7 +377,9 @@ impl Stages for Core {
     }
 
     fn order(&mut self) {
-        self.place_inbox();
+        if !broken(Mutation::NoHold) {
+            self.place_inbox();
+        }
     }
 
     fn run(&mut self) {
@@ -392,6 +395,10 @@ impl Stages for Core {
         }
         self.serve_all();
         self.handle_self();
+        if broken(Mutation::NoHold) {
+            self.place_inbox();
+            self.grant_fresh();
+        }
     }
 
     fn journal(&mut self) {

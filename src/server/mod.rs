@@ -30,6 +30,7 @@ pub mod io;
 pub mod moves;
 pub mod msg;
 pub mod multi;
+pub mod mutation;
 pub mod pause;
 pub mod process;
 pub mod rebalance;

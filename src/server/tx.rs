@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::exec::Who;
 use super::msg::{Msg, Origin};
+use super::mutation::{Mutation, broken};
 use super::registry::registry;
 use crate::base::clock;
 use crate::base::slot::{Key, slot_of_hash};
@@ -168,9 +169,16 @@ impl Core {
         if !shared.sequencer.has_mail(self.id) {
             return;
         }
-        for tx in shared.sequencer.take(self.id) {
+        let mut arrived = shared.sequencer.take(self.id);
+        if broken(Mutation::NoAgreedOrder) && self.id % 2 == 1 {
+            arrived.make_contiguous().reverse();
+        }
+        for tx in arrived {
             let at = tx.parts.iter().position(|p| p.core == self.id).expect("ordered for this core");
-            let need = tx.parts[at].need.clone();
+            let mut need = tx.parts[at].need.clone();
+            if broken(Mutation::NoReadLocks) && matches!(tx.kind, Kind::Split { .. }) {
+                need.keys.retain(|(_, mode)| *mode == Mode::Exclusive);
+            }
             self.lock_time(tx.now);
             let seq = self.locks.push(need, Waiter::Part(tx, at));
             self.fresh_parts.push(seq);
@@ -238,6 +246,9 @@ impl Core {
         match &tx.kind {
             Kind::Split { command, .. } => {
                 let done = self.run_part(&tx, at, *command);
+                if broken(Mutation::NoHold) {
+                    self.unlock(tx.id);
+                }
                 self.send(tx.coordinator, done);
             }
             Kind::Gather { .. } | Kind::Exec => {
