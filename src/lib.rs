@@ -21,6 +21,7 @@
 //! | [`transaction`] | cross-core ordering and locks |
 //! | [`session`] | connection state, bytes to requests, replies to bytes |
 //! | [`journal`] | effects of all cores merged into one stream, backlog, append-only file |
+//! | [`replication`] | both roles of PSYNC, WAIT, offsets, as state machines |
 //! | [`server`] | composition root: data cores, admin commands, start and stop |
 //!
 //! # Life of a SET
@@ -109,6 +110,7 @@ pub mod config;
 pub mod journal;
 pub mod observe;
 pub mod reactor;
+pub mod replication;
 pub mod resp;
 pub mod server;
 pub mod session;

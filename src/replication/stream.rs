@@ -1,0 +1,356 @@
+//! The primary's stream, cut into batches that can be applied as a whole.
+//!
+//! Invariants:
+//! - A batch never ends inside MULTI/EXEC, so that the offset that a replica
+//!   asks to go on from always lies between two units.
+//! - Every byte counts for the offset, also of PING, SELECT and GETACK, and of
+//!   empty lines.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::base::num::parse_i64;
+
+/// Commands of one batch at most, unless a transaction has more.
+const BATCH_COMMANDS: usize = 4096;
+
+/// Bytes of one batch after which it ends.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Bytes of one command or transaction at most: as much as Redis buffers of a
+/// client's query (client-query-buffer-limit).
+const UNIT_BYTES_MAX: usize = 1 << 30;
+
+/// Arguments of a command at most, and bytes of a header line.
+const ARGS_MAX: i64 = 1 << 20;
+const LINE_MAX: usize = 64;
+
+/// Where a command stands to MULTI and EXEC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Alone,
+    /// Inside a transaction; the number is the same for its commands and
+    /// differs between neighbouring transactions.
+    Transaction(u32),
+}
+
+/// One command to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub db: u32,
+    pub place: Place,
+    /// Name and arguments.
+    pub args: Vec<Bytes>,
+}
+
+/// Some units of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Batch {
+    pub commands: Vec<Command>,
+    /// The primary's bytes, all of them.
+    pub bytes: Bytes,
+    /// Offset of the last byte.
+    pub end: u64,
+    /// Database selected after it.
+    pub db: u32,
+    /// Offset before the last `REPLCONF GETACK` in it.
+    pub ack: Option<u64>,
+}
+
+/// Why a stream cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    pub offset: u64,
+    pub what: &'static str,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Stream {
+    input: BytesMut,
+    /// Offset of the byte before `input`.
+    offset: u64,
+    db: u32,
+    transactions: u32,
+    /// Input length below which reading cannot get on.
+    wanted: usize,
+}
+
+/// What reading a unit has found so far; becomes part of the batch when the
+/// unit is complete.
+#[derive(Default)]
+struct Unit {
+    commands: Vec<(u32, Place, Vec<(usize, usize)>)>,
+    ack: Option<u64>,
+    /// MULTI without its EXEC.
+    open: bool,
+}
+
+enum Read {
+    /// A command, or nothing for an empty line; the end of it.
+    Command(Vec<(usize, usize)>, usize),
+    /// At least so many bytes of input are needed.
+    Incomplete(usize),
+}
+
+impl Stream {
+    /// A stream whose first byte comes after `offset`, with `db` selected.
+    pub fn new(offset: u64, db: u32) -> Stream {
+        Stream { offset, db, ..Stream::default() }
+    }
+
+    /// Offset of the last byte handed out in batches.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// Bytes received that no batch holds yet.
+    pub fn pending(&self) -> usize {
+        self.input.len()
+    }
+
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The next batch, if a whole unit has come.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, Malformed> {
+        if self.input.len() < self.wanted.max(1) {
+            return Ok(None);
+        }
+        let (mut done, mut at, mut db) = (0, 0, self.db);
+        let mut transactions = self.transactions;
+        let mut found = Unit::default();
+        let mut unit = Unit::default();
+        self.wanted = 0;
+        loop {
+            let (args, end) = match self.read(at)? {
+                Read::Command(args, end) => (args, end),
+                Read::Incomplete(wanted) => {
+                    self.wanted = if done == 0 { wanted } else { 0 };
+                    break;
+                }
+            };
+            self.note(&args, at, &mut db, &mut transactions, &mut unit);
+            at = end;
+            if unit.open {
+                continue;
+            }
+            found.commands.append(&mut unit.commands);
+            found.ack = unit.ack.take().or(found.ack);
+            (done, self.db, self.transactions) = (at, db, transactions);
+            if found.commands.len() >= BATCH_COMMANDS || done >= BATCH_BYTES {
+                break;
+            }
+        }
+        if done == 0 {
+            return if self.input.len() > UNIT_BYTES_MAX {
+                Err(self.bad(0, "a unit that is too long"))
+            } else {
+                Ok(None)
+            };
+        }
+        Ok(Some(self.take(done, found)))
+    }
+
+    fn take(&mut self, len: usize, found: Unit) -> Batch {
+        let bytes = self.input.split_to(len).freeze();
+        self.offset += len as u64;
+        let commands = found.commands.into_iter().map(|(db, place, spans)| Command {
+            db,
+            place,
+            args: spans.into_iter().map(|(from, to)| bytes.slice(from..to)).collect(),
+        });
+        Batch { commands: commands.collect(), end: self.offset, db: self.db, ack: found.ack, bytes }
+    }
+
+    /// Sorts a command: what concerns the link itself is not applied.
+    fn note(&self, args: &[(usize, usize)], at: usize, db: &mut u32, transactions: &mut u32, unit: &mut Unit) {
+        let arg = |i: usize| args.get(i).map_or(b"".as_slice(), |(from, to)| &self.input[*from..*to]);
+        let is = |name: &[u8]| arg(0).eq_ignore_ascii_case(name);
+        if args.is_empty() || is(b"ping") {
+        } else if is(b"select") && args.len() == 2 {
+            *db = parse_i64(arg(1)).and_then(|n| u32::try_from(n).ok()).unwrap_or(*db);
+        } else if is(b"replconf") {
+            if arg(1).eq_ignore_ascii_case(b"getack") {
+                unit.ack = Some(self.offset + at as u64);
+            }
+        } else if is(b"multi") {
+            unit.open = true;
+            *transactions = transactions.wrapping_add(1);
+        } else if is(b"exec") {
+            unit.open = false;
+        } else {
+            let place = if unit.open { Place::Transaction(*transactions) } else { Place::Alone };
+            unit.commands.push((*db, place, args.to_vec()));
+        }
+    }
+
+    /// Reads the command that begins at `at`.
+    fn read(&self, at: usize) -> Result<Read, Malformed> {
+        let input = &self.input[..];
+        match input.get(at) {
+            None => return Ok(Read::Incomplete(at + 1)),
+            Some(b'\n') => return Ok(Read::Command(Vec::new(), at + 1)),
+            Some(b'\r') if input.len() == at + 1 => return Ok(Read::Incomplete(at + 2)),
+            Some(b'\r') if input[at + 1] == b'\n' => return Ok(Read::Command(Vec::new(), at + 2)),
+            Some(b'*') => {}
+            Some(_) => return Err(self.bad(at, "something else than an array")),
+        }
+        let Some((count, mut next)) = self.number(at + 1)? else { return Ok(Read::Incomplete(input.len() + 1)) };
+        if !(0..=ARGS_MAX).contains(&count) {
+            return Err(self.bad(at, "an impossible number of arguments"));
+        }
+        let mut args = Vec::with_capacity((count as usize).min(16));
+        for _ in 0..count {
+            match input.get(next) {
+                None => return Ok(Read::Incomplete(next + 1)),
+                Some(b'$') => {}
+                Some(_) => return Err(self.bad(next, "something else than a bulk string")),
+            }
+            let Some((len, start)) = self.number(next + 1)? else { return Ok(Read::Incomplete(input.len() + 1)) };
+            if len < 0 || len as usize > UNIT_BYTES_MAX {
+                return Err(self.bad(next, "an impossible length"));
+            }
+            let end = start + len as usize;
+            if input.len() < end + 2 {
+                return Ok(Read::Incomplete(end + 2));
+            }
+            if &input[end..end + 2] != b"\r\n" {
+                return Err(self.bad(end, "a bulk string without its end"));
+            }
+            args.push((start, end));
+            next = end + 2;
+        }
+        Ok(Read::Command(args, next))
+    }
+
+    /// The number that begins at `at` and where its line ends.
+    fn number(&self, at: usize) -> Result<Option<(i64, usize)>, Malformed> {
+        let line = &self.input[at..self.input.len().min(at + LINE_MAX)];
+        let Some(len) = memchr::memchr(b'\n', line) else {
+            return if line.len() == LINE_MAX { Err(self.bad(at, "an endless line")) } else { Ok(None) };
+        };
+        let digits = line[..len].strip_suffix(b"\r").and_then(parse_i64);
+        digits.map(|n| Some((n, at + len + 1))).ok_or_else(|| self.bad(at, "something else than a number"))
+    }
+
+    fn bad(&self, at: usize, what: &'static str) -> Malformed {
+        Malformed { offset: self.offset + at as u64 + 1, what }
+    }
+
+    /// Drops what has not been handed out.
+    pub fn cut(&mut self) {
+        self.input.advance(self.input.len());
+        self.wanted = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn command(words: &[&str]) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", words.len()).into_bytes();
+        for w in words {
+            out.extend_from_slice(format!("${}\r\n{w}\r\n", w.len()).as_bytes());
+        }
+        out
+    }
+
+    fn text(b: &Batch) -> Vec<String> {
+        let show = |c: &Command| {
+            let words: Vec<_> = c.args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            let mark = if c.place == Place::Alone { "" } else { "t" };
+            format!("{}{mark} {}", c.db, words.join(" "))
+        };
+        b.commands.iter().map(show).collect()
+    }
+
+    #[test]
+    fn a_batch_holds_whole_units() {
+        let parts: Vec<Vec<u8>> = vec![
+            command(&["SELECT", "3"]),
+            command(&["SET", "a", "1"]),
+            command(&["ping"]),
+            command(&["REPLCONF", "GETACK", "*"]),
+            command(&["MULTI"]),
+            command(&["SET", "b", "2"]),
+            command(&["SELECT", "0"]),
+            command(&["SET", "c", "3"]),
+        ];
+        let mut s = Stream::new(100, 0);
+        parts.iter().for_each(|p| s.receive(p));
+        let first: usize = parts[..4].iter().map(Vec::len).sum();
+        let b = s.next_batch().unwrap().unwrap();
+        assert_eq!(text(&b), ["3 SET a 1"]);
+        assert_eq!((b.end, b.bytes.len(), b.db), (100 + first as u64, first, 3));
+        assert_eq!(b.ack, Some(100 + parts[..3].iter().map(|p| p.len() as u64).sum::<u64>()));
+        assert_eq!(s.next_batch(), Ok(None));
+        s.receive(&command(&["EXEC"]));
+        let b = s.next_batch().unwrap().unwrap();
+        assert_eq!(text(&b), ["3t SET b 2", "0t SET c 3"]);
+        assert_eq!((s.db(), s.pending()), (0, 0));
+    }
+
+    #[test]
+    fn garbage_is_refused_with_its_place() {
+        for (bytes, place) in [("+OK\r\n", 11), ("*1\r\n:1\r\n", 15), ("*x\r\n", 12), ("*1\r\n$-1\r\n", 15)] {
+            let mut s = Stream::new(10, 0);
+            s.receive(bytes.as_bytes());
+            assert_eq!(s.next_batch().unwrap_err().offset, place, "{bytes}");
+        }
+        let mut s = Stream::new(0, 0);
+        s.receive(&[b'*'; 200]);
+        assert!(s.next_batch().is_err());
+    }
+
+    proptest! {
+        /// However the bytes come in pieces, the same commands come out.
+        #[test]
+        fn pieces_do_not_matter(kinds in prop::collection::vec(0u8..6, 1..40), cuts in prop::collection::vec(1usize..30, 1..60)) {
+            let mut all = Vec::new();
+            let mut open = false;
+            for (i, k) in kinds.iter().enumerate() {
+                match k {
+                    0 => all.extend(command(&["SELECT", &(i % 5).to_string()])),
+                    1 if !open => { all.extend(command(&["MULTI"])); open = true; }
+                    2 if open => { all.extend(command(&["EXEC"])); open = false; }
+                    3 => all.extend(command(&["ping"])),
+                    _ => all.extend(command(&["SET", &i.to_string(), "v"])),
+                }
+            }
+            if open {
+                all.extend(command(&["EXEC"]));
+            }
+            let collect = |pieces: Vec<&[u8]>| {
+                let mut s = Stream::new(0, 0);
+                let (mut out, mut bytes) = (Vec::new(), Vec::new());
+                for piece in pieces {
+                    s.receive(piece);
+                    while let Some(b) = s.next_batch().unwrap() {
+                        out.extend(text(&b));
+                        bytes.extend_from_slice(&b.bytes);
+                        assert_eq!(b.end, bytes.len() as u64);
+                    }
+                }
+                (out, bytes)
+            };
+            let whole = collect(vec![&all]);
+            prop_assert_eq!(&whole.1, &all);
+            let mut pieces = Vec::new();
+            let (mut rest, mut cuts) = (&all[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let n = (*cuts.next().unwrap()).min(rest.len());
+                pieces.push(&rest[..n]);
+                rest = &rest[n..];
+            }
+            prop_assert_eq!(collect(pieces), whole);
+        }
+    }
+}

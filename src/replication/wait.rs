@@ -1,0 +1,69 @@
+//! WAIT and WAITAOF: clients that wait for acknowledgements.
+
+use std::collections::BTreeMap;
+
+use super::event::{Action, Ms, Ticket};
+use super::node::Node;
+use super::primary::GETACK;
+
+/// One client's wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    pub offset: u64,
+    pub replicas: usize,
+    /// Replicas must have it on disk.
+    pub fsynced: bool,
+    pub deadline: Option<Ms>,
+}
+
+/// All waits that are not answered.
+#[derive(Debug, Default)]
+pub struct Waits {
+    pub all: BTreeMap<Ticket, Waiting>,
+    /// Offset of the last request for acknowledgements in the stream: what
+    /// stands before it will be acknowledged without another request.
+    pub asked_at: Option<u64>,
+}
+
+impl Node {
+    /// Replicas that have `offset`.
+    pub fn replicas_with(&self, offset: u64, fsynced: bool) -> usize {
+        let has = |acked: u64, on_disk: u64| if fsynced { on_disk >= offset } else { acked >= offset };
+        self.replicas.values().filter(|r| r.online() && has(r.acked, r.fsynced)).count()
+    }
+
+    pub(super) fn on_wait(&mut self, ticket: Ticket, waiting: Waiting) {
+        let have = self.replicas_with(waiting.offset, waiting.fsynced);
+        if have >= waiting.replicas || waiting.deadline.is_some_and(|d| d <= self.now) {
+            return self.act(Action::WaitDone { ticket, replicas: have });
+        }
+        self.waits.all.insert(ticket, waiting);
+        self.ask_for_acks(waiting.offset);
+    }
+
+    /// Puts a request for acknowledgements behind `offset`, unless one stands there.
+    pub(super) fn ask_for_acks(&mut self, offset: u64) {
+        let asked = self.waits.asked_at.is_some_and(|at| at >= offset && at <= self.window.end);
+        if asked || self.upstream.is_some() || self.replicas.is_empty() {
+            return;
+        }
+        self.waits.asked_at = Some(self.window.end);
+        self.append(GETACK);
+    }
+
+    /// Answers those that have what they wait for, or whose time is up.
+    pub(super) fn settle_waits(&mut self) {
+        let now = self.now;
+        let mut done = Vec::new();
+        for (ticket, w) in &self.waits.all {
+            let have = self.replicas_with(w.offset, w.fsynced);
+            if have >= w.replicas || w.deadline.is_some_and(|d| d <= now) {
+                done.push((*ticket, have));
+            }
+        }
+        for (ticket, replicas) in done {
+            self.waits.all.remove(&ticket);
+            self.act(Action::WaitDone { ticket, replicas });
+        }
+    }
+}
