@@ -61,3 +61,9 @@ fn failover_loses_nothing() {
 fn restart_resumes() {
     many("restart", scenario::restart);
 }
+
+/// Histories that part and meet again: no write of one that lost survives.
+#[test]
+fn parted_histories_do_not_mix() {
+    many("split", scenario::split);
+}

@@ -176,3 +176,50 @@ pub fn restart(seed: u64) {
     let values = w.servers[top].data.values();
     assert!(values >= 100, "only {values} values");
 }
+
+/// Servers are promoted although others are ahead of them, former primaries go
+/// on being written to, and backlogs are freed: nothing of a history that did
+/// not prevail may survive under the new primary.
+pub fn split(seed: u64) {
+    let n = 2 + (seed % 3) as usize;
+    let mut p = policy(LARGE, seed.is_multiple_of(2), 1000);
+    p.backlog_ttl_ms = 1500;
+    let mut w = World::new(seed, n, p);
+    let mut top = 0;
+    layout(&mut w, top);
+    for _ in 0..6 {
+        for _ in 0..w.rng.below(30) {
+            w.run(10);
+            w.write(top);
+            if w.rng.below(8) == 0 {
+                w.hang_one();
+            }
+        }
+        let old = top;
+        top = w.rng.below(n);
+        w.tell(top, Event::NoOne);
+        for _ in 0..w.rng.below(20) {
+            w.run(8);
+            w.write(old);
+            w.write(top);
+        }
+        if w.rng.below(3) == 0 {
+            // Everyone for himself, long enough for backlogs to be freed.
+            (0..n).for_each(|i| w.tell(i, Event::NoOne));
+            for _ in 0..w.rng.below(60) {
+                w.run(60);
+                let i = w.rng.below(n);
+                w.write(i);
+            }
+        }
+        layout(&mut w, top);
+        for _ in 0..w.rng.below(20) {
+            w.run(8);
+            w.write(top);
+        }
+        if w.rng.below(2) == 0 {
+            settle(&mut w, top);
+        }
+    }
+    settle(&mut w, top);
+}
