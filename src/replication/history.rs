@@ -111,7 +111,9 @@ impl History {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::super::id::ReplId;
+    use super::{History, Refusal, Window};
+    use crate::base::rng::Rng;
 
     fn window(first: u64, end: u64) -> Window {
         Window { active: true, first, end }

@@ -75,11 +75,14 @@ pub struct Stream {
     wanted: usize,
 }
 
+/// Where the arguments of a command lie in the input.
+type Spans = Vec<(usize, usize)>;
+
 /// What reading a unit has found so far; becomes part of the batch when the
 /// unit is complete.
 #[derive(Default)]
 struct Unit {
-    commands: Vec<(u32, Place, Vec<(usize, usize)>)>,
+    commands: Vec<(u32, Place, Spans)>,
     ack: Option<u64>,
     /// MULTI without its EXEC.
     open: bool,
@@ -87,7 +90,7 @@ struct Unit {
 
 enum Read {
     /// A command, or nothing for an empty line; the end of it.
-    Command(Vec<(usize, usize)>, usize),
+    Command(Spans, usize),
     /// At least so many bytes of input are needed.
     Incomplete(usize),
 }

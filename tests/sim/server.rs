@@ -348,7 +348,7 @@ impl Server {
     }
 
     /// A replica's connection brings bytes.
-    pub fn from_replica(&mut self, now: Ms, link: u64, bytes: &[u8]) {
+    pub fn hear_replica(&mut self, now: Ms, link: u64, bytes: &[u8]) {
         let Some((input, _)) = self.inputs.get_mut(&link) else { return };
         input.extend_from_slice(bytes);
         while let Some(words) = self.inputs.get_mut(&link).and_then(|(input, _)| wire::take(input)) {
@@ -385,7 +385,7 @@ impl Server {
         }
     }
 
-    pub fn from_primary(&mut self, now: Ms, epoch: u64, bytes: Vec<u8>) {
+    pub fn hear_primary(&mut self, now: Ms, epoch: u64, bytes: Vec<u8>) {
         self.event(now, Event::Received { epoch, bytes: Bytes::from(bytes) });
     }
 

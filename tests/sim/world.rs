@@ -171,8 +171,8 @@ impl World {
         }
         let i = if to_primary { up } else { down };
         match to_primary {
-            true => self.servers[i].from_replica(self.now, wire, &bytes),
-            false => self.servers[i].from_primary(self.now, epoch, bytes),
+            true => self.servers[i].hear_replica(self.now, wire, &bytes),
+            false => self.servers[i].hear_primary(self.now, epoch, bytes),
         }
         self.serve(i);
     }
