@@ -165,6 +165,11 @@ impl Hash {
         packed.into_iter().flat_map(|l| l.pairs()).chain(pairs)
     }
 
+    /// The hash as a listpack of fields and values by turns, if it is one.
+    pub fn packed(&self) -> Option<&Listpack> {
+        if let Form::Packed(l) = &self.0 { Some(l) } else { None }
+    }
+
     /// A uniformly random field with its value.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
         match &self.0 {

@@ -48,6 +48,14 @@ enum Node {
     Plain(Box<[u8]>),
 }
 
+/// A node of a list as its readers see it.
+pub enum NodeRef<'a> {
+    /// Several elements.
+    Packed(&'a Listpack),
+    /// One huge element.
+    Plain(&'a [u8]),
+}
+
 impl Node {
     fn of(value: &[u8], fill: Fill) -> Node {
         if fill.huge(value) {
@@ -282,6 +290,14 @@ impl List {
                 Node::Plain(b) => (None, Some(Item::Str(b))),
             };
             packed.into_iter().flat_map(|l| l.iter_back()).chain(plain)
+        })
+    }
+
+    /// The nodes, first to last.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeRef<'_>> {
+        self.nodes.iter().map(|n| match n {
+            Node::Packed(l) => NodeRef::Packed(l),
+            Node::Plain(b) => NodeRef::Plain(b),
         })
     }
 

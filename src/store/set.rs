@@ -200,6 +200,16 @@ impl Set {
         ints.chain(packed).chain(table.into_iter().flat_map(|d| d.iter().map(|m| Item::Str(m.bytes()))))
     }
 
+    /// The set as an intset, if it is one.
+    pub fn ints(&self) -> Option<&IntSet> {
+        if let Form::Ints(s) = &self.0 { Some(s) } else { None }
+    }
+
+    /// The set as a listpack, if it is one.
+    pub fn packed(&self) -> Option<&Listpack> {
+        if let Form::Packed(l) = &self.0 { Some(l) } else { None }
+    }
+
     /// A uniformly random member.
     pub fn random(&self, rng: &mut Rng) -> Option<Item<'_>> {
         match &self.0 {

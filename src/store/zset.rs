@@ -464,6 +464,11 @@ impl ZSet {
         }
     }
 
+    /// The set as a listpack of members and scores by turns, if it is one.
+    pub fn packed(&self) -> Option<&Listpack> {
+        if let Form::Packed(l) = &self.0 { Some(l) } else { None }
+    }
+
     /// A uniformly random member with its score.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, f64)> {
         match &self.0 {
