@@ -253,7 +253,7 @@ mod tests {
             let mut all = Vec::new();
             for (kind, n) in runs {
                 match kind {
-                    0 => all.extend((0..n).map(|i| (i * i >> 3) as u8)),
+                    0 => all.extend((0..n).map(|i| ((i * i) >> 3) as u8)),
                     1 => all.extend(vec![b'x'; n]),
                     2 => all.extend_from_within(..n.min(all.len())),
                     _ => all.extend(n.to_string().bytes()),
