@@ -221,7 +221,7 @@ impl<'a> Cx<'a> {
             None => {
                 self.store.stats.misses += 1;
                 if self.fx.wants_events {
-                    self.fx.event(Class::Silent, "keymiss", self.db, key.bytes);
+                    self.fx.event(Class::Miss, "keymiss", self.db, key.bytes);
                 }
                 None
             }

@@ -20,6 +20,8 @@ pub enum Class {
     Expired,
     Evicted,
     New,
+    /// A key that was to be read does not exist; nothing has changed.
+    Miss,
     /// Not notified, but a change all the same (SWAPDB, FLUSHALL of a key).
     Silent,
 }

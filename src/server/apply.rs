@@ -117,6 +117,7 @@ impl Core {
         let list_node_max_bytes = self.options.list_node_max_bytes;
         self.options =
             Options { list_node_max_bytes, keep_expired: self.pause.active, ..super::options(&self.settings) };
+        self.update_notifying();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);
         if !old.requirepass.is_empty() && self.settings.requirepass.is_empty() {
             self.admit_all();

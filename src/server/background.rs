@@ -77,7 +77,7 @@ impl Core {
     /// Expires one batch; false when locks left nothing to do.
     fn expire_some(&mut self) -> bool {
         let mut worked = false;
-        self.fx.wants_events = !self.watches.is_empty();
+        self.fx.wants_events = self.wants_events();
         for db in 0..self.store.databases() {
             let Some(d) = self.store.db(db) else { continue };
             for (hash, key) in d.due(self.now, EXPIRE_BATCH) {
@@ -147,7 +147,7 @@ impl Core {
             self.survey.look_at(&c);
             let idle_ms = self.now.saturating_sub(c.active_ms);
             let timeout_ms = u64::from(self.settings.timeout_s) * 1000;
-            if timeout_ms > 0 && idle_ms > timeout_ms && c.replies.outstanding() == 0 && !c.paused {
+            if timeout_ms > 0 && idle_ms > timeout_ms && !c.subscribed() && c.replies.outstanding() == 0 && !c.paused {
                 super::log_verbose("Closing idle client");
                 self.close(&mut c);
             } else if c.sending && self.over_limit(&mut c) {

@@ -25,6 +25,7 @@ use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Port;
 use crate::reactor::ring::Ring;
 use crate::reactor::turn::Stages;
+use crate::session::pubsub::{Audience, Subscribers};
 use crate::session::watch::{Token, Watches};
 use crate::store::Store;
 use crate::transaction::locks::{Locks, Seq};
@@ -50,6 +51,11 @@ pub struct Core {
     pub scratch: Option<Box<Store>>,
     pub conns: Slab,
     pub watches: Watches,
+    /// Who listens on this core, and how many on all.
+    pub subscribers: Subscribers,
+    pub audience: Audience,
+    /// Keyspace events are to be published.
+    pub notifying: bool,
     /// Where slots have taken watches.
     pub watches_sent: HashMap<Token, Vec<usize>, foldhash::fast::RandomState>,
     pub locks: Locks<Waiter>,
@@ -178,6 +184,9 @@ impl Core {
             scratch: None,
             conns: Slab::default(),
             watches: Watches::default(),
+            subscribers: Subscribers::default(),
+            audience: Audience::default(),
+            notifying: false,
             watches_sent: HashMap::default(),
             locks: Locks::default(),
             lock_floor: 0,

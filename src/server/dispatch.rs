@@ -13,6 +13,7 @@ use crate::command::keys::{Place, Places, places};
 use crate::command::spec::flag;
 use crate::command::{Across, Fault, Merge};
 use crate::config::{Guard, PipelineOrder};
+use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ReplyMode};
 use crate::transaction::locks::{Mode, Need};
 
@@ -49,6 +50,14 @@ impl Core {
         }
         if !conn.authenticated && !entry.spec.is(flag::NO_AUTH) {
             return self.reject(conn, Some(entry), &Fault::Text("NOAUTH Authentication required."));
+        }
+        if conn.special && conn.proto == Proto::Resp2 && conn.subscribed() && !entry.fits_subscribers() {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+                 this context",
+                entry.spec.name
+            );
+            return self.reject(conn, Some(entry), &text.into());
         }
         if entry.spec.is(flag::PROTECTED)
             && let Some(f) = self.guarded(conn, entry)

@@ -8,7 +8,7 @@ use crate::base::Args;
 use crate::base::slot::{Key, slot_of, slot_of_hash};
 use crate::command::Cx;
 use crate::command::cx::Touch;
-use crate::command::effect::Event;
+use crate::command::effect::{Class, Event};
 use crate::command::keys::places;
 use crate::command::spec::flag;
 use crate::observe::slowlog::{SlowEntry, trimmed};
@@ -245,7 +245,7 @@ impl Core {
         if entry.spec.keys.is_empty() && !self.watches.is_empty() {
             self.before_whole(entry, args, origin.db as usize);
         }
-        self.fx.wants_events = !self.watches.is_empty() || self.gathering.is_some();
+        self.fx.wants_events = self.wants_events() || self.gathering.is_some();
         let mark = out.len();
         self.slot_load[slot_of_hash(hash) as usize] += 1;
         let map = &self.map;
@@ -275,7 +275,7 @@ impl Core {
                 true
             }
         };
-        if self.fx.changed() {
+        if self.fx.changed() || !self.fx.events.is_empty() {
             self.apply_effect(entry, args, origin.db);
         }
         failed
@@ -297,15 +297,17 @@ impl Core {
         self.fx.clear();
     }
 
-    /// Tells watchers what happened to keys of this core. That a key expired
+    /// Tells watchers and subscribers what happened to keys of this core. That a key expired
     /// is no news: a vote finds that it is gone, and whoever watched it after
     /// its deadline has lost nothing when it is removed.
     pub fn tell(&mut self, events: &[Event]) {
-        if self.watches.is_empty() {
-            return;
+        if !self.watches.is_empty() {
+            for e in events.iter().filter(|e| !matches!(e.class, Class::Miss | Class::Expired)) {
+                self.watches.touch(e.db, Key::new(&e.key).hash, &e.key);
+            }
         }
-        for e in events.iter().filter(|e| !matches!(e.name, "keymiss" | "expired")) {
-            self.watches.touch(e.db, Key::new(&e.key).hash, &e.key);
+        if self.notifying {
+            self.notify(events);
         }
     }
 

@@ -338,6 +338,7 @@ impl Core {
         conn.closing = true;
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.forget_watches(conn);
+        self.forget_subscriptions(conn);
         if conn.paused {
             self.paused.retain(|index| *index != conn.me.index);
         }
@@ -446,7 +447,8 @@ impl Core {
 
     /// Has the peer left more output unread than its class allows?
     pub fn over_limit(&mut self, conn: &mut Conn) -> bool {
-        let limit = &self.settings.output_limit_normal;
+        let limits = &self.settings;
+        let limit = if conn.subscribed() { &limits.output_limit_pubsub } else { &limits.output_limit_normal };
         let n = conn.output_bytes() as u64;
         let hard = limit.hard_bytes > 0 && n > limit.hard_bytes;
         let soft = limit.soft_bytes > 0 && n > limit.soft_bytes;

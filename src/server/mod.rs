@@ -33,6 +33,7 @@ pub mod multi;
 pub mod mutation;
 pub mod pause;
 pub mod process;
+pub mod pubsub;
 pub mod rebalance;
 pub mod redact;
 pub mod registry;

@@ -72,6 +72,12 @@ impl Entry {
         self.spec.is(flag::WRITE)
     }
 
+    /// May a RESP2 connection with subscriptions call it?
+    pub fn fits_subscribers(&self) -> bool {
+        let subscribes = self.spec.is(flag::PUBSUB) && self.spec.name.ends_with("subscribe");
+        subscribes || matches!(self.spec.name, "ping" | "quit" | "reset")
+    }
+
     /// Is it kept from clients: disabled by the configuration, or a part of
     /// another command?
     pub fn hidden(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use super::pubsub::{Kind, Subscriptions};
 use super::replies::Replies;
 use super::watch::Token;
 use crate::base::num;
@@ -61,6 +62,7 @@ pub struct Extra {
     pub multi: Option<Multi>,
     pub watch_token: Option<Token>,
     pub watched: Vec<Watched>,
+    pub subscriptions: Option<Box<Subscriptions>>,
 }
 
 /// One connection.
@@ -189,7 +191,20 @@ impl Conn {
 
     /// Keeps `special` in step with what it sums up.
     pub fn update_special(&mut self) {
-        self.special = !self.authenticated || self.in_multi() || self.reply_mode != ReplyMode::On;
+        self.special = !self.authenticated
+            || self.in_multi()
+            || self.reply_mode != ReplyMode::On
+            || (self.proto == Proto::Resp2 && self.subscribed());
+    }
+
+    /// Does it listen to anything?
+    pub fn subscribed(&self) -> bool {
+        self.extra.as_ref().is_some_and(|x| x.subscriptions.is_some())
+    }
+
+    /// Number of its subscriptions of a kind.
+    pub fn subscriptions(&self, kind: Kind) -> usize {
+        self.extra.as_ref().and_then(|x| x.subscriptions.as_ref()).map_or(0, |s| s.len(kind))
     }
 
     /// Is the current command's reply not wanted?

@@ -1,4 +1,6 @@
-//! Connections: their state, the order of their replies, and what they watch.
+//! Connections: their state, the order of their replies, what they watch and
+//! what they listen to.
 pub mod conn;
+pub mod pubsub;
 pub mod replies;
 pub mod watch;

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 const STOCK: &str = "/usr/bin/redis-server";
 /// Directives that only Coreslot has; each takes one value.
 const OUR_FLAGS: [&str; 4] = ["--cores", "--core-endpoints", "--core-port-base", "--pipeline-order"];

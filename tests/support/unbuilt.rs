@@ -9,11 +9,10 @@
 use super::server::{Server, plain};
 
 /// A feature's name, and a command that only a server with it understands.
-const UNBUILT: [(&str, &str); 13] = [
+const UNBUILT: [(&str, &str); 12] = [
     ("sort", "SORT none"),
     ("dump", "DUMP none"),
     ("streams", "XLEN none"),
-    ("publish", "PUBLISH none x"),
     ("monitor", "MONITOR"),
     ("blocking", "BLPOP none 0.001"),
     ("wait", "WAIT 0 0"),

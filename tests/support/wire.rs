@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long a reply may take unless a test says otherwise.
-pub const REPLY_LIMIT: Duration = Duration::from_secs(20);
+pub const REPLY_LIMIT: Duration = Duration::from_secs(60);
 const READ_SIZE: usize = 64 * 1024;
 
 /// A connection.

@@ -17,6 +17,7 @@ mod malformed;
 mod ordering;
 mod process;
 mod protocol;
+mod pubsub;
 mod robustness;
 mod scan;
 mod tools;

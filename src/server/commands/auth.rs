@@ -184,6 +184,7 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
 /// Name and version of the client's library stay: they are still true.
 fn reset(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     core.discard_multi(conn);
+    core.forget_subscriptions(conn);
     set_name(conn, b"")?;
     conn.db = 0;
     conn.proto = Proto::Resp2;

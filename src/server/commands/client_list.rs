@@ -11,6 +11,7 @@ use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::registry::{Outcome, registry};
 use crate::session::conn::{Conn, parse_id, socket_name};
+use crate::session::pubsub::Kind;
 
 /// What a connection is used for, as CLIENT LIST and KILL tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,8 @@ impl Class {
         }
     }
 
-    fn of(_: &Conn) -> Class {
-        Class::Normal
+    fn of(conn: &Conn) -> Class {
+        if conn.subscribed() { Class::Pubsub } else { Class::Normal }
     }
 }
 
@@ -47,6 +48,7 @@ fn address(core: &Core, conn: &Conn, peer: bool) -> String {
 
 fn flags(conn: &Conn) -> String {
     let set = [
+        (conn.subscribed(), 'P'),
         (conn.in_multi(), 'x'),
         (conn.close_after, 'c'),
         (conn.unix_socket, 'U'),
@@ -75,9 +77,9 @@ fn describe(core: &Core, c: &Conn) -> String {
     put("idle", &seconds(c.active_ms));
     put("flags", &flags(c));
     put("db", &c.db);
-    put("sub", &0);
-    put("psub", &0);
-    put("ssub", &0);
+    put("sub", &c.subscriptions(Kind::Channel));
+    put("psub", &c.subscriptions(Kind::Pattern));
+    put("ssub", &c.subscriptions(Kind::Shard));
     put("multi", &queued);
     put("qbuf", &c.input_bytes());
     put("qbuf-free", &(c.input.capacity() - c.input_bytes()));

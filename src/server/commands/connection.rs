@@ -4,6 +4,7 @@ use crate::base::Args;
 use crate::command::Fault;
 use crate::command::parse::db_index;
 use crate::command::spec::{Group, Spec, acl, flag};
+use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
 use crate::session::conn::Conn;
@@ -65,6 +66,15 @@ pub const ROWS: &[ConnCommand] = &[
 ];
 
 fn ping(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    if conn.proto == Proto::Resp2 && conn.subscribed() && args.len() <= 2 {
+        // In the shape of a message, so that clients can tell it apart.
+        conn.reply(|r| {
+            r.array(2);
+            r.bulk(b"pong");
+            r.bulk(args.get(1).copied().unwrap_or_default());
+        });
+        return Ok(Outcome::Done);
+    }
     match args {
         [_] => conn.reply(|r| r.simple("PONG")),
         [_, message] => conn.reply(|r| r.bulk(message)),

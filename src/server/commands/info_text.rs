@@ -14,6 +14,7 @@ use crate::server::core::Core;
 use crate::server::process::{REDIS_VERSION, VERSION};
 use crate::server::registry::registry;
 use crate::server::stats::CommandStats;
+use crate::session::pubsub::Kind;
 
 /// What the sections are made from: the asking core and all cores' parts.
 pub struct View<'a> {
@@ -290,6 +291,11 @@ pub fn stats(v: &View, t: &mut String) {
     put(t, "current_eviction_exceeded_time", 0);
     put(t, "keyspace_hits", v.sum(|p| p.store.hits));
     put(t, "keyspace_misses", v.sum(|p| p.store.misses));
+    for (name, kind) in
+        [("pubsub_channels", Kind::Channel), ("pubsub_patterns", Kind::Pattern), ("pubsubshard_channels", Kind::Shard)]
+    {
+        put(t, name, v.core.audience.len(kind));
+    }
     put_features(t);
     put(t, "total_error_replies", v.sum(|p| p.stats.error_replies));
     put(t, "dump_payload_sanitizations", 0);
@@ -304,14 +310,11 @@ pub fn stats(v: &View, t: &mut String) {
     put_all(t, &[("acl_access_denied_key", "0"), ("acl_access_denied_channel", "0")]);
 }
 
-/// Pub/sub, forks, defragmentation and tracking, none of which exist.
+/// Forks, defragmentation and tracking, none of which exist.
 fn put_features(t: &mut String) {
     put_all(
         t,
         &[
-            ("pubsub_channels", "0"),
-            ("pubsub_patterns", "0"),
-            ("pubsubshard_channels", "0"),
             ("latest_fork_usec", "0"),
             ("total_forks", "0"),
             ("migrate_cached_sockets", "0"),

@@ -16,6 +16,7 @@ pub mod latency_text;
 pub mod lolwut;
 pub mod memory;
 pub mod persistence;
+pub mod pubsub;
 pub mod replication;
 pub mod server_time;
 pub mod slowlog;
@@ -40,6 +41,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         lolwut::ROWS,
         memory::ROWS,
         persistence::ROWS,
+        pubsub::ROWS,
         replication::ROWS,
         server_time::ROWS,
         slowlog::ROWS,
