@@ -20,6 +20,7 @@ pub mod flag {
     pub const ASKING: u32 = 1 << 11;
     pub const FAST: u32 = 1 << 12;
     pub const NO_AUTH: u32 = 1 << 13;
+    /// Not listed by COMMAND INFO either.
     pub const MAY_REPLICATE: u32 = 1 << 14;
     pub const NO_MANDATORY_KEYS: u32 = 1 << 15;
     pub const PROTECTED: u32 = 1 << 16;
@@ -31,7 +32,7 @@ pub mod flag {
     pub const HIDDEN: u32 = 1 << 21;
 
     /// Names in the order in which COMMAND INFO lists them.
-    pub const NAMES: [(u32, &str); 20] = [
+    pub const NAMES: [(u32, &str); 19] = [
         (WRITE, "write"),
         (READONLY, "readonly"),
         (DENYOOM, "denyoom"),
@@ -46,7 +47,6 @@ pub mod flag {
         (ASKING, "asking"),
         (FAST, "fast"),
         (NO_AUTH, "no_auth"),
-        (MAY_REPLICATE, "may_replicate"),
         (NO_MANDATORY_KEYS, "no_mandatory_keys"),
         (NO_ASYNC_LOADING, "no_async_loading"),
         (NO_MULTI, "no_multi"),

@@ -89,7 +89,7 @@ impl Bench {
     /// Names and keys of the last command's notified events, e.g. `set k`.
     pub fn events(&self) -> Vec<String> {
         use super::effect::Class;
-        let shown = self.events.iter().filter(|e| !matches!(e.class, Class::Silent | Class::New));
+        let shown = self.events.iter().filter(|e| !matches!(e.class, Class::Silent | Class::New | Class::Miss));
         shown.map(|e| format!("{} {}", e.name, String::from_utf8_lossy(&e.key))).collect()
     }
 }
