@@ -14,9 +14,11 @@
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
 //! | `apply` | a changed configuration at work |
+//! | `applying` | commands from the append-only file or a primary |
 //! | `redact` | what must not be shown of a command |
 //! | `process` | the process: program names, limits, signals |
 pub mod apply;
+pub mod applying;
 pub mod background;
 pub mod bind;
 pub mod commands;

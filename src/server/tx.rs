@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use super::applying::{Apply, Work};
 use super::core::Core;
 use super::exec::Who;
 use super::msg::{Msg, Origin};
@@ -38,6 +39,8 @@ pub enum Kind {
     Gather { command: usize, args: Vec<Vec<u8>> },
     /// The coordinator runs the connection's queued commands.
     Exec,
+    /// Commands are applied, not served.
+    Apply(Apply),
     /// A slot changes its core.
     Move { slot: u16, from: usize, to: usize, epoch: u32 },
 }
@@ -251,7 +254,11 @@ impl Core {
                 }
                 self.send(tx.coordinator, done);
             }
-            Kind::Gather { .. } | Kind::Exec => {
+            Kind::Apply(a) if matches!(a.work, Work::Shares(_)) => {
+                let done = self.run_applied(&tx, at, a);
+                self.send(tx.coordinator, done);
+            }
+            Kind::Gather { .. } | Kind::Exec | Kind::Apply(_) => {
                 let vote = self.vote(&tx.parts[at], tx.now);
                 let cargo = self.load(&tx.parts[at]);
                 self.send(tx.coordinator, Msg::Locked { tx: tx.clone(), part: at, vote, cargo });
@@ -335,6 +342,10 @@ impl Core {
             self.account_spent(entry, p.spent, failed, &args, Who::Ref(tx.origin.conn));
             self.finish_conn(tx.origin.conn, tx.origin.seq, &reply);
         }
+        if let Kind::Apply(a) = &tx.kind {
+            let (ticket, error) = (a.ticket, p.replies.into_iter().find(|r| !r.is_empty()).unwrap_or_default());
+            self.tell_service(move |s| s.applied(ticket, error));
+        }
         for i in 0..parts {
             self.send(
                 tx.parts[i].core,
@@ -359,6 +370,7 @@ impl Core {
         match &tx.kind {
             Kind::Gather { command, args } => self.run_gather_command(tx, *command, args),
             Kind::Exec => self.run_gather_exec(tx, refused),
+            Kind::Apply(a) => self.run_applied_together(tx, a),
             _ => {}
         }
         let events = self.gathering.take().unwrap_or_default();

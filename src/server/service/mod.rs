@@ -10,6 +10,7 @@
 //! [`Msg::Service`]; it runs something on them with [`Service::call`] and asks
 //! them with [`Service::ask`].
 
+pub mod applier;
 pub mod bell;
 pub mod pump;
 pub mod streams;
@@ -50,6 +51,8 @@ pub struct Service {
     /// Messages that wait for room in a core's queue.
     outbox: RefCell<Vec<VecDeque<Msg>>>,
     answers: RefCell<Answers>,
+    /// Batches that are being applied: the last ticket, and whose they are.
+    flights: RefCell<(u64, HashMap<u64, Rc<applier::Flights>, foldhash::fast::RandomState>)>,
     pub streams: RefCell<Streams>,
     /// Rung when a core has woken the service core.
     pub woken: Bell,
@@ -101,6 +104,7 @@ impl Service {
             port: RefCell::new(Port::new(shared.mesh.clone(), shared.service())),
             outbox: RefCell::new((0..cores).map(|_| VecDeque::new()).collect()),
             answers: RefCell::default(),
+            flights: RefCell::default(),
             streams: RefCell::new(Streams::new(cores)),
             woken: Bell::default(),
             advanced: Bell::default(),
