@@ -8,6 +8,7 @@
 //! SELECT, and so into the [`backlog`](backlog::Backlog) and the append-only
 //! file ([`aof`]). All parts here are pure; the glue is in `server`.
 
+pub mod aof;
 pub mod backlog;
 pub mod lane;
 pub mod merge;

@@ -44,7 +44,8 @@ impl Core {
     fn expire_due(&mut self) {
         self.expire_again = false;
         // A pause promises that the dataset stays as it is.
-        if !self.active_expire || self.pause.active {
+        let loading = self.shared.persistence.loading.load(std::sync::atomic::Ordering::Relaxed);
+        if !self.active_expire || self.pause.active || loading {
             return;
         }
         let Some(mut next) = self.store.next_deadline() else { return };

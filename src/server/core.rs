@@ -128,11 +128,16 @@ pub struct Core {
     pub ready: VecDeque<u32>,
     /// Connections with output.
     pub dirty: Vec<u32>,
+    /// Connections whose output waits for the disk, each with the stamp that
+    /// must be durable; and the first of these stamps, as the lane has it.
+    pub unsent: (VecDeque<(u64, u32, u32)>, u64),
     /// Connections whose receive ended for want of buffers.
     pub rearm: Vec<(u32, u32)>,
     /// Connections held back by CLIENT PAUSE.
     pub paused: Vec<u32>,
     pub pause: super::pause::Pause,
+    /// Commands may not simply run: see [`Core::update_gate`].
+    pub gated: bool,
     pub output_pool: Vec<Vec<u8>>,
     pub parse: super::serve::ParseSpace,
 
@@ -229,9 +234,11 @@ impl Core {
             used_buffers: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
+            unsent: (VecDeque::new(), 0),
             rearm: Vec::new(),
             paused: Vec::new(),
             pause: super::pause::Pause::default(),
+            gated: false,
             output_pool: Vec::new(),
             parse: super::serve::ParseSpace::default(),
             next_cron_ms: 0,
@@ -251,6 +258,7 @@ impl Core {
             stop: false,
             shared,
         };
+        core.update_gate();
         core.arm_start();
         core.shared.ring_fds[id].store(core.ring.fd(), std::sync::atomic::Ordering::Relaxed);
         core
@@ -287,6 +295,7 @@ impl Core {
     fn runnable(&self) -> bool {
         self.expire_again
             || self.journal.pending()
+            || self.may_release()
             || self.may_start_moves()
             || !self.stranded.is_empty()
             || !self.ready.is_empty()

@@ -26,7 +26,7 @@ impl Core {
             && e.spec.arity_fits(args.len())
             && k < args.len()
             && !conn.special
-            && !self.pause.active
+            && !self.gated
         {
             let owner = self.map[slot_of_hash(hash) as usize] as usize;
             if conn.replies.outstanding() == 0 && owner == self.id && self.locks.is_empty() {
@@ -71,8 +71,13 @@ impl Core {
             let told = (entry.spec.name != "exec").then_some(entry);
             return self.reject(conn, told, &f);
         }
-        if self.pause.active && self.held_by_pause(conn, entry) {
-            return Flow::Hold;
+        if self.gated {
+            if let Some(f) = self.refused_by_state(conn, entry) {
+                return self.reject(conn, Some(entry), &f);
+            }
+            if self.pause.active && self.held_by_pause(conn, entry) {
+                return Flow::Hold;
+            }
         }
         if matches!(conn.reply_mode, ReplyMode::SkipNext) {
             conn.reply_mode = ReplyMode::SkipThis;

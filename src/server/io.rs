@@ -394,14 +394,11 @@ impl Core {
 
     /// One send for every connection with output.
     pub fn flush_connections(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            let Some(mut conn) = self.conns.take_at(index) else { continue };
-            conn.listed_dirty = false;
-            self.flush_one(&mut conn);
-            self.put_conn(conn);
+        if self.holds_replies() {
+            self.flush_durable();
+        } else {
+            self.flush_dirty();
         }
-        self.dirty = dirty;
         let used = std::mem::take(&mut self.used_buffers);
         self.buffers.give_back(used.iter().copied());
         self.used_buffers = used;
@@ -411,7 +408,18 @@ impl Core {
         }
     }
 
-    fn flush_one(&mut self, conn: &mut Conn) {
+    fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            let Some(mut conn) = self.conns.take_at(index) else { continue };
+            conn.listed_dirty = false;
+            self.flush_one(&mut conn);
+            self.put_conn(conn);
+        }
+        self.dirty = dirty;
+    }
+
+    pub fn flush_one(&mut self, conn: &mut Conn) {
         if conn.closing || conn.sending {
             return;
         }

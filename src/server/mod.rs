@@ -10,6 +10,7 @@
 //! | `msg`, `tx`, `multi`, `moves` | what cores say to each other; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
+//! | `persistence`, `holding` | what the append-only file and loading mean to clients |
 //! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
@@ -28,12 +29,14 @@ pub mod effects;
 pub mod endpoints;
 pub mod exec;
 pub mod gather;
+pub mod holding;
 pub mod io;
 pub mod moves;
 pub mod msg;
 pub mod multi;
 pub mod mutation;
 pub mod pause;
+pub mod persistence;
 pub mod process;
 pub mod pubsub;
 pub mod rebalance;

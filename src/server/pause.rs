@@ -40,12 +40,14 @@ impl Core {
         p.until_ms = if p.active { p.until_ms.max(until_ms) } else { until_ms };
         p.all |= all;
         p.active = true;
+        self.gated = true;
         self.options.keep_expired = true;
     }
 
     /// Lets all paused connections go on.
     pub fn unpause(&mut self) {
         self.pause = Pause::default();
+        self.update_gate();
         self.options.keep_expired = false;
         for index in std::mem::take(&mut self.paused) {
             if let Some(mut c) = self.conns.take_at(index) {
@@ -57,7 +59,8 @@ impl Core {
     }
 }
 
-fn queued_writes(conn: &Conn) -> bool {
+/// Does the connection's open transaction write?
+pub fn queued_writes(conn: &Conn) -> bool {
     let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
     multi.is_some_and(|m| {
         m.queue.iter().any(|q| {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::msg::Msg;
+use super::persistence::Persistence;
 use super::tx::Tx;
 use crate::base::slot::SLOTS;
 use crate::config::Config;
@@ -53,6 +54,7 @@ pub struct Shared {
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
+    pub persistence: Persistence,
     /// All data cores have ended their last turn.
     pub cores_ended: AtomicBool,
     /// The process has been told to stop.
@@ -102,6 +104,7 @@ impl Shared {
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,
+            persistence: Persistence::default(),
             cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             exit_code: AtomicUsize::new(0),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::core::Core;
 use super::io::Listener;
@@ -165,8 +166,10 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
     banner(s, cores);
     log::notice(format_args!("Server initialized"));
+    shared.persistence.loading.store(s.persistence.appendonly, Ordering::SeqCst);
     let service = service::start(shared.clone(), layout.service)?;
     let threads = start_cores(&shared, &layout, listeners)?;
+    wait_until_loaded(&shared, &service.loaded)?;
     shared.startup_memory.store(memory::used(), Ordering::Relaxed);
     announce(s);
     let supervisor = process::Supervisor::detect(s);
@@ -184,7 +187,7 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
     }
     shared.cores_ended.store(true, Ordering::SeqCst);
     shared.mesh.rouse(shared.service());
-    let _ = service.join();
+    let _ = service.thread.join();
     drop(reaper);
     if !s.unixsocket.is_empty() {
         log::notice(format_args!("Removing the unix socket file."));
@@ -317,6 +320,25 @@ impl Drop for StopOnPanic {
         log::warning(format_args!("A data core has failed; the server stops"));
         self.0.stop(1);
         std::process::exit(1);
+    }
+}
+
+/// Waits for the dataset. A signal ends the wait.
+fn wait_until_loaded(shared: &Shared, loaded: &mpsc::Receiver<Result<(), String>>) -> Result<(), String> {
+    loop {
+        match loaded.recv_timeout(Duration::from_millis(100)) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err("The service core ended while loading".into()),
+        }
+        if shared.stopping.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if let Some(signal) = signals::take_shutdown_request() {
+            log::warning(format_args!("Received {} scheduling shutdown...", signal.name()));
+            shared.stop(0);
+            return Ok(());
+        }
     }
 }
 

@@ -101,6 +101,9 @@ pub struct Conn {
     /// The receive is being cancelled, or stays unarmed, until input is worked off.
     pub throttled: bool,
     pub sending: bool,
+    /// Output that waits for the disk: the stamp that must be durable, and how
+    /// many bytes of the replies wait for it.
+    pub held: Option<(u64, usize)>,
     /// Requests of the ring that still refer to this place.
     pub ring_refs: u32,
     /// Listed among those with output, and with input to go on with.
@@ -154,6 +157,7 @@ impl Conn {
             receiving: false,
             throttled: false,
             sending: false,
+            held: None,
             ring_refs: 0,
             listed_dirty: false,
             listed_ready: false,

@@ -5,7 +5,7 @@ use crate::config::directive::Directive;
 use crate::config::words;
 
 const NO_SNAPSHOT: &str = "there are no snapshots yet, nothing is saved";
-const NO_AOF: &str = "there is no append-only file yet";
+const NO_REWRITE: &str = "the append-only file is not rewritten yet";
 
 pub(super) static ROWS: &[Directive] = &[
     list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines))
@@ -29,19 +29,17 @@ pub(super) static ROWS: &[Directive] = &[
     )
     .hidden()
     .kept(NO_SNAPSHOT),
-    flag!("appendonly", false, persistence.appendonly).deny_loading().later(NO_AOF),
-    text!("appendfilename", "appendonly.aof", words::appendfilename, persistence.appendfilename)
-        .immutable()
-        .kept(NO_AOF),
-    text!("appenddirname", "appendonlydir", words::appenddirname, persistence.appenddirname).immutable().kept(NO_AOF),
-    choice!("appendfsync", AppendFsync::Everysec, persistence.appendfsync).kept(NO_AOF),
-    flag!("no-appendfsync-on-rewrite", false, persistence.no_appendfsync_on_rewrite).kept(NO_AOF),
-    number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage).kept(NO_AOF),
+    flag!("appendonly", false, persistence.appendonly).deny_loading(),
+    text!("appendfilename", "appendonly.aof", words::appendfilename, persistence.appendfilename).immutable(),
+    text!("appenddirname", "appendonlydir", words::appenddirname, persistence.appenddirname).immutable(),
+    choice!("appendfsync", AppendFsync::Everysec, persistence.appendfsync),
+    flag!("no-appendfsync-on-rewrite", false, persistence.no_appendfsync_on_rewrite),
+    number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage).kept(NO_REWRITE),
     number!("auto-aof-rewrite-min-size", 64 << 20, 0, i64::MAX, Memory, persistence.auto_aof_rewrite_min_size)
-        .kept(NO_AOF),
-    flag!("aof-load-truncated", true, persistence.aof_load_truncated).kept(NO_AOF),
-    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(NO_AOF),
-    flag!("aof-timestamp-enabled", false, persistence.aof_timestamp_enabled).kept(NO_AOF),
-    flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync).kept(NO_AOF),
-    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(NO_AOF),
+        .kept(NO_REWRITE),
+    flag!("aof-load-truncated", true, persistence.aof_load_truncated),
+    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(NO_REWRITE),
+    flag!("aof-timestamp-enabled", false, persistence.aof_timestamp_enabled),
+    flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync).kept(NO_REWRITE),
+    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(NO_REWRITE),
 ];

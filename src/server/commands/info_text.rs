@@ -11,6 +11,7 @@ use crate::base::memory;
 use crate::observe::histogram::LatencyHistogram;
 use crate::observe::ticks;
 use crate::server::core::Core;
+use crate::server::persistence::{AofStatus, Persistence};
 use crate::server::process::{REDIS_VERSION, VERSION};
 use crate::server::registry::registry;
 use crate::server::stats::CommandStats;
@@ -226,11 +227,13 @@ fn put_scripts(t: &mut String) {
 }
 
 pub fn persistence(v: &View, t: &mut String) {
+    let p = &v.core.shared.persistence;
+    let loading = p.loading.load(Relaxed);
     title(t, "Persistence");
+    put(t, "loading", u8::from(loading));
     put_all(
         t,
         &[
-            ("loading", "0"),
             ("async_loading", "0"),
             ("current_cow_peak", "0"),
             ("current_cow_size", "0"),
@@ -253,20 +256,49 @@ pub fn persistence(v: &View, t: &mut String) {
             ("rdb_last_cow_size", "0"),
             ("rdb_last_load_keys_expired", "0"),
             ("rdb_last_load_keys_loaded", "0"),
-            ("aof_enabled", "0"),
-            ("aof_rewrite_in_progress", "0"),
-            ("aof_rewrite_scheduled", "0"),
-            ("aof_last_rewrite_time_sec", "-1"),
-            ("aof_current_rewrite_time_sec", "-1"),
-            ("aof_last_bgrewrite_status", "ok"),
-            ("aof_rewrites", "0"),
-            ("aof_rewrites_consecutive_failures", "0"),
-            ("aof_last_write_status", "ok"),
-            ("aof_last_cow_size", "0"),
-            ("module_fork_in_progress", "0"),
-            ("module_fork_last_cow_size", "0"),
         ],
     );
+    aof(&p.aof, v.core.now / 1000, t);
+    put_all(t, &[("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
+    if p.aof.enabled.load(Relaxed) {
+        put(t, "aof_current_size", p.aof.current_size.load(Relaxed));
+        put(t, "aof_base_size", p.aof.base_size.load(Relaxed));
+        put(t, "aof_pending_rewrite", 0);
+        put(t, "aof_buffer_length", p.aof.buffer_bytes.load(Relaxed));
+        put(t, "aof_pending_bio_fsync", p.aof.pending_fsync.load(Relaxed));
+        put(t, "aof_delayed_fsync", p.aof.delayed_fsync.load(Relaxed));
+    }
+    if loading {
+        put_loading(p, v.core.now / 1000, t);
+    }
+}
+
+fn aof(a: &AofStatus, now_s: u64, t: &mut String) {
+    let status = |failed: bool| if failed { "err" } else { "ok" };
+    let rewriting = a.rewriting.load(Relaxed);
+    put(t, "aof_enabled", u8::from(a.enabled.load(Relaxed)));
+    put(t, "aof_rewrite_in_progress", u8::from(rewriting));
+    put(t, "aof_rewrite_scheduled", u8::from(a.rewrite_scheduled.load(Relaxed)));
+    put(t, "aof_last_rewrite_time_sec", a.last_rewrite_s.load(Relaxed));
+    let since = now_s.saturating_sub(a.rewrite_since_s.load(Relaxed)) as i64;
+    put(t, "aof_current_rewrite_time_sec", if rewriting { since } else { -1 });
+    put(t, "aof_last_bgrewrite_status", status(a.rewrite_failed.load(Relaxed)));
+    put(t, "aof_rewrites", a.rewrites.load(Relaxed));
+    put(t, "aof_rewrites_consecutive_failures", a.failures_in_a_row.load(Relaxed));
+    put(t, "aof_last_write_status", status(a.errno.load(Relaxed) != 0));
+    put(t, "aof_last_cow_size", 0);
+}
+
+fn put_loading(p: &Persistence, now_s: u64, t: &mut String) {
+    let since = p.loading_since_s.load(Relaxed);
+    let (total, done) = (p.loading_total_bytes.load(Relaxed), p.loading_done_bytes.load(Relaxed));
+    put(t, "loading_start_time", since);
+    put(t, "loading_total_bytes", total);
+    put(t, "loading_rdb_used_mem", 0);
+    put(t, "loading_loaded_bytes", done);
+    put(t, "loading_loaded_perc", format_args!("{:.2}", ratio(done, total) * 100.0));
+    let eta = if done == 0 { 1 } else { now_s.saturating_sub(since) * total.saturating_sub(done) / done };
+    put(t, "loading_eta_seconds", eta);
 }
 
 pub fn stats(v: &View, t: &mut String) {

@@ -10,8 +10,10 @@
 //! [`Msg::Service`]; it runs something on them with [`Service::call`] and asks
 //! them with [`Service::ask`].
 
+pub mod aof;
 pub mod applier;
 pub mod bell;
+pub mod loading;
 pub mod pump;
 pub mod streams;
 
@@ -22,6 +24,7 @@ use std::os::fd::FromRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -54,6 +57,10 @@ pub struct Service {
     /// Batches that are being applied: the last ticket, and whose they are.
     flights: RefCell<(u64, HashMap<u64, Rc<applier::Flights>, foldhash::fast::RandomState>)>,
     pub streams: RefCell<Streams>,
+    /// The append-only file, while it is on.
+    pub aof: RefCell<Option<aof::AofFiles>>,
+    /// Rung when the append-only file has been written to.
+    pub written_aof: Bell,
     /// Rung when a core has woken the service core.
     pub woken: Bell,
     /// Rung when the stream has grown or the merge has come further in time.
@@ -66,20 +73,28 @@ struct Answers {
     came: HashMap<u64, Box<dyn Any>, foldhash::fast::RandomState>,
 }
 
+/// The service core's thread, and the outcome of loading the dataset: if that
+/// fails, the process ends with this as its last word.
+pub struct Started {
+    pub thread: JoinHandle<()>,
+    pub loaded: Receiver<Result<(), String>>,
+}
+
 /// Starts the service core, pinned to `cpu` if one is given. It ends when the
 /// process is told to stop.
-pub fn start(shared: Arc<Shared>, cpu: Option<usize>) -> Result<JoinHandle<()>, String> {
+pub fn start(shared: Arc<Shared>, cpu: Option<usize>) -> Result<Started, String> {
     let (ready, is_ready) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, ready));
+    let (tell_loaded, loaded) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, ready, tell_loaded));
     let thread = thread.map_err(|e| format!("Can't start the service core: {e}"))?;
     match is_ready.recv() {
-        Ok(Ok(())) => Ok(thread),
+        Ok(Ok(())) => Ok(Started { thread, loaded }),
         Ok(Err(e)) => Err(format!("Can't start the service core: {e}")),
         Err(_) => Err("Can't start the service core".into()),
     }
 }
 
-fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: std::sync::mpsc::Sender<Result<(), String>>) {
+fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: Sender<Result<(), String>>, loaded: Sender<Result<(), String>>) {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY).make() {
         Ok(e) => e,
@@ -93,7 +108,15 @@ fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: std::sync::mpsc::Sender<R
         let service = Rc::new(Service::new(shared));
         glommio::spawn_local(service.clone().hear()).detach();
         glommio::spawn_local(service.clone().look_after()).detach();
-        service.pump().await;
+        glommio::spawn_local(service.clone().write_aof()).detach();
+        let loading = service.clone();
+        glommio::spawn_local(async move {
+            // Nobody listens when the start has been given up.
+            let _ = loaded.send(loading.load_dataset().await);
+        })
+        .detach();
+        service.clone().pump().await;
+        service.close_aof().await;
     });
 }
 
@@ -105,6 +128,8 @@ impl Service {
             outbox: RefCell::new((0..cores).map(|_| VecDeque::new()).collect()),
             answers: RefCell::default(),
             flights: RefCell::default(),
+            aof: RefCell::default(),
+            written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
             woken: Bell::default(),
             advanced: Bell::default(),
@@ -132,6 +157,20 @@ impl Service {
             clock::resync();
             self.shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
             sleep(PERIOD).await;
+        }
+    }
+
+    /// The configuration has changed.
+    pub fn settings_changed(self: &Rc<Self>) {
+        let s = self.shared.config.settings();
+        self.take_aof_policy(&s);
+        if !s.persistence.appendonly && self.aof.borrow().is_some() {
+            let service = self.clone();
+            glommio::spawn_local(async move {
+                service.close_aof().await;
+                service.drop_journal(streams::FOR_AOF).await;
+            })
+            .detach();
         }
     }
 

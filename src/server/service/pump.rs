@@ -87,7 +87,7 @@ impl Service {
         }
         let past = streams.merge.past();
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
-        if worked || (streams.hurried > 0 && streams.merge.past() > past) {
+        if worked || ((streams.hurried > 0 || streams.urgent) && streams.merge.past() > past) {
             self.advanced.ring();
         }
         worked
@@ -100,7 +100,7 @@ impl Service {
             let s = self.streams.borrow();
             (s.running, s.hurried > 0, s.merge.holds(), s.urgent)
         };
-        if running && (hurried || holds) {
+        if running && (hurried || holds || (urgent && self.replies_wait())) {
             return self.nap(SHORT_NAP).await;
         }
         if running && idle < NAPS && !urgent {

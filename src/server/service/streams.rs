@@ -7,6 +7,7 @@
 
 use hashbrown::HashMap;
 
+use crate::base::clock;
 use crate::journal::backlog::Backlog;
 use crate::journal::merge::{Merge, Sink};
 use crate::journal::record::Run;
@@ -52,10 +53,31 @@ pub struct Replication {
 }
 
 /// The append-only file's stream.
-#[derive(Default)]
 pub struct Aof {
     pub selected: Selected,
     pub buffer: Vec<u8>,
+    /// Whether times stand between the commands (`aof-timestamp-enabled`).
+    pub timestamps: bool,
+    /// The last one, Unix seconds.
+    last_time_s: u64,
+}
+
+impl Aof {
+    pub fn new(timestamps: bool) -> Aof {
+        Aof { selected: Selected::default(), buffer: Vec::new(), timestamps, last_time_s: 0 }
+    }
+
+    fn run(&mut self, run: &Run) {
+        if self.timestamps {
+            let now_s = clock::now_ms() / 1000;
+            if now_s > self.last_time_s {
+                self.last_time_s = now_s;
+                self.buffer.extend_from_slice(format!("#TS:{now_s}\r\n").as_bytes());
+            }
+        }
+        let buffer = &mut self.buffer;
+        self.selected.emit(run, |bytes| buffer.extend_from_slice(bytes));
+    }
 }
 
 impl Streams {
@@ -98,8 +120,8 @@ impl Sink for Outputs {
         if let Some(Replication { selected, backlog }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
         }
-        if let Some(Aof { selected, buffer }) = &mut self.aof {
-            selected.emit(run, |bytes| buffer.extend_from_slice(bytes));
+        if let Some(aof) = &mut self.aof {
+            aof.run(run);
         }
     }
 

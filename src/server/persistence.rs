@@ -1,0 +1,105 @@
+//! What threads tell each other about the append-only file and about loading;
+//! also the source of INFO's fields. And what follows for clients.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+
+use super::core::Core;
+use super::pause::queued_writes;
+use super::registry::Entry;
+use crate::command::Fault;
+use crate::command::spec::flag;
+use crate::session::conn::Conn;
+
+/// See the module's description.
+pub struct Persistence {
+    /// The dataset is being loaded.
+    pub loading: AtomicBool,
+    /// Unix seconds.
+    pub loading_since_s: AtomicU64,
+    pub loading_total_bytes: AtomicU64,
+    pub loading_done_bytes: AtomicU64,
+    pub aof: AofStatus,
+}
+
+/// The append-only file.
+pub struct AofStatus {
+    pub enabled: AtomicBool,
+    /// Replies of turns stamped below may leave; `u64::MAX` unless replies
+    /// wait for the disk (`appendfsync always`).
+    pub durable: AtomicU64,
+    /// Why the last write or flush failed; 0 when it did not.
+    pub errno: AtomicI32,
+    pub current_size: AtomicU64,
+    pub base_size: AtomicU64,
+    pub buffer_bytes: AtomicU64,
+    pub pending_fsync: AtomicU64,
+    pub delayed_fsync: AtomicU64,
+    pub rewriting: AtomicBool,
+    pub rewrite_scheduled: AtomicBool,
+    /// Unix seconds.
+    pub rewrite_since_s: AtomicU64,
+    /// -1 before the first.
+    pub last_rewrite_s: AtomicI64,
+    pub rewrite_failed: AtomicBool,
+    pub rewrites: AtomicU64,
+    pub failures_in_a_row: AtomicU64,
+}
+
+impl Default for Persistence {
+    fn default() -> Persistence {
+        Persistence {
+            loading: AtomicBool::new(false),
+            loading_since_s: AtomicU64::new(0),
+            loading_total_bytes: AtomicU64::new(0),
+            loading_done_bytes: AtomicU64::new(0),
+            aof: AofStatus {
+                enabled: AtomicBool::new(false),
+                durable: AtomicU64::new(u64::MAX),
+                errno: AtomicI32::new(0),
+                current_size: AtomicU64::new(0),
+                base_size: AtomicU64::new(0),
+                buffer_bytes: AtomicU64::new(0),
+                pending_fsync: AtomicU64::new(0),
+                delayed_fsync: AtomicU64::new(0),
+                rewriting: AtomicBool::new(false),
+                rewrite_scheduled: AtomicBool::new(false),
+                rewrite_since_s: AtomicU64::new(0),
+                last_rewrite_s: AtomicI64::new(-1),
+                rewrite_failed: AtomicBool::new(false),
+                rewrites: AtomicU64::new(0),
+                failures_in_a_row: AtomicU64::new(0),
+            },
+        }
+    }
+}
+
+/// The system's words for an error number.
+pub fn strerror(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_string()
+}
+
+impl Core {
+    /// Looks again at everything that keeps commands from running at once.
+    pub fn update_gate(&mut self) {
+        let p = &self.shared.persistence;
+        let loading = p.loading.load(Ordering::SeqCst);
+        self.gated = self.pause.active || loading || p.aof.errno.load(Ordering::SeqCst) != 0;
+    }
+
+    /// The refusal of a command by the state of the server.
+    pub fn refused_by_state(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+        let p = &self.shared.persistence;
+        let errno = p.aof.errno.load(Ordering::Relaxed);
+        if errno != 0 {
+            let name = entry.spec.name;
+            if entry.writes() || name == "ping" || (name == "exec" && queued_writes(conn)) {
+                return Some(format!("MISCONF Errors writing to the AOF file: {}", strerror(errno)).into());
+            }
+        }
+        if p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING) {
+            return Some(Fault::Text("LOADING Redis is loading the dataset in memory"));
+        }
+        None
+    }
+}

@@ -1,0 +1,432 @@
+//! The append-only file at work: appending, flushing, switching files.
+//!
+//! One task writes what the merge has put into the buffer, and flushes by
+//! `appendfsync`:
+//!
+//! - `always`: write, flush, and then say up to which time everything is
+//!   durable; the data cores hold replies until then. Whatever is merged during
+//!   a flush goes with the next. An error ends the process: replies that wait
+//!   would otherwise be lies.
+//! - `everysec`: a flush begins every second, beside the writing.
+//! - `no`: the kernel's affair.
+//!
+//! After an error of the other two, writing commands are refused (MISCONF) and
+//! what could not be written is tried again until it can.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::io::BufferedFile;
+use glommio::timer::sleep;
+
+use super::Service;
+use super::streams::{Aof, FOR_AOF};
+use crate::config::{AppendFsync, Settings};
+use crate::journal::aof::manifest::Manifest;
+use crate::observe::log;
+use crate::server::core::Core;
+use crate::server::persistence::strerror;
+
+/// Bytes of one write.
+const WRITE_MAX: usize = 1 << 20;
+
+/// Time between two attempts after an error, and between looks at the clock.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Time between two flushes with `appendfsync everysec`.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The files, as long as the append-only file is on.
+pub struct AofFiles {
+    pub manifest: Manifest,
+    /// The incremental file that is being appended to.
+    file: Rc<BufferedFile>,
+    /// Its name, for messages.
+    name: String,
+    /// Bytes in it.
+    size: u64,
+    /// Bytes of all other files that make up the current dataset.
+    pub before: u64,
+    /// Bytes written and not flushed.
+    unflushed: bool,
+    flushed_at: Instant,
+    /// A flush is under way beside the writing.
+    flushing: bool,
+    /// Taken from the buffer and not written yet, after an error.
+    left: Vec<u8>,
+    /// The task that writes has it in hand.
+    writing: bool,
+}
+
+/// Where the append-only file lies.
+pub struct Place {
+    pub dir: PathBuf,
+    /// The stem of all file names.
+    pub stem: String,
+}
+
+impl Place {
+    pub fn of(s: &Settings) -> Place {
+        Place { dir: s.resolve(&s.persistence.appenddirname), stem: s.persistence.appendfilename.clone() }
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join(format!("{}.manifest", self.stem))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Reads the manifest, if there is one. The error is a line for the log.
+    pub fn read_manifest(&self) -> Result<Option<Manifest>, String> {
+        let path = self.manifest();
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => {
+                let name = path.display();
+                return Err(format!("Fatal error: can't open the AOF manifest file {name} for reading: {e}"));
+            }
+        };
+        Manifest::parse(&text).map(Some).map_err(|e| {
+            let mut text = "\n*** FATAL AOF MANIFEST FILE ERROR ***\n".to_string();
+            if e.line > 0 {
+                text += &format!("Reading the manifest file, at line {}\n>>> '{}'\n", e.line, e.text);
+            }
+            text + e.reason
+        })
+    }
+
+    /// Puts a manifest in place: written beside, flushed, renamed, and the
+    /// directory flushed.
+    pub fn write_manifest(&self, m: &Manifest) -> io::Result<()> {
+        use io::Write;
+        let path = self.manifest();
+        let temp = self.dir.join(format!("temp-{}.manifest", self.stem));
+        let mut f = std::fs::File::create(&temp)?;
+        f.write_all(m.print().as_bytes())?;
+        f.sync_all()?;
+        std::fs::rename(&temp, &path)?;
+        sync_dir(&self.dir)
+    }
+
+    /// Deletes what the manifest calls history, and says so in it.
+    pub fn delete_history(&self, m: &mut Manifest) -> io::Result<()> {
+        if m.history.is_empty() {
+            return Ok(());
+        }
+        for f in std::mem::take(&mut m.history) {
+            log::notice(format_args!("Removing the history file {} in the background", f.name));
+            let _ = std::fs::remove_file(self.path(&f.name));
+        }
+        self.write_manifest(m)
+    }
+}
+
+/// Makes a directory's entries durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn errno_of(e: &io::Error) -> i32 {
+    e.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Service {
+    /// Opens the last incremental file of the manifest, or a new one, and
+    /// begins to append. `before` is the size of all other files.
+    pub async fn open_aof(self: &Rc<Self>, mut manifest: Manifest, sizes: u64) -> io::Result<()> {
+        let s = self.shared.config.settings();
+        let place = Place::of(&s);
+        let name = match manifest.incr.last() {
+            Some(f) => f.name.clone(),
+            None => {
+                let f = manifest.next_incr(&place.stem);
+                log::notice(format_args!("Creating AOF incr file {} on server start", f.name));
+                std::fs::File::create(place.path(&f.name))?;
+                place.write_manifest(&manifest)?;
+                f.name
+            }
+        };
+        let file = open_to_append(&place.path(&name)).await?;
+        let size = file.file_size().await?;
+        let files = AofFiles {
+            manifest,
+            file: Rc::new(file),
+            name,
+            size,
+            before: sizes.saturating_sub(size),
+            unflushed: false,
+            flushed_at: Instant::now(),
+            flushing: false,
+            left: Vec::new(),
+            writing: false,
+        };
+        let status = &self.shared.persistence.aof;
+        status.current_size.store(files.before + size, Relaxed);
+        status.base_size.store(files.before + size, Relaxed);
+        *self.aof.borrow_mut() = Some(files);
+        self.streams.borrow_mut().out.aof = Some(Aof::new(s.persistence.aof_timestamp_enabled));
+        self.take_aof_policy(&s);
+        self.keep_journal(FOR_AOF).await;
+        status.enabled.store(true, SeqCst);
+        Ok(())
+    }
+
+    /// Goes over to the configured `appendfsync`.
+    pub fn take_aof_policy(&self, s: &Settings) {
+        let on = self.aof.borrow().is_some();
+        let always = on && s.persistence.appendfsync == AppendFsync::Always;
+        let mut streams = self.streams.borrow_mut();
+        if let Some(aof) = &mut streams.out.aof {
+            aof.timestamps = s.persistence.aof_timestamp_enabled;
+        }
+        if streams.urgent == always {
+            return;
+        }
+        streams.urgent = always;
+        let durable = &self.shared.persistence.aof.durable;
+        durable.store(if always { 0 } else { u64::MAX }, SeqCst);
+        drop(streams);
+        self.wake_waiting();
+        self.advanced.ring();
+    }
+
+    /// Wakes the cores that hold replies which may leave now.
+    fn wake_waiting(&self) {
+        let durable = self.shared.persistence.aof.durable.load(SeqCst);
+        for (core, lane) in self.shared.lanes.iter().enumerate() {
+            let awaits = lane.awaits();
+            if awaits != 0 && awaits < durable && self.port.borrow().must_wake(core) {
+                self.shared.mesh.rouse(core);
+            }
+        }
+    }
+
+    /// Does some core hold replies until the disk has what they rest on?
+    pub fn replies_wait(&self) -> bool {
+        let durable = self.shared.persistence.aof.durable.load(SeqCst);
+        durable != u64::MAX && self.shared.lanes.iter().any(|l| l.awaits() >= durable.max(1))
+    }
+
+    /// The task that writes the file. It goes on while the process lives; there
+    /// may be no file for a time.
+    pub async fn write_aof(self: Rc<Self>) {
+        loop {
+            let worked = self.write_once().await;
+            if !worked {
+                let failing = self.shared.persistence.aof.errno.load(Relaxed) != 0;
+                match failing {
+                    true => sleep(RETRY).await,
+                    false => future::or(sleep(RETRY), self.advanced.wait()).await,
+                }
+            }
+        }
+    }
+
+    /// Writes what there is, and flushes by the policy. Whether anything was
+    /// written.
+    async fn write_once(self: &Rc<Self>) -> bool {
+        let s = self.shared.config.settings();
+        let policy = s.persistence.appendfsync;
+        let Some((file, size, bytes, past)) = self.take_buffer() else { return false };
+        let wrote = !bytes.is_empty();
+        let result = self.append(&file, size, &bytes).await;
+        let ok = self.written(bytes, result, policy);
+        let skip = s.persistence.no_appendfsync_on_rewrite && self.shared.persistence.aof.rewriting.load(Relaxed);
+        if ok {
+            match policy {
+                AppendFsync::Always => self.flush_before_replies(&file, past, skip).await,
+                AppendFsync::Everysec if !skip => self.flush_beside(&file),
+                AppendFsync::Everysec | AppendFsync::No => {}
+            }
+        }
+        if let Some(f) = self.aof.borrow_mut().as_mut() {
+            f.writing = false;
+        }
+        self.written_aof.ring();
+        wrote && ok
+    }
+
+    /// Takes the buffer, and the time up to which it holds everything.
+    #[allow(clippy::type_complexity)]
+    fn take_buffer(&self) -> Option<(Rc<BufferedFile>, u64, Vec<u8>, u64)> {
+        let mut aof = self.aof.borrow_mut();
+        let f = aof.as_mut().filter(|f| !f.writing)?;
+        let mut streams = self.streams.borrow_mut();
+        let past = streams.merge.past();
+        let buffer = &mut streams.out.aof.as_mut()?.buffer;
+        let mut bytes = std::mem::take(&mut f.left);
+        if bytes.is_empty() {
+            bytes = std::mem::take(buffer);
+        } else {
+            bytes.append(buffer);
+        }
+        f.writing = true;
+        Some((f.file.clone(), f.size, bytes, past))
+    }
+
+    /// Appends bytes at the end of the file; how many, and why not all.
+    async fn append(&self, file: &BufferedFile, size: u64, bytes: &[u8]) -> (usize, Option<i32>) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let piece = bytes[done..bytes.len().min(done + WRITE_MAX)].to_vec();
+            match file.write_at(piece, size + done as u64).await {
+                Ok(0) => return (done, Some(libc::ENOSPC)),
+                Ok(n) => done += n,
+                Err(e) => return (done, Some(errno_of(&io::Error::from(e)))),
+            }
+        }
+        (done, None)
+    }
+
+    /// Takes note of what was written; false after an error.
+    fn written(&self, bytes: Vec<u8>, (done, error): (usize, Option<i32>), policy: AppendFsync) -> bool {
+        let mut aof = self.aof.borrow_mut();
+        let Some(f) = aof.as_mut() else { return false };
+        let status = &self.shared.persistence.aof;
+        let Some(errno) = error else {
+            f.size += done as u64;
+            f.unflushed |= done > 0;
+            status.current_size.store(f.before + f.size, Relaxed);
+            if done > 0 && status.errno.swap(0, SeqCst) != 0 {
+                log::warning(format_args!("AOF write error looks solved, Redis can write again."));
+                self.update_gates();
+            }
+            return true;
+        };
+        if policy == AppendFsync::Always {
+            let e = strerror(errno);
+            log::warning(format_args!("Error writing to the AOF file: {e}"));
+            let why = "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting...";
+            log::warning(format_args!("{why}"));
+            std::process::exit(1);
+        }
+        // What was written of it is overwritten by the next attempt.
+        f.left = bytes;
+        if status.errno.swap(errno, SeqCst) == 0 {
+            log::warning(format_args!("Error writing to the AOF file: {}", strerror(errno)));
+            self.update_gates();
+        }
+        false
+    }
+
+    /// Lets every core look at its gate again.
+    pub fn update_gates(&self) {
+        for core in 0..self.shared.cores {
+            self.call(core, Core::update_gate);
+        }
+    }
+
+    async fn flush_before_replies(self: &Rc<Self>, file: &BufferedFile, past: u64, skip: bool) {
+        let unflushed = self.aof.borrow().as_ref().is_some_and(|f| f.unflushed);
+        if unflushed && !skip {
+            if let Err(e) = file.fdatasync().await {
+                let e = strerror(errno_of(&io::Error::from(e)));
+                log::warning(format_args!(
+                    "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
+                ));
+                std::process::exit(1);
+            }
+            if let Some(f) = self.aof.borrow_mut().as_mut() {
+                f.unflushed = false;
+                f.flushed_at = Instant::now();
+            }
+        }
+        let durable = &self.shared.persistence.aof.durable;
+        if durable.load(SeqCst) != u64::MAX {
+            durable.store(past, SeqCst);
+            self.wake_waiting();
+        }
+    }
+
+    /// Begins a flush if the last one was a second ago.
+    fn flush_beside(self: &Rc<Self>, file: &Rc<BufferedFile>) {
+        let mut aof = self.aof.borrow_mut();
+        let Some(f) = aof.as_mut() else { return };
+        if !f.unflushed || f.flushing || f.flushed_at.elapsed() < EVERY {
+            return;
+        }
+        (f.flushing, f.unflushed, f.flushed_at) = (true, false, Instant::now());
+        let (service, file) = (self.clone(), file.clone());
+        self.shared.persistence.aof.pending_fsync.store(1, Relaxed);
+        glommio::spawn_local(async move {
+            let result = file.fdatasync().await;
+            service.flushed(result.map_err(|e| errno_of(&io::Error::from(e))));
+        })
+        .detach();
+    }
+
+    fn flushed(&self, result: Result<(), i32>) {
+        let status = &self.shared.persistence.aof;
+        status.pending_fsync.store(0, Relaxed);
+        let mut aof = self.aof.borrow_mut();
+        let Some(f) = aof.as_mut() else { return };
+        f.flushing = false;
+        match result {
+            Ok(()) => {
+                if f.left.is_empty() && status.errno.swap(0, SeqCst) != 0 {
+                    log::warning(format_args!("AOF write error looks solved, Redis can write again."));
+                    self.update_gates();
+                }
+            }
+            Err(errno) => {
+                f.unflushed = true;
+                log::warning(format_args!("Fail to fsync the AOF file: {}", strerror(errno)));
+                status.errno.store(errno, SeqCst);
+                self.update_gates();
+            }
+        }
+    }
+
+    /// Waits until the task that writes has let go of the file, and keeps it
+    /// from beginning anew.
+    async fn seize_file(&self) -> bool {
+        loop {
+            match self.aof.borrow_mut().as_mut() {
+                None => return false,
+                Some(f) if !f.writing => {
+                    f.writing = true;
+                    return true;
+                }
+                Some(_) => {}
+            }
+            self.written_aof.wait().await;
+        }
+    }
+
+    /// Writes and flushes everything, and lets the file go: the end of the
+    /// process, or `appendonly no`.
+    pub async fn close_aof(self: &Rc<Self>) {
+        if !self.seize_file().await {
+            return;
+        }
+        let Some(mut f) = self.aof.borrow_mut().take() else { return };
+        let rest = self.streams.borrow_mut().out.aof.take().map(|a| a.buffer).unwrap_or_default();
+        f.left.extend_from_slice(&rest);
+        log::notice(format_args!("Calling fsync() on the AOF file."));
+        let (_, error) = self.append(&f.file, f.size, &f.left).await;
+        let flushed = f.file.fdatasync().await.map_err(|e| errno_of(&io::Error::from(e)));
+        if let Some(errno) = error.or(flushed.err()) {
+            log::warning(format_args!("Error writing to the AOF file {}: {}", f.name, strerror(errno)));
+        }
+        let status = &self.shared.persistence.aof;
+        status.enabled.store(false, SeqCst);
+        status.errno.store(0, SeqCst);
+        self.streams.borrow_mut().urgent = false;
+        status.durable.store(u64::MAX, SeqCst);
+        self.wake_waiting();
+        self.written_aof.ring();
+    }
+}
+
+/// Opens a file whose end will be written.
+pub async fn open_to_append(path: &Path) -> io::Result<BufferedFile> {
+    let file = glommio::io::OpenOptions::new().read(true).write(true).create(true).buffered_open(path).await;
+    file.map_err(io::Error::from)
+}

@@ -1,0 +1,232 @@
+//! Loading the dataset at start.
+//!
+//! Data cores run already; they answer -LOADING to commands that need data.
+//! Files are read by the service core and applied by all cores.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Instant;
+
+use futures_lite::future;
+
+use super::Service;
+use super::aof::{Place, sync_dir};
+use super::applier::{Applier, ApplyError};
+use crate::base::clock;
+use crate::config::Settings;
+use crate::journal::aof::manifest::{AofFile, Manifest};
+use crate::journal::aof::reader::{Next, Reader};
+use crate::observe::log;
+
+/// Bytes read at a time.
+const PIECE: usize = 256 * 1024;
+
+/// What is wrong with a file that cannot be loaded; a line for the log.
+type Refusal = String;
+
+impl Service {
+    /// Loads what the configuration names, and opens the append-only file. The
+    /// error is the last line of the log: the process ends.
+    pub async fn load_dataset(self: &Rc<Self>) -> Result<(), Refusal> {
+        let s = self.shared.config.settings();
+        if s.persistence.appendonly {
+            self.load_aof(&s).await?;
+        }
+        self.shared.persistence.loading.store(false, SeqCst);
+        self.update_gates();
+        Ok(())
+    }
+
+    async fn load_aof(self: &Rc<Self>, s: &Settings) -> Result<(), Refusal> {
+        let place = Place::of(s);
+        let started = Instant::now();
+        let mut manifest = find_manifest(&place, s)?;
+        let mut total = 0;
+        if manifest.files().next().is_some() {
+            total = self.load_files(&place, &manifest, s).await?;
+            let seconds = started.elapsed().as_secs_f64();
+            log::notice(format_args!("DB loaded from append only file: {seconds:.3} seconds"));
+        } else {
+            total += create_base(&place, &mut manifest)?;
+        }
+        place.delete_history(&mut manifest).map_err(|e| format!("Can't write the AOF manifest: {e}"))?;
+        self.open_aof(manifest, total).await.map_err(|e| format!("Can't open the append-only file: {e}"))
+    }
+
+    /// Loads all files; the bytes that they have.
+    async fn load_files(self: &Rc<Self>, place: &Place, m: &Manifest, s: &Settings) -> Result<u64, Refusal> {
+        let mut total = 0;
+        for f in m.files() {
+            let path = place.path(&f.name);
+            let size = std::fs::metadata(&path).map_err(|e| {
+                let why = super::super::persistence::strerror(e.raw_os_error().unwrap_or(0));
+                format!("Unable to obtain the AOF file {} length. stat: {why}", f.name)
+            })?;
+            total += size.len();
+        }
+        let p = &self.shared.persistence;
+        p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
+        p.loading_total_bytes.store(total, Relaxed);
+        let mut applier = Applier::new(self);
+        let last = m.files().last().map(|f| f.name.clone());
+        for f in m.files() {
+            let started = Instant::now();
+            let is_base = m.base.as_ref() == Some(f);
+            total -= self.load_file(&mut applier, place, f, last.as_ref() == Some(&f.name), s).await?;
+            let kind = if is_base { "base" } else { "incr" };
+            let seconds = started.elapsed().as_secs_f64();
+            log::notice(format_args!("DB loaded from {kind} file {}: {seconds:.3} seconds", f.name));
+        }
+        Ok(total)
+    }
+
+    /// Loads one file; the bytes that were cut off its end.
+    async fn load_file(
+        self: &Rc<Self>,
+        applier: &mut Applier,
+        place: &Place,
+        f: &AofFile,
+        last: bool,
+        s: &Settings,
+    ) -> Result<u64, Refusal> {
+        let path = place.path(&f.name);
+        let mut file = File::open(&path)
+            .map_err(|e| format!("Fatal error: can't open the append log file {} for reading: {e}", f.name))?;
+        let mut piece = vec![0; PIECE];
+        let mut reader = Reader::default();
+        let mut first = true;
+        applier.set_db(0);
+        loop {
+            let n = match file.read(&mut piece) {
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    return Err(format!("Unrecoverable error reading the append only file {}: {e}", f.name));
+                }
+            };
+            if first && (piece[..n].starts_with(b"REDIS") || piece[..n].starts_with(b"VALKEY")) {
+                return Err(format!("The base file {} is a snapshot. Loading snapshots is not supported yet", f.name));
+            }
+            first = false;
+            if n == 0 {
+                break;
+            }
+            self.shared.persistence.loading_done_bytes.fetch_add(n as u64, Relaxed);
+            reader.feed(&piece[..n]);
+            self.apply_read(applier, &mut reader, &f.name).await?;
+            future::yield_now().await;
+        }
+        applier.drop_transaction();
+        applier.settle().await;
+        if let Some(error) = applier.take_error() {
+            let error = String::from_utf8_lossy(&error);
+            log::warning(format_args!("A command of the AOF file {} failed: {}", f.name, error.trim_end()));
+        }
+        if !reader.incomplete() {
+            return Ok(0);
+        }
+        cut_tail(&path, &f.name, &reader, last, s)
+    }
+
+    /// Applies all whole commands that the reader has.
+    async fn apply_read(&self, applier: &mut Applier, reader: &mut Reader, name: &str) -> Result<(), Refusal> {
+        loop {
+            match reader.next() {
+                Next::Command => {}
+                Next::Annotation(_) => continue,
+                Next::More => return Ok(()),
+                Next::Malformed(_) => return Err(bad_format(name)),
+            }
+            match applier.command(&reader.args()).await {
+                Ok(()) => {}
+                Err(ApplyError::Unknown(command)) => {
+                    let command = String::from_utf8_lossy(&command).into_owned();
+                    return Err(format!("Unknown command '{command}' reading the append only file {name}"));
+                }
+                Err(ApplyError::OutOfPlace(_)) => return Err(bad_format(name)),
+            }
+        }
+    }
+}
+
+fn bad_format(name: &str) -> Refusal {
+    format!(
+        "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
+         ./redis-check-aof --fix <filename.manifest>"
+    )
+}
+
+/// The file ends within a command or a transaction: cuts that off, if it may.
+fn cut_tail(path: &Path, name: &str, reader: &Reader, last: bool, s: &Settings) -> Result<u64, Refusal> {
+    if reader.in_transaction() {
+        log::warning(format_args!("Revert incomplete MULTI/EXEC transaction from AOF file {name}"));
+    }
+    if !s.persistence.aof_load_truncated {
+        return Err(format!(
+            "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF file, \
+             then use ./redis-check-aof --fix <filename.manifest>. 2) Alternatively you can set the \
+             'aof-load-truncated' configuration option to yes and restart the server."
+        ));
+    }
+    log::warning(format_args!("!!! Warning: short read while loading the AOF file {name}!!!"));
+    if !last {
+        return Err("Fatal error: the truncated file is not the last file".into());
+    }
+    log::warning(format_args!("AOF {name} loaded anyway because aof-load-truncated is enabled"));
+    log::warning(format_args!("Truncating the AOF {name} at offset {}", reader.valid()));
+    let cut = || -> std::io::Result<u64> {
+        let f = File::options().write(true).open(path)?;
+        let size = f.metadata()?.len();
+        f.set_len(reader.valid())?;
+        f.sync_all()?;
+        Ok(size - reader.valid())
+    };
+    cut().map_err(|e| format!("Error truncating the AOF file {name}: {e}"))
+}
+
+/// The manifest on disk. A single old file is moved into the directory first,
+/// as its base.
+fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
+    let found = if place.dir.exists() { place.read_manifest()? } else { None };
+    let old = s.resolve(&place.stem);
+    let half_moved = |m: &Manifest| m.incr.is_empty() && m.base.as_ref().is_some_and(|b| b.name == place.stem);
+    match found {
+        Some(m) if !(half_moved(&m) && old.is_file()) => Ok(m),
+        None if !old.is_file() => {
+            let make = std::fs::create_dir_all(&place.dir);
+            make.map_err(|e| format!("Can't open or create append-only dir {}: {e}", place.dir.display()))?;
+            Ok(Manifest::default())
+        }
+        _ => adopt_old(place, &old).map_err(|e| format!("Can't move {} into the AOF directory: {e}", old.display())),
+    }
+}
+
+fn adopt_old(place: &Place, old: &Path) -> std::io::Result<Manifest> {
+    std::fs::create_dir_all(&place.dir)?;
+    let base = AofFile { name: place.stem.clone(), seq: 1 };
+    let m = Manifest { base: Some(base), ..Manifest::default() };
+    place.write_manifest(&m)?;
+    std::fs::rename(old, place.path(&place.stem))?;
+    sync_dir(&place.dir)?;
+    log::notice(format_args!(
+        "Successfully migrated an old-style AOF configuration ({}) into the AOF directory ({}).",
+        place.stem,
+        place.dir.display()
+    ));
+    Ok(m)
+}
+
+/// The base file of an empty dataset.
+fn create_base(place: &Place, m: &mut Manifest) -> Result<u64, Refusal> {
+    let base = m.replace_base(&place.stem, false, 0);
+    log::notice(format_args!("Creating AOF base file {} on server start", base.name));
+    let create = || -> std::io::Result<()> {
+        File::create(place.path(&base.name))?.sync_all()?;
+        place.write_manifest(m)
+    };
+    create().map_err(|e| format!("Can't create the AOF base file {}: {e}", base.name))?;
+    Ok(0)
+}
