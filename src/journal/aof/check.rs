@@ -28,7 +28,7 @@ pub fn look<E>(
     let mut piece = vec![0; 1 << 16];
     let mut findings = Findings { size, valid: start, fault: None, later: None };
     loop {
-        match reader.next() {
+        match reader.step() {
             Next::Command => {}
             Next::Annotation(text) => {
                 let place = reader.place();

@@ -80,7 +80,8 @@ impl Reader {
         self.args.iter().map(|(a, b)| &self.buffer[*a..*b]).collect()
     }
 
-    pub fn next(&mut self) -> Next {
+    /// The next command or annotation, if all of it is there.
+    pub fn step(&mut self) -> Next {
         let rest = &self.buffer[self.at..];
         match rest.first() {
             None => Next::More,
@@ -152,7 +153,7 @@ mod tests {
     fn all(r: &mut Reader) -> (Vec<String>, Next) {
         let mut out = Vec::new();
         loop {
-            match r.next() {
+            match r.step() {
                 Next::Command => {
                     out.push(r.args().iter().map(|a| String::from_utf8_lossy(a)).collect::<Vec<_>>().join(" "))
                 }
@@ -166,8 +167,8 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_file_ends_at_a_whole_command_outside_transactions() {
-        let places = [0, 16, 39, 100, 120];
-        assert_eq!(FILE.len(), 120);
+        let places = [0, 16, 39, 95, 115];
+        assert_eq!(FILE.len(), 115);
         for cut in 0..=FILE.len() {
             let mut r = Reader::default();
             for piece in FILE[..cut].chunks(7) {
@@ -175,7 +176,7 @@ mod tests {
                 let (_, end) = all(&mut r);
                 assert_eq!(end, Next::More, "cut {cut}");
             }
-            let want = *places.iter().rfind(|p| **p <= cut as u64 as usize).unwrap();
+            let want = *places.iter().rfind(|p| **p <= cut).unwrap();
             assert_eq!(r.valid(), want as u64, "cut {cut}");
             assert_eq!(r.incomplete(), !places.contains(&cut), "cut {cut}");
         }
@@ -188,7 +189,7 @@ mod tests {
             r.feed(FILE);
             r.feed(bad);
             let (commands, end) = all(&mut r);
-            assert_eq!((commands.len(), end), (6, Next::Malformed(120)), "{bad:?}");
+            assert_eq!((commands.len(), end), (6, Next::Malformed(115)), "{bad:?}");
         }
     }
 }

@@ -297,7 +297,8 @@ fn put_loading(p: &Persistence, now_s: u64, t: &mut String) {
     put(t, "loading_rdb_used_mem", 0);
     put(t, "loading_loaded_bytes", done);
     put(t, "loading_loaded_perc", format_args!("{:.2}", ratio(done, total) * 100.0));
-    let eta = if done == 0 { 1 } else { now_s.saturating_sub(since) * total.saturating_sub(done) / done };
+    let left = now_s.saturating_sub(since) * total.saturating_sub(done);
+    let eta = left.checked_div(done).unwrap_or(1);
     put(t, "loading_eta_seconds", eta);
 }
 

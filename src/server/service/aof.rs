@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
+use glommio::GlommioError;
 use glommio::io::BufferedFile;
 use glommio::timer::sleep;
 
@@ -133,7 +134,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-fn errno_of(e: &io::Error) -> i32 {
+fn errno_of<T>(e: &GlommioError<T>) -> i32 {
     e.raw_os_error().unwrap_or(libc::EIO)
 }
 
@@ -279,7 +280,7 @@ impl Service {
             match file.write_at(piece, size + done as u64).await {
                 Ok(0) => return (done, Some(libc::ENOSPC)),
                 Ok(n) => done += n,
-                Err(e) => return (done, Some(errno_of(&io::Error::from(e)))),
+                Err(e) => return (done, Some(errno_of(&e))),
             }
         }
         (done, None)
@@ -327,7 +328,7 @@ impl Service {
         let unflushed = self.aof.borrow().as_ref().is_some_and(|f| f.unflushed);
         if unflushed && !skip {
             if let Err(e) = file.fdatasync().await {
-                let e = strerror(errno_of(&io::Error::from(e)));
+                let e = strerror(errno_of(&e));
                 log::warning(format_args!(
                     "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
                 ));
@@ -357,7 +358,7 @@ impl Service {
         self.shared.persistence.aof.pending_fsync.store(1, Relaxed);
         glommio::spawn_local(async move {
             let result = file.fdatasync().await;
-            service.flushed(result.map_err(|e| errno_of(&io::Error::from(e))));
+            service.flushed(result.map_err(|e| errno_of(&e)));
         })
         .detach();
     }
@@ -411,7 +412,7 @@ impl Service {
         f.left.extend_from_slice(&rest);
         log::notice(format_args!("Calling fsync() on the AOF file."));
         let (_, error) = self.append(&f.file, f.size, &f.left).await;
-        let flushed = f.file.fdatasync().await.map_err(|e| errno_of(&io::Error::from(e)));
+        let flushed = f.file.fdatasync().await.map_err(|e| errno_of(&e));
         if let Some(errno) = error.or(flushed.err()) {
             log::warning(format_args!("Error writing to the AOF file {}: {}", f.name, strerror(errno)));
         }

@@ -79,7 +79,7 @@ impl Applier {
         Applier {
             map: shared.sequencer.map(),
             db: 0,
-            databases: shared.config.settings().databases as u32,
+            databases: shared.config.settings().databases,
             shares: (0..shared.cores).map(|_| None).collect(),
             commands: 0,
             bytes: 0,

@@ -134,7 +134,7 @@ impl Service {
     /// Applies all whole commands that the reader has.
     async fn apply_read(&self, applier: &mut Applier, reader: &mut Reader, name: &str) -> Result<(), Refusal> {
         loop {
-            match reader.next() {
+            match reader.step() {
                 Next::Command => {}
                 Next::Annotation(_) => continue,
                 Next::More => return Ok(()),

@@ -55,7 +55,7 @@ pub struct Service {
     outbox: RefCell<Vec<VecDeque<Msg>>>,
     answers: RefCell<Answers>,
     /// Batches that are being applied: the last ticket, and whose they are.
-    flights: RefCell<(u64, HashMap<u64, Rc<applier::Flights>, foldhash::fast::RandomState>)>,
+    flights: RefCell<(u64, Flying)>,
     pub streams: RefCell<Streams>,
     /// The append-only file, while it is on.
     pub aof: RefCell<Option<aof::AofFiles>>,
@@ -66,6 +66,8 @@ pub struct Service {
     /// Rung when the stream has grown or the merge has come further in time.
     pub advanced: Bell,
 }
+
+type Flying = HashMap<u64, Rc<applier::Flights>, foldhash::fast::RandomState>;
 
 #[derive(Default)]
 struct Answers {

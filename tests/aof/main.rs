@@ -1,0 +1,12 @@
+//! The journal and the append-only file on real servers.
+//!
+//! Files written here are read by stock redis-server and the other way round;
+//! servers are killed, files are cut, disks fill up.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod durability;
+mod files;
+mod golden;
+mod harness;
