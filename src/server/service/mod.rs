@@ -169,6 +169,7 @@ impl Service {
         if !s.persistence.appendonly && self.aof.borrow().is_some() {
             let service = self.clone();
             glommio::spawn_local(async move {
+                service.merged_past(clock::mono_ns()).await;
                 service.close_aof().await;
                 service.drop_journal(streams::FOR_AOF).await;
             })

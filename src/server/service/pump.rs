@@ -118,6 +118,30 @@ impl Service {
         future::or(sleep(time), self.woken.wait()).await;
     }
 
+    /// Waits until everything stamped up to `time` (of the monotonic clock) is
+    /// in the streams. At once if no journal is kept.
+    ///
+    /// This is the way from a time to a place: what a reply given at `time` may
+    /// rest on ends no later than where the streams end when this returns.
+    pub async fn merged_past(&self, time: u64) {
+        self.streams.borrow_mut().hurried += 1;
+        self.woken.ring();
+        while {
+            let s = self.streams.borrow();
+            s.running && s.merge.past() <= time
+        } {
+            self.advanced.wait().await;
+        }
+        self.streams.borrow_mut().hurried -= 1;
+    }
+
+    /// The replication stream's offset by which everything stamped up to `time`
+    /// is in it (WAIT); `None` without such a stream.
+    pub async fn offset_past(&self, time: u64) -> Option<u64> {
+        self.merged_past(time).await;
+        self.streams.borrow().out.replication.as_ref().map(|r| r.backlog.end())
+    }
+
     /// Begins to keep a journal for this reason. Returns once every core
     /// publishes: what is ordered after this is in the stream.
     pub async fn keep_journal(self: &Rc<Self>, reason: u8) {
@@ -158,5 +182,6 @@ impl Service {
         }
         self.streams.borrow_mut().switching = false;
         self.woken.ring();
+        self.advanced.ring();
     }
 }
