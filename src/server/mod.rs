@@ -17,11 +17,13 @@
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
 //! | `redact` | what must not be shown of a command |
+//! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
 pub mod apply;
 pub mod applying;
 pub mod background;
 pub mod bind;
+pub mod check_aof;
 pub mod commands;
 pub mod core;
 pub mod dispatch;

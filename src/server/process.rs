@@ -64,10 +64,9 @@ impl Program {
     /// with status 1.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
-            Self::Server => None,
+            Self::Server | Self::CheckAof => None,
             Self::Sentinel => Some("Sentinel mode is not built yet."),
             Self::CheckRdb => Some("The snapshot checker is not built yet."),
-            Self::CheckAof => Some("The append-only file checker is not built yet."),
         }
     }
 }

@@ -30,6 +30,9 @@ pub const CORES_MAX: usize = 256;
 /// Runs the program; its exit code.
 pub fn main(args: Vec<String>) -> ExitCode {
     let program = Program::from_args(&args);
+    if program == Program::CheckAof {
+        return super::check_aof::main(&args);
+    }
     if let Some(text) = program.refusal() {
         eprintln!("{text}");
         return ExitCode::FAILURE;
