@@ -165,6 +165,19 @@ impl Hash {
         packed.into_iter().flat_map(|l| l.pairs()).chain(pairs)
     }
 
+    /// A hash of this encoding: distinct fields and values by turns, canonical.
+    pub fn from_packed(pairs: Listpack) -> Hash {
+        Hash(Form::Packed(pairs))
+    }
+
+    /// Becomes a table at once when so many fields are too many for the
+    /// compact encoding.
+    pub fn expect_fields(&mut self, n: usize, limits: Limits) {
+        if matches!(self.0, Form::Packed(_)) && n > limits.entries {
+            self.become_table();
+        }
+    }
+
     /// The hash as a listpack of fields and values by turns, if it is one.
     pub fn packed(&self) -> Option<&Listpack> {
         if let Form::Packed(l) = &self.0 { Some(l) } else { None }

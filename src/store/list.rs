@@ -293,6 +293,24 @@ impl List {
         })
     }
 
+    /// Adds a node of canonical elements at the end, if there are any; the list
+    /// becomes a quicklist ([`List::relax`] makes it a listpack again).
+    pub fn push_packed(&mut self, node: Listpack) {
+        self.quick = true;
+        let n = node.len();
+        if n > 0 {
+            self.nodes.push_back(Node::Packed(node));
+            self.len += n;
+        }
+    }
+
+    /// Adds a node of one huge element at the end, likewise.
+    pub fn push_plain(&mut self, value: Vec<u8>) {
+        self.quick = true;
+        self.nodes.push_back(Node::Plain(value.into()));
+        self.len += 1;
+    }
+
     /// The nodes, first to last.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeRef<'_>> {
         self.nodes.iter().map(|n| match n {

@@ -200,6 +200,16 @@ impl Set {
         ints.chain(packed).chain(table.into_iter().flat_map(|d| d.iter().map(|m| Item::Str(m.bytes()))))
     }
 
+    /// A set of this encoding.
+    pub fn from_ints(ints: IntSet) -> Set {
+        Set(Form::Ints(ints))
+    }
+
+    /// A set of this encoding; elements are distinct and canonical.
+    pub fn from_packed(members: Listpack) -> Set {
+        Set(Form::Packed(members))
+    }
+
     /// The set as an intset, if it is one.
     pub fn ints(&self) -> Option<&IntSet> {
         if let Form::Ints(s) = &self.0 { Some(s) } else { None }

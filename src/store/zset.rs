@@ -464,6 +464,12 @@ impl ZSet {
         }
     }
 
+    /// A sorted set of this encoding: distinct members and scores by turns,
+    /// canonical and in order.
+    pub fn from_packed(pairs: Listpack) -> ZSet {
+        ZSet(Form::Packed(pairs))
+    }
+
     /// The set as a listpack of members and scores by turns, if it is one.
     pub fn packed(&self) -> Option<&Listpack> {
         if let Form::Packed(l) = &self.0 { Some(l) } else { None }

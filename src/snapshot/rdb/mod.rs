@@ -14,12 +14,23 @@
 //! say how many, or that a specially encoded string follows: an integer of 1, 2
 //! or 4 bytes, or LZF ([`lzf`]).
 //!
+//! [`encode`] and [`frame`] write; [`scan`] takes a file apart into records
+//! without looking into values, and [`decode`] makes values of them.
+//!
+//! Read are versions 1 to 12 and 80 of Valkey, in all encodings but those
+//! that belong to features this server does not have; they are refused.
 //! Written are versions 10 (every Redis from 7.0 and every Valkey reads it) and
 //! 11 (adds [`kind::SET_LISTPACK`] and [`kind::STREAM_3`]).
 pub mod checksum;
+pub mod decode;
 pub mod encode;
 pub mod frame;
+mod legacy;
 pub mod lzf;
+pub mod read;
+pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 /// First bytes of a file.
@@ -103,3 +114,36 @@ pub mod kind {
 pub const NODE_PLAIN: u64 = 1;
 /// Container of a list node that is a listpack.
 pub const NODE_PACKED: u64 = 2;
+
+/// The name of a type, as `redis-check-rdb` prints it.
+pub fn kind_name(kind: u8) -> &'static str {
+    const NAMES: [&str; 26] = [
+        "string",
+        "list-linked",
+        "set-hashtable",
+        "zset-v1",
+        "hash-hashtable",
+        "zset-v2",
+        "module-pre-release",
+        "module-value",
+        "unknown",
+        "hash-zipmap",
+        "list-ziplist",
+        "set-intset",
+        "zset-ziplist",
+        "hash-ziplist",
+        "quicklist",
+        "stream",
+        "hash-listpack",
+        "zset-listpack",
+        "quicklist-v2",
+        "stream-v2",
+        "set-listpack",
+        "stream-v3",
+        "hash-hashtable-md-pre-release",
+        "hash-listpack-md-pre-release",
+        "hash-hashtable-md",
+        "hash-listpack-md",
+    ];
+    NAMES.get(usize::from(kind)).copied().unwrap_or("unknown")
+}

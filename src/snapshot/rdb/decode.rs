@@ -1,0 +1,382 @@
+//! Values from their encodings, of all versions, fully validated.
+//!
+//! What a [`Decoder`] accepts satisfies the store's invariants, whatever the
+//! bytes were: compact encodings are walked entry by entry, and taken over as
+//! they are only if they are what this server would have made of the same
+//! elements (canonical, in order, within the thresholds); else they are built
+//! anew. With `deep`, duplicates in compact encodings are looked for too
+//! (`sanitize-dump-payload`).
+//!
+//! Collections whose encoding is a number of elements and then the elements
+//! can be fed to a [`Builder`] in parts, as the [`Scanner`](super::scan::Scanner)
+//! delivers them.
+//!
+//! A new type plugs in at [`Decoder::object`].
+
+use hashbrown::HashSet;
+
+use super::legacy;
+use super::read::{Bytes, Fault, Head};
+use super::{NODE_PACKED, NODE_PLAIN, kind};
+use crate::base::clock::UnixMs;
+use crate::base::num::parse_f64_any;
+use crate::command::cx::Options;
+use crate::store::entry::{Entry, INLINE_MAX};
+use crate::store::hash::{self, Hash};
+use crate::store::intset::IntSet;
+use crate::store::list::{End, Fill, List};
+use crate::store::listpack::{Item, Listpack};
+use crate::store::object::Object;
+use crate::store::set::{self, Set};
+use crate::store::zset::{self, Put, ZSet};
+
+/// Listpacks that older encodings are turned into are kept below this size.
+const PACKED_BYTES_MAX: usize = 256 << 20;
+
+/// Thresholds of the encodings, from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub list: Fill,
+    pub set: set::Limits,
+    pub hash: hash::Limits,
+    pub zset: zset::Limits,
+}
+
+impl Limits {
+    pub fn new(o: &Options) -> Limits {
+        Limits {
+            list: Fill::new(o.list_max_listpack_size).at_most(o.list_node_max_bytes),
+            set: set::Limits {
+                intset_entries: o.set_max_intset_entries,
+                listpack_entries: o.set_max_listpack_entries,
+                listpack_value: o.set_max_listpack_value,
+            },
+            hash: hash::Limits { entries: o.hash_max_listpack_entries, value: o.hash_max_listpack_value },
+            zset: zset::Limits { entries: o.zset_max_listpack_entries, value: o.zset_max_listpack_value },
+        }
+    }
+}
+
+/// See the module's description. Keeps memory for decompression between values.
+pub struct Decoder {
+    limits: Limits,
+    deep: bool,
+    first: Vec<u8>,
+    second: Vec<u8>,
+}
+
+/// A collection under construction.
+pub struct Builder {
+    kind: u8,
+    /// Elements (or nodes) that are still to come.
+    left: u64,
+    object: Object,
+}
+
+impl Builder {
+    /// The object, once all of it has come.
+    pub fn finish(self) -> Result<Object, Fault> {
+        if self.left > 0 {
+            return Err(Fault::Short);
+        }
+        if self.object.is_empty() { Err(Fault::Empty) } else { Ok(self.object) }
+    }
+}
+
+impl Decoder {
+    pub fn new(limits: Limits, deep: bool) -> Decoder {
+        Decoder { limits, deep, first: Vec::new(), second: Vec::new() }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// An entry from a whole value.
+    pub fn entry(&mut self, kind: u8, key: &[u8], body: &[u8], deadline: Option<UnixMs>) -> Result<Entry, Fault> {
+        let mut bytes = Bytes::new(body);
+        if kind != kind::STRING {
+            return Ok(Entry::object(key, self.object(kind, &mut bytes)?, deadline));
+        }
+        if let Head::Packed { len, .. } = Bytes::new(body).head()?
+            && len > INLINE_MAX as u64
+        {
+            return Ok(Entry::boxed_string(key, bytes.owned()?, deadline));
+        }
+        Ok(Entry::string(key, bytes.string(&mut self.first)?, deadline))
+    }
+
+    /// A collection from its whole encoding.
+    pub fn object(&mut self, kind: u8, bytes: &mut Bytes) -> Result<Object, Fault> {
+        match kind {
+            kind::SET_INTSET => self.intset(bytes.owned()?),
+            kind::SET_LISTPACK => self.packed_set(bytes.owned()?),
+            kind::HASH_LISTPACK => {
+                let l = self.listpack(bytes.owned()?, "Hash listpack integrity check failed.")?;
+                self.packed_hash(l, "Hash listpack integrity check failed.")
+            }
+            kind::HASH_ZIPLIST => {
+                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?;
+                self.packed_hash(l, "Hash ziplist integrity check failed.")
+            }
+            kind::HASH_ZIPMAP => {
+                let l = legacy::zipmap_to_listpack(&small(bytes.owned()?)?)?;
+                self.packed_hash(l, "Hash zipmap with dup elements, or big length")
+            }
+            kind::ZSET_LISTPACK => {
+                let l = self.listpack(bytes.owned()?, "Zset listpack integrity check failed.")?;
+                self.packed_zset(l, "Zset listpack integrity check failed.")
+            }
+            kind::ZSET_ZIPLIST => {
+                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?;
+                self.packed_zset(l, "Zset ziplist integrity check failed.")
+            }
+            kind::LIST_ZIPLIST => {
+                let mut list = List::default();
+                list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
+                self.finished_list(list)
+            }
+            kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => Err(Fault::unsupported("Streams are not supported")),
+            kind::MODULE_PRE_GA | kind::MODULE_2 => Err(Fault::unsupported("Values of modules are not supported")),
+            _ => {
+                let mut builder = self.begin(kind, bytes)?;
+                self.feed(&mut builder, bytes)?;
+                builder.finish()
+            }
+        }
+    }
+
+    /// Begins a collection with its number of elements.
+    pub fn begin(&mut self, kind: u8, bytes: &mut Bytes) -> Result<Builder, Fault> {
+        let object = match kind {
+            kind::LIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => Object::List(List::default()),
+            kind::SET => Object::Set(Set::default()),
+            kind::HASH => Object::Hash(Hash::default()),
+            kind::ZSET | kind::ZSET_2 => Object::ZSet(ZSet::default()),
+            _ => return Err(Fault::Corrupt(format!("Unknown RDB encoding type {kind}"))),
+        };
+        let left = bytes.length()?;
+        let mut builder = Builder { kind, left, object };
+        let n = usize::try_from(left).unwrap_or(usize::MAX);
+        match &mut builder.object {
+            Object::Hash(h) => h.expect_fields(n, self.limits.hash),
+            Object::ZSet(z) => z.expect(n, 0, self.limits.zset),
+            _ => {}
+        }
+        Ok(builder)
+    }
+
+    /// Adds the elements that stand in `bytes`, all of them whole.
+    pub fn feed(&mut self, builder: &mut Builder, bytes: &mut Bytes) -> Result<(), Fault> {
+        while builder.left > 0 && bytes.left() > 0 {
+            match &mut builder.object {
+                Object::List(l) => self.list_element(builder.kind, l, bytes)?,
+                Object::Set(s) => self.set_member(s, builder.left, bytes)?,
+                Object::Hash(h) => self.hash_field(h, bytes)?,
+                Object::ZSet(z) => self.zset_member(builder.kind, z, bytes)?,
+            }
+            builder.left -= 1;
+        }
+        if builder.left == 0
+            && let Object::List(l) = &mut builder.object
+        {
+            l.relax(false, self.limits.list);
+        }
+        Ok(())
+    }
+
+    fn list_element(&mut self, kind: u8, list: &mut List, bytes: &mut Bytes) -> Result<(), Fault> {
+        const BAD: &str = "Quicklist integrity check failed.";
+        match kind {
+            kind::LIST => {
+                let s = bytes.string(&mut self.first)?;
+                list.prepare(s.len(), 1, self.limits.list);
+                list.push(End::Right, s, self.limits.list);
+            }
+            kind::LIST_QUICKLIST => {
+                list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
+            }
+            _ => match bytes.length()? {
+                NODE_PLAIN => list.push_plain(bytes.owned()?),
+                NODE_PACKED => {
+                    let node = self.listpack(bytes.owned()?, "Listpack integrity check failed.")?;
+                    list.push_packed(node);
+                }
+                _ => return Err(Fault::corrupt(BAD)),
+            },
+        }
+        Ok(())
+    }
+
+    fn set_member(&mut self, set: &mut Set, left: u64, bytes: &mut Bytes) -> Result<(), Fault> {
+        let s = bytes.string(&mut self.first)?;
+        if set.is_empty() {
+            set.begin(s, usize::try_from(left).unwrap_or(usize::MAX), self.limits.set);
+        }
+        if set.add(s, self.limits.set) { Ok(()) } else { Err(Fault::corrupt("Duplicate set members detected")) }
+    }
+
+    fn hash_field(&mut self, hash: &mut Hash, bytes: &mut Bytes) -> Result<(), Fault> {
+        let field = bytes.string(&mut self.first)?;
+        let value = bytes.string(&mut self.second)?;
+        let new = hash.set(field, value, self.limits.hash);
+        if new { Ok(()) } else { Err(Fault::corrupt("Duplicate hash fields detected")) }
+    }
+
+    fn zset_member(&mut self, kind: u8, zset: &mut ZSet, bytes: &mut Bytes) -> Result<(), Fault> {
+        let member = bytes.string(&mut self.first)?;
+        let score = if kind == kind::ZSET { text_score(bytes)? } else { f64::from_le_bytes(bytes.array()?) };
+        if score.is_nan() {
+            return Err(Fault::corrupt("Zset with NAN score detected"));
+        }
+        match zset.put(member, score, self.limits.zset) {
+            Put::Added => Ok(()),
+            _ => Err(Fault::corrupt("Duplicate zset fields detected")),
+        }
+    }
+
+    fn finished_list(&self, mut list: List) -> Result<Object, Fault> {
+        list.relax(false, self.limits.list);
+        if list.is_empty() { Err(Fault::Empty) } else { Ok(Object::List(list)) }
+    }
+
+    /// A listpack of canonical elements; foreign ones that are not are made so.
+    fn listpack(&self, bytes: Vec<u8>, bad: &str) -> Result<Listpack, Fault> {
+        let l = Listpack::parse(bytes).ok_or_else(|| Fault::corrupt(bad))?;
+        if l.iter().all(|i| i == i.canonical()) {
+            return Ok(l);
+        }
+        if l.size() > PACKED_BYTES_MAX {
+            return Err(Fault::corrupt(bad));
+        }
+        let mut canonical = Listpack::new();
+        l.iter().for_each(|i| canonical.push_back(i.canonical()));
+        Ok(canonical)
+    }
+
+    /// Are some of these equal? Looked for only with `deep`.
+    fn duplicates<'a>(&self, mut items: impl Iterator<Item = Item<'a>>) -> bool {
+        let mut seen = HashSet::<Item, foldhash::fast::RandomState>::default();
+        self.deep && !items.all(|i| seen.insert(i))
+    }
+
+    fn intset(&self, bytes: Vec<u8>) -> Result<Object, Fault> {
+        let ints = IntSet::parse(bytes).ok_or_else(|| Fault::corrupt("Intset integrity check failed."))?;
+        if ints.is_empty() {
+            return Err(Fault::Empty);
+        }
+        if ints.len() <= self.limits.set.intset_entries {
+            return Ok(Object::Set(Set::from_ints(ints)));
+        }
+        self.set_of(ints.len(), ints.iter().map(Item::Int))
+    }
+
+    fn packed_set(&self, bytes: Vec<u8>) -> Result<Object, Fault> {
+        const BAD: &str = "Set listpack integrity check failed.";
+        let l = self.listpack(bytes, BAD)?;
+        let n = l.len();
+        if n == 0 {
+            return Err(Fault::Empty);
+        }
+        if self.duplicates(l.iter()) {
+            return Err(Fault::corrupt(BAD));
+        }
+        if n <= self.limits.set.listpack_entries {
+            return Ok(Object::Set(Set::from_packed(l)));
+        }
+        self.set_of(n, l.iter())
+    }
+
+    fn set_of<'a>(&self, n: usize, items: impl Iterator<Item = Item<'a>>) -> Result<Object, Fault> {
+        let mut set = Set::default();
+        for item in items {
+            let new = item.with(|s| {
+                if set.is_empty() {
+                    set.begin(s, n, self.limits.set);
+                }
+                set.add(s, self.limits.set)
+            });
+            if !new {
+                return Err(Fault::corrupt("Duplicate set members detected"));
+            }
+        }
+        Ok(Object::Set(set))
+    }
+
+    fn packed_hash(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
+        let n = l.len();
+        if n == 0 {
+            return Err(Fault::Empty);
+        }
+        if n % 2 == 1 || self.duplicates(l.pairs().map(|(f, _)| f)) {
+            return Err(Fault::corrupt(bad));
+        }
+        if n / 2 <= self.limits.hash.entries {
+            return Ok(Object::Hash(Hash::from_packed(l)));
+        }
+        let mut hash = Hash::default();
+        hash.expect_fields(n / 2, self.limits.hash);
+        for (field, value) in l.pairs() {
+            if !field.with(|f| value.with(|v| hash.set(f, v, self.limits.hash))) {
+                return Err(Fault::corrupt(bad));
+            }
+        }
+        Ok(Object::Hash(hash))
+    }
+
+    fn packed_zset(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
+        let n = l.len();
+        if n == 0 {
+            return Err(Fault::Empty);
+        }
+        if n % 2 == 1 || self.duplicates(l.pairs().map(|(m, _)| m)) {
+            return Err(Fault::corrupt(bad));
+        }
+        let mut before: Option<(f64, Item)> = None;
+        let mut ordered = true;
+        for (member, score) in l.pairs() {
+            let score = packed_score(score).ok_or_else(|| Fault::corrupt(bad))?;
+            ordered &= before.is_none_or(|(s, m)| s < score || s == score && member.with(|b| m.cmp_bytes(b)).is_lt());
+            before = Some((score, member));
+        }
+        if ordered && n / 2 <= self.limits.zset.entries {
+            return Ok(Object::ZSet(ZSet::from_packed(l)));
+        }
+        let mut zset = ZSet::default();
+        zset.expect(n / 2, 0, self.limits.zset);
+        for (member, score) in l.pairs() {
+            let score = packed_score(score).unwrap_or_default();
+            if member.with(|m| zset.put(m, score, self.limits.zset)) != Put::Added {
+                return Err(Fault::corrupt(bad));
+            }
+        }
+        Ok(Object::ZSet(zset))
+    }
+}
+
+/// Refuses what would not fit into a listpack.
+fn small(bytes: Vec<u8>) -> Result<Vec<u8>, Fault> {
+    if bytes.len() <= PACKED_BYTES_MAX { Ok(bytes) } else { Err(Fault::unsupported("A ziplist above 256 MiB")) }
+}
+
+/// A score in a listpack, as the store reads it.
+fn packed_score(item: Item) -> Option<f64> {
+    match item {
+        Item::Int(v) => Some(v as f64),
+        Item::Str(s) => std::str::from_utf8(s).ok()?.parse().ok().filter(|v: &f64| !v.is_nan()),
+    }
+}
+
+/// A score of the oldest type: a length (or not-a-number, or an infinity) and
+/// decimal text.
+fn text_score(bytes: &mut Bytes) -> Result<f64, Fault> {
+    const NAN: u8 = 253;
+    const INFINITY: u8 = 254;
+    const MINUS_INFINITY: u8 = 255;
+    match bytes.byte()? {
+        NAN => Ok(f64::NAN),
+        INFINITY => Ok(f64::INFINITY),
+        MINUS_INFINITY => Ok(f64::NEG_INFINITY),
+        n => parse_f64_any(bytes.take(u64::from(n))?).ok_or_else(|| Fault::corrupt("A score is not a number")),
+    }
+}

@@ -1,0 +1,222 @@
+//! Lengths and strings of the format, read from a slice. The counterpart of
+//! [`super::write`].
+
+use super::{lzf, write};
+
+/// What is wrong with bytes that were to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They end before they should.
+    Short,
+    /// A key without elements, which cannot exist.
+    Empty,
+    /// They are not what the format says.
+    Corrupt(String),
+    /// They are in order, but of a kind that this server does not load.
+    Unsupported(String),
+}
+
+impl Fault {
+    pub fn corrupt(what: &str) -> Fault {
+        Fault::Corrupt(what.to_string())
+    }
+
+    pub fn unsupported(what: &str) -> Fault {
+        Fault::Unsupported(what.to_string())
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Fault::Short => f.write_str("Unexpected end of the data"),
+            Fault::Empty => f.write_str("The value has no elements"),
+            Fault::Corrupt(what) | Fault::Unsupported(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A length, or the kind of the specially encoded string that follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Plain(u64),
+    Special(u8),
+}
+
+/// What a string's head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// So many bytes follow.
+    Raw(u64),
+    Int(i64),
+    /// So many compressed bytes follow, which make so many.
+    Packed {
+        packed: u64,
+        len: u64,
+    },
+}
+
+/// A place in a slice. Reading advances it only when all that was asked for
+/// is there.
+#[derive(Clone, Copy)]
+pub struct Bytes<'a> {
+    all: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Bytes<'a> {
+    pub fn new(all: &'a [u8]) -> Bytes<'a> {
+        Bytes { all, at: 0 }
+    }
+
+    /// Bytes read so far.
+    #[inline]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    #[inline]
+    pub fn left(&self) -> usize {
+        self.all.len() - self.at
+    }
+
+    /// Steps over `n` bytes that are there.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        debug_assert!(n <= self.left());
+        self.at += n;
+    }
+
+    #[inline]
+    pub fn take(&mut self, n: u64) -> Result<&'a [u8], Fault> {
+        let n = usize::try_from(n).map_err(|_| Fault::Short)?;
+        if n > self.left() {
+            return Err(Fault::Short);
+        }
+        let part = &self.all[self.at..self.at + n];
+        self.at += n;
+        Ok(part)
+    }
+
+    #[inline]
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+        Ok(self.take(N as u64)?.try_into().unwrap_or([0; N]))
+    }
+
+    #[inline]
+    pub fn byte(&mut self) -> Result<u8, Fault> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    /// Runs `read`; on failure the place is as before.
+    #[inline]
+    pub fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
+        let before = self.at;
+        read(self).inspect_err(|_| self.at = before)
+    }
+
+    #[inline]
+    fn any_length(&mut self) -> Result<Length, Fault> {
+        let first = self.byte()?;
+        Ok(match first >> 6 {
+            0 => Length::Plain(u64::from(first)),
+            1 => Length::Plain(u64::from(first & 0x3F) << 8 | u64::from(self.byte()?)),
+            3 => Length::Special(first & 0x3F),
+            _ => match first {
+                0x80 => Length::Plain(u64::from(u32::from_be_bytes(self.array()?))),
+                0x81 => Length::Plain(u64::from_be_bytes(self.array()?)),
+                _ => return Err(Fault::Corrupt(format!("Unknown length encoding {first}"))),
+            },
+        })
+    }
+
+    /// A length that is none of a specially encoded string.
+    #[inline]
+    pub fn length(&mut self) -> Result<u64, Fault> {
+        match self.attempt(Self::any_length)? {
+            Length::Plain(n) => Ok(n),
+            Length::Special(kind) => Err(Fault::Corrupt(format!("Encoding {kind} where a length is expected"))),
+        }
+    }
+
+    /// The head of a string.
+    #[inline]
+    pub fn head(&mut self) -> Result<Head, Fault> {
+        self.attempt(|b| {
+            Ok(match b.any_length()? {
+                Length::Plain(n) => Head::Raw(n),
+                Length::Special(write::INT_8) => Head::Int(i64::from(i8::from_le_bytes(b.array()?))),
+                Length::Special(write::INT_16) => Head::Int(i64::from(i16::from_le_bytes(b.array()?))),
+                Length::Special(write::INT_32) => Head::Int(i64::from(i32::from_le_bytes(b.array()?))),
+                Length::Special(write::LZF) => Head::Packed { packed: b.length()?, len: b.length()? },
+                Length::Special(kind) => return Err(Fault::Corrupt(format!("Unknown string encoding {kind}"))),
+            })
+        })
+    }
+
+    /// A string; in `scratch` if it does not stand in the slice as it is.
+    #[inline]
+    pub fn string<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Fault>
+    where
+        'a: 's,
+    {
+        match self.head()? {
+            Head::Raw(n) => self.take(n),
+            Head::Int(v) => {
+                scratch.clear();
+                scratch.extend_from_slice(itoa::Buffer::new().format(v).as_bytes());
+                Ok(scratch)
+            }
+            Head::Packed { packed, len } => {
+                scratch.clear();
+                self.expand(packed, len, scratch)?;
+                Ok(scratch)
+            }
+        }
+    }
+
+    /// A string of its own.
+    pub fn owned(&mut self) -> Result<Vec<u8>, Fault> {
+        let mut out = Vec::new();
+        match self.head()? {
+            Head::Raw(n) => return Ok(self.take(n)?.to_vec()),
+            Head::Int(v) => out.extend_from_slice(itoa::Buffer::new().format(v).as_bytes()),
+            Head::Packed { packed, len } => self.expand(packed, len, &mut out)?,
+        }
+        Ok(out)
+    }
+
+    fn expand(&mut self, packed: u64, len: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let from = self.take(packed)?;
+        let expanded = usize::try_from(len).is_ok_and(|len| lzf::expand(from, len, out));
+        if expanded { Ok(()) } else { Err(Fault::corrupt("Invalid LZF compressed string")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn lengths_and_strings_come_back(n in any::<u64>(), shift in 0u32..64, s in proptest::collection::vec(any::<u8>(), 0..100), v in any::<i64>()) {
+            let mut out = Vec::new();
+            write::length(&mut out, n >> shift);
+            write::string(&mut out, &s);
+            write::string(&mut out, (v >> shift).to_string().as_bytes());
+            let mut b = Bytes::new(&out);
+            let mut scratch = Vec::new();
+            prop_assert_eq!(b.length().unwrap(), n >> shift);
+            prop_assert_eq!(b.owned().unwrap(), s);
+            let number = (v >> shift).to_string();
+            prop_assert_eq!(b.string(&mut scratch).unwrap(), number.as_bytes());
+            prop_assert_eq!(b.left(), 0);
+            for cut in 0..out.len() {
+                let mut b = Bytes::new(&out[..cut]);
+                let all = b.length().is_ok() && b.owned().is_ok() && b.owned().is_ok();
+                prop_assert!(!all);
+            }
+        }
+    }
+}
