@@ -36,6 +36,11 @@ pub struct Options {
     pub zset_max_listpack_entries: usize,
     pub zset_max_listpack_value: usize,
     pub lazy_user_flush: bool,
+    pub lazy_server_del: bool,
+    /// DUMP compresses strings (`rdbcompression`).
+    pub rdb_compression: bool,
+    /// RESTORE looks for duplicates in compact encodings too.
+    pub sanitize_payloads: bool,
     /// Reading an expired key does not delete it (CLIENT PAUSE).
     pub keep_expired: bool,
     pub lfu_policy: bool,
@@ -58,6 +63,9 @@ impl Default for Options {
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
             lazy_user_flush: false,
+            lazy_server_del: false,
+            rdb_compression: true,
+            sanitize_payloads: false,
             keep_expired: false,
             lfu_policy: false,
             lfu_log_factor: 10,

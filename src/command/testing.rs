@@ -21,6 +21,8 @@ pub struct Bench {
     pub events: Vec<Event>,
     pub dirty: u64,
     pub rng: Rng,
+    /// Commands beside those of this module.
+    pub more: &'static [Command],
 }
 
 impl Default for Bench {
@@ -35,20 +37,21 @@ impl Default for Bench {
             events: Vec::new(),
             dirty: 0,
             rng: Rng::new(1),
+            more: &[],
         }
     }
 }
 
-fn find(name: &[u8]) -> Option<&'static Command> {
-    families().into_iter().flatten().find(|c| c.spec.name.as_bytes().eq_ignore_ascii_case(name))
+fn find(name: &[u8], more: &'static [Command]) -> Option<&'static Command> {
+    families().into_iter().chain([more]).flatten().find(|c| c.spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 impl Bench {
     /// Runs one command, or one subcommand, and returns its encoded reply.
     pub fn raw(&mut self, args: &[&[u8]]) -> Vec<u8> {
-        let sub = || find(&[args[0], b"|", args.get(1)?].concat());
+        let sub = || find(&[args[0], b"|", args.get(1)?].concat(), self.more);
         let unknown = || panic!("no such command: {}", String::from_utf8_lossy(args[0]));
-        let command = find(args[0]).or_else(sub).unwrap_or_else(unknown);
+        let command = find(args[0], self.more).or_else(sub).unwrap_or_else(unknown);
         let mut out = Vec::new();
         let mut fx = Effect { wants_stream: true, wants_events: true, ..Effect::default() };
         if !command.spec.arity_fits(args.len()) {

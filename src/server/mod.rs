@@ -54,7 +54,7 @@ pub mod stats;
 pub mod tx;
 
 use crate::command::cx::Options;
-use crate::config::{MaxmemoryPolicy, Settings};
+use crate::config::{MaxmemoryPolicy, SanitizeDump, Settings};
 
 /// The settings that handlers obey, from the configuration.
 pub fn options(s: &Settings) -> Options {
@@ -71,6 +71,9 @@ pub fn options(s: &Settings) -> Options {
         zset_max_listpack_entries: s.zset_max_listpack_entries,
         zset_max_listpack_value: s.zset_max_listpack_value,
         lazy_user_flush: s.lazyfree_lazy_user_flush,
+        lazy_server_del: s.lazyfree_lazy_server_del,
+        rdb_compression: s.persistence.rdbcompression,
+        sanitize_payloads: s.persistence.sanitize_dump_payload != SanitizeDump::No,
         keep_expired: false,
         lfu_policy: lfu,
         lfu_log_factor: s.lfu_log_factor,

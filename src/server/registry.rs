@@ -9,6 +9,7 @@ use crate::base::Args;
 use crate::command::spec::{Begin, Find, flag, keyflag};
 use crate::command::{Across, Command, Fault, Merge, Spec, families};
 use crate::session::conn::Conn;
+use crate::snapshot::dump;
 
 /// What a command over a connection comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +146,7 @@ fn route_of_keys(c: &'static Command) -> Route {
 impl Registry {
     fn new(renames: &[(String, String)]) -> Registry {
         let mut r = Registry { entries: Vec::new(), table: vec![(0, 0); TABLE] };
-        for c in families().into_iter().flatten() {
+        for c in families().into_iter().chain([dump::ROWS]).flatten() {
             r.add(&c.spec, Action::Keys(c), route_of_keys(c));
         }
         for c in commands::families().into_iter().flatten() {

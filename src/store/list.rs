@@ -33,8 +33,11 @@ impl Fill {
         Fill { bytes: self.bytes.min(bytes), ..self }
     }
 
-    fn takes(&self, node: &Listpack, item: &Item) -> bool {
-        node.size() + item.entry_len() <= self.bytes && node.len() < self.entries
+    /// Does a node take one more element of `len` bytes? By Redis's estimate,
+    /// so that DUMP payloads divide lists at the same places.
+    fn takes(&self, node: &Listpack, len: usize) -> bool {
+        const ENTRY_OVERHEAD: usize = 8;
+        node.size() + len + ENTRY_OVERHEAD <= self.bytes && node.len() < self.entries
     }
 
     fn huge(&self, value: &[u8]) -> bool {
@@ -74,11 +77,11 @@ impl Node {
         }
     }
 
-    /// The node, if `item` can be added to it.
+    /// The node, if an element of `len` bytes can be added to it.
     #[inline]
-    fn room(&mut self, item: &Item, quick: bool, fill: Fill) -> Option<&mut Listpack> {
+    fn room(&mut self, len: usize, quick: bool, fill: Fill) -> Option<&mut Listpack> {
         match self {
-            Node::Packed(l) if !quick || fill.takes(l, item) => Some(l),
+            Node::Packed(l) if !quick || fill.takes(l, len) => Some(l),
             _ => None,
         }
     }
@@ -164,7 +167,7 @@ impl List {
             End::Left => self.nodes.front_mut(),
             End::Right => self.nodes.back_mut(),
         };
-        match (node.and_then(|n| n.room(&item, quick, fill)), end) {
+        match (node.and_then(|n| n.room(value.len(), quick, fill)), end) {
             (Some(l), End::Left) => l.push_front(item),
             (Some(l), End::Right) => l.push_back(item),
             (None, _) => self.push_node(end, value, fill),
@@ -342,7 +345,7 @@ impl List {
         let Some((node, place)) = self.locate(index) else { return self.push(End::Right, value, fill) };
         let (item, quick) = (Item::of(value), self.quick);
         self.len += 1;
-        if let Some(l) = self.nodes[node].room(&item, quick, fill)
+        if let Some(l) = self.nodes[node].room(value.len(), quick, fill)
             && let Some(at) = l.seek(place)
         {
             return l.insert(at, &[item]);
@@ -350,7 +353,7 @@ impl List {
         self.split(node, place);
         // The first half, or the node before the untouched one, may have room now.
         let before = if place > 0 { Some(node) } else { node.checked_sub(1) };
-        if let Some(l) = before.and_then(|b| self.nodes[b].room(&item, quick, fill)) {
+        if let Some(l) = before.and_then(|b| self.nodes[b].room(value.len(), quick, fill)) {
             return l.push_back(item);
         }
         self.nodes.insert(before.map_or(0, |b| b + 1), Node::of(value, fill));

@@ -46,6 +46,8 @@ pub struct Stats {
     pub misses: u64,
     pub expired: u64,
     pub evicted: u64,
+    /// Payloads that were sanitized (RESTORE).
+    pub sanitized: u64,
 }
 
 /// All databases of one core.
@@ -298,6 +300,7 @@ impl Store {
         self.stats.misses += s.misses;
         self.stats.expired += s.expired;
         self.stats.evicted += s.evicted;
+        self.stats.sanitized += s.sanitized;
         self.garbage.append(&mut other.garbage);
         self.flushed.append(&mut other.flushed);
     }

@@ -11,6 +11,7 @@
 
 mod bytes;
 mod commands;
+mod rdb;
 #[allow(dead_code)]
 #[path = "../support/rng.rs"]
 mod rng;

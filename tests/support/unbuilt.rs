@@ -11,7 +11,6 @@ use super::server::{Server, plain};
 /// A feature's name, and a command that only a server with it understands.
 const UNBUILT: [(&str, &str); 12] = [
     ("sort", "SORT none"),
-    ("dump", "DUMP none"),
     ("streams", "XLEN none"),
     ("monitor", "MONITOR"),
     ("blocking", "BLPOP none 0.001"),

@@ -11,6 +11,7 @@ mod admin;
 mod clients;
 mod clients_admin;
 mod cores;
+mod dump;
 mod expiry_exactness;
 mod introspection;
 mod malformed;

@@ -331,7 +331,7 @@ pub fn stats(v: &View, t: &mut String) {
     }
     put_features(t);
     put(t, "total_error_replies", v.sum(|p| p.stats.error_replies));
-    put(t, "dump_payload_sanitizations", 0);
+    put(t, "dump_payload_sanitizations", v.sum(|p| p.store.sanitized));
     put(t, "total_reads_processed", v.sum(|p| p.stats.reads));
     put(t, "total_writes_processed", v.sum(|p| p.stats.writes));
     put_all(t, &[("io_threaded_reads_processed", "0"), ("io_threaded_writes_processed", "0")]);

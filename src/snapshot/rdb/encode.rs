@@ -70,6 +70,10 @@ impl Encoder {
         Encoder { version, compress, lzf: Lzf::default(), packed: Vec::new() }
     }
 
+    pub fn set_compress(&mut self, compress: bool) {
+        self.compress = compress;
+    }
+
     pub fn version(&self) -> Version {
         self.version
     }
@@ -77,7 +81,7 @@ impl Encoder {
     /// One whole record of an entry.
     pub fn record(&mut self, out: &mut Vec<u8>, entry: &Entry, access: Access) {
         prefix(out, entry.deadline(), access);
-        out.push(self.kind_of(entry.value()));
+        out.push(self.kind_of(&entry.value()));
         self.string(out, entry.key());
         self.value(out, entry.value());
     }
@@ -117,9 +121,9 @@ impl Encoder {
     }
 
     /// The type byte of a value that is written as a whole.
-    pub fn kind_of(&self, value: Value) -> u8 {
+    pub fn kind_of(&self, value: &Value) -> u8 {
         let Value::Object(object) = value else { return kind::STRING };
-        match object {
+        match *object {
             Object::List(_) => kind::LIST_QUICKLIST_2,
             Object::Set(s) if s.ints().is_some() => kind::SET_INTSET,
             Object::Set(s) if self.packed_set(s).is_some() => kind::SET_LISTPACK,

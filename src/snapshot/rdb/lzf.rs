@@ -31,7 +31,8 @@ pub struct Lzf {
 
 impl Default for Lzf {
     fn default() -> Lzf {
-        Lzf { places: vec![0; 1 << HASH_BITS].into(), base: 1 }
+        // The table is made by the first call.
+        Lzf { places: Box::default(), base: u32::MAX }
     }
 }
 
@@ -131,7 +132,7 @@ impl Lzf {
             return None;
         }
         if self.base > u32::MAX - n {
-            self.places.fill(0);
+            self.places = vec![0; 1 << HASH_BITS].into();
             self.base = 1;
         }
         let done = self.run(input, out);

@@ -36,6 +36,12 @@ pub mod write;
 /// First bytes of a file.
 pub const MAGIC: &[u8; 5] = b"REDIS";
 
+/// Versions of payloads and files that are read.
+pub const READABLE: [u32; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, VALKEY_VERSION];
+
+/// The version of Valkey 9, whose files begin with its own magic.
+pub const VALKEY_VERSION: u32 = 80;
+
 /// The versions that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {

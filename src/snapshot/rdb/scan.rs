@@ -15,16 +15,12 @@ use std::io::Read;
 use super::checksum::Checksum;
 use super::encode::Access;
 use super::read::{Bytes, Fault, Head};
-use super::{MAGIC, kind, kind_name, op};
+use super::{MAGIC, READABLE, VALKEY_VERSION, kind, kind_name, op};
 use crate::base::clock::UnixMs;
 
 /// First bytes of files of Valkey 9 and later, before three digits.
 const VALKEY_MAGIC: &[u8; 6] = b"VALKEY";
 const MAGIC_LEN: usize = 9;
-
-/// The versions of Redis that are known, and the one of Valkey.
-const REDIS_VERSIONS: std::ops::RangeInclusive<u32> = 1..=12;
-const VALKEY_VERSION: u32 = 80;
 
 /// Files of earlier versions end without a checksum.
 const CHECKSUM_SINCE: u32 = 5;
@@ -400,7 +396,7 @@ impl Scanner {
         let Some(version) = version else {
             return Err(Fault::corrupt("Wrong signature trying to load DB from file"));
         };
-        let known = if valkey { version == VALKEY_VERSION } else { REDIS_VERSIONS.contains(&version) };
+        let known = READABLE.contains(&version) && valkey == (version == VALKEY_VERSION);
         if !known {
             return Err(Fault::Unsupported(format!("Can't handle RDB format version {version}")));
         }

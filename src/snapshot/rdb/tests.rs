@@ -221,7 +221,7 @@ proptest! {
             e.value(&mut body, entry.value());
             let at = at.index(body.len());
             body[at] = to;
-            if let Ok(back) = Decoder::new(limits(), deep).entry(e.kind_of(entry.value()), b"k", &body, None) {
+            if let Ok(back) = Decoder::new(limits(), deep).entry(e.kind_of(&entry.value()), b"k", &body, None) {
                 content(back.value());
             }
         }
