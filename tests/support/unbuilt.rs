@@ -9,7 +9,7 @@
 use super::server::{Server, plain};
 
 /// A feature's name, and a command that only a server with it understands.
-const UNBUILT: [(&str, &str); 12] = [
+const UNBUILT: &[(&str, &str)] = &[
     ("sort", "SORT none"),
     ("streams", "XLEN none"),
     ("monitor", "MONITOR"),
