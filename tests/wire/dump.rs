@@ -3,14 +3,18 @@
 
 use super::support::{Rng, Server, Value, Wire, each_cores, ok, plain};
 
-fn words(line: &str) -> Vec<Vec<u8>> {
+type Command = Vec<Vec<u8>>;
+
+/// A key, the commands that make it, and whether its payload follows from them.
+type Made = (String, Vec<Command>, bool);
+
+fn words(line: &str) -> Command {
     line.split(' ').map(|w| w.as_bytes().to_vec()).collect()
 }
 
-/// Commands that make one key, and whether its payload follows from them.
-fn values(rng: &mut Rng) -> Vec<(String, Vec<Vec<Vec<u8>>>, bool)> {
-    let mut all: Vec<(String, Vec<Vec<Vec<u8>>>, bool)> = Vec::new();
-    let mut add = |name: String, commands: Vec<Vec<Vec<u8>>>, same: bool| all.push((name, commands, same));
+fn values(rng: &mut Rng) -> Vec<Made> {
+    let mut all: Vec<Made> = Vec::new();
+    let mut add = |name: String, commands: Vec<Command>, same: bool| all.push((name, commands, same));
     for (i, v) in
         ["0", "-1", "127", "128", "-32769", "2147483648", "12345678901234567890", "007", "", "-"].iter().enumerate()
     {
