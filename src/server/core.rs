@@ -138,6 +138,8 @@ pub struct Core {
     pub pause: super::pause::Pause,
     /// Commands may not simply run: see [`Core::update_gate`].
     pub gated: bool,
+    /// Takes in a snapshot that is being loaded.
+    pub intake: Option<Box<crate::snapshot::load::Intake>>,
     pub output_pool: Vec<Vec<u8>>,
     pub parse: super::serve::ParseSpace,
 
@@ -239,6 +241,7 @@ impl Core {
             paused: Vec::new(),
             pause: super::pause::Pause::default(),
             gated: false,
+            intake: None,
             output_pool: Vec::new(),
             parse: super::serve::ParseSpace::default(),
             next_cron_ms: 0,

@@ -1,6 +1,7 @@
 //! What threads tell each other about the append-only file and about loading;
 //! also the source of INFO's fields. And what follows for clients.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use super::core::Core;
@@ -18,6 +19,13 @@ pub struct Persistence {
     pub loading_since_s: AtomicU64,
     pub loading_total_bytes: AtomicU64,
     pub loading_done_bytes: AtomicU64,
+    /// Memory in use when the snapshot that is being loaded was made.
+    pub loading_used_memory: AtomicU64,
+    /// Keys of the last snapshot that was loaded, and those left out of it.
+    pub last_load_loaded: AtomicU64,
+    pub last_load_expired: AtomicU64,
+    /// Function libraries of the last snapshot; they go into the next.
+    pub libraries: Mutex<Vec<Vec<u8>>>,
     pub aof: AofStatus,
 }
 
@@ -52,6 +60,10 @@ impl Default for Persistence {
             loading_since_s: AtomicU64::new(0),
             loading_total_bytes: AtomicU64::new(0),
             loading_done_bytes: AtomicU64::new(0),
+            loading_used_memory: AtomicU64::new(0),
+            last_load_loaded: AtomicU64::new(0),
+            last_load_expired: AtomicU64::new(0),
+            libraries: Mutex::default(),
             aof: AofStatus {
                 enabled: AtomicBool::new(false),
                 durable: AtomicU64::new(u64::MAX),

@@ -169,7 +169,8 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
     banner(s, cores);
     log::notice(format_args!("Server initialized"));
-    shared.persistence.loading.store(s.persistence.appendonly, Ordering::SeqCst);
+    // Until the service core says otherwise.
+    shared.persistence.loading.store(true, Ordering::SeqCst);
     let service = service::start(shared.clone(), layout.service)?;
     let threads = start_cores(&shared, &layout, listeners)?;
     wait_until_loaded(&shared, &service.loaded)?;

@@ -91,6 +91,14 @@ impl Server {
         Server::start_wrapped(&binary(), &[], &[vec![path.to_owned()], our_args(args)].concat())
     }
 
+    /// Starts the server under test without waiting until it is ready.
+    #[track_caller]
+    pub fn starting(args: &[&str]) -> Server {
+        let block = Block::claim();
+        let port = block.base;
+        Server::spawn(&binary(), &[], &our_args(args), port, Some(block))
+    }
+
     #[track_caller]
     fn start_ready(program: &Path, args: &[String]) -> Server {
         Server::start_wrapped(program, &[], args)

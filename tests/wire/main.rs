@@ -14,6 +14,7 @@ mod cores;
 mod dump;
 mod expiry_exactness;
 mod introspection;
+mod loading;
 mod malformed;
 mod ordering;
 mod process;

@@ -11,15 +11,15 @@ pub(super) static ROWS: &[Directive] = &[
     list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines))
         .kept(NO_SNAPSHOT),
     list!("dir", ".", false, words::parse_dir, words::print_dir, Some(words::dir_lines)).protected().deny_loading(),
-    text!("dbfilename", "dump.rdb", words::dbfilename, persistence.dbfilename).protected().kept(NO_SNAPSHOT),
+    text!("dbfilename", "dump.rdb", words::dbfilename, persistence.dbfilename).protected(),
     flag!("rdbcompression", true, persistence.rdbcompression),
-    flag!("rdbchecksum", true, persistence.rdbchecksum).immutable().kept(NO_SNAPSHOT),
+    flag!("rdbchecksum", true, persistence.rdbchecksum).immutable(),
     flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync).kept(NO_SNAPSHOT),
     flag!("rdb-del-sync-files", false, persistence.rdb_del_sync_files).kept(NO_SNAPSHOT),
     flag!("stop-writes-on-bgsave-error", true, persistence.stop_writes_on_bgsave_error).kept(NO_SNAPSHOT),
     choice!("sanitize-dump-payload", SanitizeDump::No, persistence.sanitize_dump_payload),
     number!("rdb-key-save-delay", 0, i32::MIN, i32::MAX, persistence.rdb_key_save_delay_us).hidden().kept(NO_SNAPSHOT),
-    number!("key-load-delay", 0, i32::MIN, i32::MAX, persistence.key_load_delay_us).hidden().kept(NO_SNAPSHOT),
+    number!("key-load-delay", 0, i32::MIN, i32::MAX, persistence.key_load_delay_us).hidden(),
     number!(
         "loading-process-events-interval-bytes",
         2 << 20,
@@ -28,7 +28,7 @@ pub(super) static ROWS: &[Directive] = &[
         persistence.loading_process_events_interval_bytes
     )
     .hidden()
-    .kept(NO_SNAPSHOT),
+    .no_effect("data cores serve their clients all through loading"),
     flag!("appendonly", false, persistence.appendonly).deny_loading(),
     text!("appendfilename", "appendonly.aof", words::appendfilename, persistence.appendfilename).immutable(),
     text!("appenddirname", "appendonlydir", words::appenddirname, persistence.appenddirname).immutable(),

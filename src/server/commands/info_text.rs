@@ -254,10 +254,10 @@ pub fn persistence(v: &View, t: &mut String) {
             ("rdb_current_bgsave_time_sec", "-1"),
             ("rdb_saves", "0"),
             ("rdb_last_cow_size", "0"),
-            ("rdb_last_load_keys_expired", "0"),
-            ("rdb_last_load_keys_loaded", "0"),
         ],
     );
+    put(t, "rdb_last_load_keys_expired", p.last_load_expired.load(Relaxed));
+    put(t, "rdb_last_load_keys_loaded", p.last_load_loaded.load(Relaxed));
     aof(&p.aof, v.core.now / 1000, t);
     put_all(t, &[("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
     if p.aof.enabled.load(Relaxed) {
@@ -294,7 +294,7 @@ fn put_loading(p: &Persistence, now_s: u64, t: &mut String) {
     let (total, done) = (p.loading_total_bytes.load(Relaxed), p.loading_done_bytes.load(Relaxed));
     put(t, "loading_start_time", since);
     put(t, "loading_total_bytes", total);
-    put(t, "loading_rdb_used_mem", 0);
+    put(t, "loading_rdb_used_mem", p.loading_used_memory.load(Relaxed));
     put(t, "loading_loaded_bytes", done);
     put(t, "loading_loaded_perc", format_args!("{:.2}", ratio(done, total) * 100.0));
     let left = now_s.saturating_sub(since) * total.saturating_sub(done);

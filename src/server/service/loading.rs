@@ -15,11 +15,14 @@ use futures_lite::future;
 use super::Service;
 use super::aof::{Place, sync_dir};
 use super::applier::{Applier, ApplyError};
+use super::importing::Import;
+use super::snapshot_file;
 use crate::base::clock;
 use crate::config::Settings;
 use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
 use crate::observe::log;
+use crate::snapshot::rdb::scan::Error;
 
 /// Bytes read at a time.
 const PIECE: usize = 256 * 1024;
@@ -34,6 +37,8 @@ impl Service {
         let s = self.shared.config.settings();
         if s.persistence.appendonly {
             self.load_aof(&s).await?;
+        } else {
+            self.load_snapshot(&s).await?;
         }
         self.shared.persistence.loading.store(false, SeqCst);
         self.update_gates();
@@ -75,7 +80,7 @@ impl Service {
         for f in m.files() {
             let started = Instant::now();
             let is_base = m.base.as_ref() == Some(f);
-            total -= self.load_file(&mut applier, place, f, last.as_ref() == Some(&f.name), s).await?;
+            total -= self.load_file(&mut applier, place, (f, is_base), last.as_ref() == Some(&f.name), s).await?;
             let kind = if is_base { "base" } else { "incr" };
             let seconds = started.elapsed().as_secs_f64();
             log::notice(format_args!("DB loaded from {kind} file {}: {seconds:.3} seconds", f.name));
@@ -88,7 +93,7 @@ impl Service {
         self: &Rc<Self>,
         applier: &mut Applier,
         place: &Place,
-        f: &AofFile,
+        (f, is_base): (&AofFile, bool),
         last: bool,
         s: &Settings,
     ) -> Result<u64, Refusal> {
@@ -98,6 +103,7 @@ impl Service {
         let mut piece = vec![0; PIECE];
         let mut reader = Reader::default();
         let mut first = true;
+        let mut preamble: Option<Import> = None;
         applier.set_db(0);
         loop {
             let n = match file.read(&mut piece) {
@@ -107,17 +113,37 @@ impl Service {
                     return Err(format!("Unrecoverable error reading the append only file {}: {e}", f.name));
                 }
             };
-            if first && (piece[..n].starts_with(b"REDIS") || piece[..n].starts_with(b"VALKEY")) {
-                return Err(format!("The base file {} is a snapshot. Loading snapshots is not supported yet", f.name));
+            if first && snapshot_file::begins(&piece[..n]) {
+                let kind = if is_base {
+                    "Reading RDB base file on AOF loading..."
+                } else {
+                    "Reading RDB preamble from AOF file..."
+                };
+                log::notice(format_args!("{kind}"));
+                preamble = Some(Import::new(self, snapshot_file::base_how(s)));
             }
             first = false;
             if n == 0 {
                 break;
             }
             self.shared.persistence.loading_done_bytes.fetch_add(n as u64, Relaxed);
-            reader.feed(&piece[..n]);
+            if let Some(mut import) = preamble.take() {
+                import.feed(&piece[..n]).await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+                if !import.ended() {
+                    preamble = Some(import);
+                    continue;
+                }
+                reader = Reader::from(import.position());
+                reader.feed(import.rest());
+                import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+            } else {
+                reader.feed(&piece[..n]);
+            }
             self.apply_read(applier, &mut reader, &f.name).await?;
             future::yield_now().await;
+        }
+        if let Some(import) = preamble {
+            import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
         }
         applier.drop_transaction();
         applier.settle().await;
@@ -150,6 +176,14 @@ impl Service {
             }
         }
     }
+}
+
+/// The snapshot that a file begins with cannot be loaded.
+fn bad_snapshot(name: &str, is_base: bool, e: &Error) -> Refusal {
+    let last = snapshot_file::refusal(name, e);
+    log::warning(format_args!("{last}"));
+    let what = if is_base { "RDB base file" } else { "RDB preamble of the AOF file" };
+    format!("Error reading the {what} {name}, AOF loading aborted")
 }
 
 fn bad_format(name: &str) -> Refusal {

@@ -13,8 +13,10 @@
 pub mod aof;
 pub mod applier;
 pub mod bell;
+pub mod importing;
 pub mod loading;
 pub mod pump;
+pub mod snapshot_file;
 pub mod streams;
 
 use std::any::Any;
@@ -261,6 +263,7 @@ impl Service {
         all
     }
 
+    /// [`Service::ask`] in two steps: the question, and [`Service::answer`].
     fn ask_later<T: Send + 'static>(&self, core: usize, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> u64 {
         let id = {
             let mut answers = self.answers.borrow_mut();

@@ -153,3 +153,10 @@ pub fn kind_name(kind: u8) -> &'static str {
     ];
     NAMES.get(usize::from(kind)).copied().unwrap_or("unknown")
 }
+
+/// The name of the module type with this number: nine characters of six bits
+/// each above the ten bits of its version.
+pub fn module_name(id: u64) -> String {
+    const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..9).rev().map(|i| char::from(CHARACTERS[(id >> (10 + 6 * i)) as usize & 63])).collect()
+}

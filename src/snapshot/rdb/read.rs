@@ -12,6 +12,8 @@ pub enum Fault {
     Empty,
     /// They are not what the format says.
     Corrupt(String),
+    /// The checksum at the end of a file is another than that of its bytes.
+    Checksum { said: u64, is: u64 },
     /// They are in order, but of a kind that this server does not load.
     Unsupported(String),
 }
@@ -31,6 +33,7 @@ impl std::fmt::Display for Fault {
         match self {
             Fault::Short => f.write_str("Unexpected end of the data"),
             Fault::Empty => f.write_str("The value has no elements"),
+            Fault::Checksum { said, is } => write!(f, "Wrong RDB checksum expected: ({said:x}) but got ({is:x})"),
             Fault::Corrupt(what) | Fault::Unsupported(what) => f.write_str(what),
         }
     }

@@ -520,10 +520,7 @@ impl Scanner {
                 None => Sum::Ignored,
                 Some(_) if want == 0 => Sum::Zero,
                 Some(found) if found == want => Sum::Checked,
-                Some(found) => {
-                    let text = format!("Wrong RDB checksum expected: ({want:x}) but got ({found:x})");
-                    return Err(Fault::Corrupt(text));
-                }
+                Some(found) => return Err(Fault::Checksum { said: want, is: found }),
             };
         }
         self.state = State::Ended;

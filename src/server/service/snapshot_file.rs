@@ -1,0 +1,135 @@
+//! The snapshot file at start.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::timer::sleep;
+
+use super::Service;
+use super::importing::Import;
+use crate::base::clock;
+use crate::config::{SanitizeDump, Settings};
+use crate::observe::log;
+use crate::snapshot::load::{About, Counts, How};
+use crate::snapshot::rdb::read::Fault;
+use crate::snapshot::rdb::scan::Error;
+
+/// Bytes read at a time; fewer when keys are to be delayed, so that it shows.
+const PIECE: usize = 1 << 20;
+const DELAYED_PIECE: usize = 4 << 10;
+
+/// Bytes of magic and version.
+const SIGNATURE: u64 = 9;
+
+/// Do these first bytes of a file say that it is a snapshot?
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"REDIS") || bytes.starts_with(b"VALKEY")
+}
+
+/// How the base of an append-only file is loaded: keys that are past their
+/// deadline too, since the commands behind it delete them.
+pub fn base_how(s: &Settings) -> How {
+    let deep = s.persistence.sanitize_dump_payload == SanitizeDump::Yes;
+    How { drop_expired_at: None, replace: false, deep }
+}
+
+impl Service {
+    /// Loads `dbfilename`, if it is there. The error is the last line of the log.
+    pub async fn load_snapshot(self: &Rc<Self>, s: &Settings) -> Result<(), String> {
+        let path = s.resolve(&s.persistence.dbfilename);
+        let fatal = |e: std::io::Error| {
+            let name = &s.persistence.dbfilename;
+            log::warning(format_args!("Fatal error: can't open the RDB file {name} for reading: {e}"));
+            format!("Fatal error loading the DB: {e}. Exiting.")
+        };
+        let mut file = match File::open(&path) {
+            Ok(f) => f,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(fatal(e)),
+        };
+        let size = file.metadata().map_err(fatal)?.len();
+        let started = Instant::now();
+        let p = &self.shared.persistence;
+        p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
+        p.loading_total_bytes.store(size, Relaxed);
+        p.loading_done_bytes.store(0, Relaxed);
+        let how = How { drop_expired_at: Some(clock::now_ms()), ..base_how(s) };
+        let mut import = Import::new(self, how);
+        let delay = s.persistence.key_load_delay_us;
+        let mut piece = vec![0; if delay == 0 { PIECE } else { DELAYED_PIECE }];
+        while !import.ended() && !self.shared.stopping.load(SeqCst) {
+            let n = match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(fatal(e)),
+            };
+            let before = import.records();
+            import.feed(&piece[..n]).await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
+            p.loading_done_bytes.fetch_add(n as u64, Relaxed);
+            match delay_of(delay, import.records() - before) {
+                Duration::ZERO => future::yield_now().await,
+                delay => sleep(delay).await,
+            }
+        }
+        if self.shared.stopping.load(SeqCst) {
+            return Ok(());
+        }
+        let (about, counts) = import.finish().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
+        self.loaded_snapshot(about, counts);
+        log::notice(format_args!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    /// What a snapshot brought beside keys; says in the log what Redis says.
+    pub fn loaded_snapshot(&self, about: About, c: Counts) {
+        let text = format!("Done loading RDB, keys loaded: {}, keys expired: {}", c.loaded, c.expired);
+        match c.empty {
+            0 => log::notice(format_args!("{text}.")),
+            n => log::notice(format_args!("{text}, empty keys skipped: {n}.")),
+        }
+        if !about.functions.is_empty() {
+            let n = about.functions.len();
+            log::warning(format_args!(
+                "{n} function libraries cannot be called yet; they are kept for the next snapshot"
+            ));
+        }
+        *self.shared.persistence.libraries.lock().unwrap_or_else(|e| e.into_inner()) = about.functions;
+    }
+}
+
+/// `key-load-delay`: microseconds for each key, or one microsecond for so many.
+fn delay_of(delay_us: i32, keys: u64) -> Duration {
+    let us = match delay_us {
+        0 => 0,
+        1.. => keys * u64::from(delay_us.unsigned_abs()),
+        _ => keys / u64::from(delay_us.unsigned_abs()),
+    };
+    Duration::from_micros(us)
+}
+
+/// Says what is wrong with a file; the last line of it.
+pub fn refusal(name: &str, e: &Error) -> String {
+    if e.offset <= SIGNATURE && e.fault != Fault::Short {
+        log::warning(format_args!("{}", e.fault));
+        return "Fatal error loading the DB: Invalid argument. Exiting.".into();
+    }
+    let mut what = e.fault.to_string();
+    if e.fault == Fault::Short {
+        log::warning(format_args!("Short read or OOM loading DB. Unrecoverable error, aborting now."));
+        what = "Unexpected EOF reading RDB file".into();
+    }
+    if let Fault::Checksum { .. } = e.fault {
+        log::warning(format_args!("{}. Aborting now.", e.fault));
+        what = "RDB CRC error".into();
+    }
+    log::warning(format_args!("Internal error in RDB reading offset {} of {name} -> {what}", e.offset));
+    if e.record.is_some() {
+        log::warning(format_args!("{e}"));
+    }
+    "Terminating server after rdb file reading failure.".into()
+}
