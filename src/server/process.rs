@@ -64,9 +64,8 @@ impl Program {
     /// with status 1.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
-            Self::Server | Self::CheckAof => None,
+            Self::Server | Self::CheckRdb | Self::CheckAof => None,
             Self::Sentinel => Some("Sentinel mode is not built yet."),
-            Self::CheckRdb => Some("The snapshot checker is not built yet."),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Mesh;
 use crate::reactor::ring::Ring;
 use crate::reactor::turn;
+use crate::snapshot::check;
 
 /// Descriptors that the server needs beside its clients'.
 pub const RESERVED_FILES: u64 = 64;
@@ -36,6 +37,9 @@ pub fn main(args: Vec<String>) -> ExitCode {
     if let Some(text) = program.refusal() {
         eprintln!("{text}");
         return ExitCode::FAILURE;
+    }
+    if program == Program::CheckRdb {
+        return check_rdb(&args);
     }
     match Config::from_args(&args) {
         Ok(StartMode::Version) => {
@@ -55,6 +59,25 @@ pub fn main(args: Vec<String>) -> ExitCode {
         },
         Err(e) => {
             eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The program that checks a snapshot file.
+fn check_rdb(args: &[String]) -> ExitCode {
+    let name = process::program_name(&args[0]);
+    match args {
+        [_, flag] if flag == "-v" || flag == "--version" => {
+            println!("{}", process::version_line());
+            ExitCode::SUCCESS
+        }
+        [_, file] => match check::check(file, &mut std::io::stdout().lock()) {
+            Ok(true) => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        },
+        _ => {
+            eprintln!("Usage: {name} <rdb-file-name>");
             ExitCode::FAILURE
         }
     }

@@ -29,14 +29,14 @@ struct Seen {
 
 /// Checks a file and prints to `out`; whether it is good.
 pub fn check(name: &str, out: &mut impl Write) -> io::Result<bool> {
+    writeln!(out, "[offset 0] Checking RDB file {name}")?;
     let mut file = match File::open(name) {
         Ok(f) => f,
         Err(e) => {
-            writeln!(out, "Cannot open file {name}: {e}")?;
+            writeln!(out, "Cannot open file: {e}")?;
             return Ok(false);
         }
     };
-    writeln!(out, "[offset 0] Checking RDB file {name}")?;
     let mut seen = Seen { doing: "start", ..Seen::default() };
     let mut scanner = Scanner::new(true);
     let result = walk(&mut file, &mut scanner, &mut seen, out)?;
@@ -78,7 +78,6 @@ fn walk(
     let mut building: Option<Builder> = None;
     let now = clock::now_ms();
     loop {
-        let offset = scanner.offset();
         let event = match scanner.next() {
             Ok(Some(event)) => event,
             Ok(None) => {
@@ -96,39 +95,37 @@ fn walk(
                 return Ok(Err(e));
             }
         };
-        match event {
-            Event::Version { .. } => seen.doing = "read-type",
-            Event::Aux { name, value } => {
-                let (name, value) = (name.escape_ascii(), value.escape_ascii());
-                writeln!(out, "[offset {offset}] AUX FIELD {name} = '{value}'")?;
+        let mut ended = false;
+        let line = match event {
+            Event::Version { .. } => {
+                seen.doing = "read-type";
+                continue;
             }
-            Event::Select(db) => writeln!(out, "[offset {offset}] Selecting DB ID {db}")?,
-            Event::Resize { .. } => {}
-            Event::Function(source) => {
-                writeln!(out, "[offset {offset}] Function library of {} bytes", source.len())?;
-            }
-            Event::ModuleAux(id) => {
-                let name = super::rdb::module_name(id);
-                writeln!(out, "[offset {offset}] MODULE AUX for: {name}")?;
-            }
+            Event::Resize { .. } => continue,
+            Event::Aux { name, value } => format!("AUX FIELD {} = '{}'", name.escape_ascii(), value.escape_ascii()),
+            Event::Select(db) => format!("Selecting DB ID {db}"),
+            Event::Function(source) => format!("Function library of {} bytes", source.len()),
+            Event::ModuleAux(id) => format!("MODULE AUX for: {}", super::rdb::module_name(id)),
             Event::Record(r) => {
                 seen.count(&r, now);
                 if let Err(fault) = decode(&mut decoder, &mut building, &r) {
                     seen.doing = "read-object-value";
                     return Ok(Err(Error { fault, offset: r.offset, record: Some((r.kind, r.key.to_vec())) }));
                 }
+                continue;
             }
             Event::End(sum) => {
+                ended = true;
                 match sum {
-                    Sum::Checked => writeln!(out, "[offset {offset}] Checksum OK")?,
-                    Sum::Zero => writeln!(
-                        out,
-                        "[offset {offset}] RDB file was saved with checksum disabled: no check performed."
-                    )?,
-                    Sum::None | Sum::Ignored => {}
+                    Sum::Checked => "Checksum OK".into(),
+                    Sum::Zero => "RDB file was saved with checksum disabled: no check performed.".into(),
+                    Sum::None | Sum::Ignored => "The version has no checksum".into(),
                 }
-                return Ok(Ok(()));
             }
+        };
+        writeln!(out, "[offset {}] {line}", scanner.offset())?;
+        if ended {
+            return Ok(Ok(()));
         }
     }
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod admin;
+mod check_rdb;
 mod clients;
 mod clients_admin;
 mod cores;
