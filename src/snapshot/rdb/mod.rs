@@ -30,6 +30,8 @@ pub mod lzf;
 pub mod read;
 pub mod scan;
 #[cfg(test)]
+mod scan_tests;
+#[cfg(test)]
 mod tests;
 pub mod write;
 
