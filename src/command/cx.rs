@@ -128,9 +128,10 @@ impl<'a> Cx<'a> {
 
     /// [`Cx::read`], with the rest of the context usable beside the entry.
     #[inline]
-    pub fn read_apart<'r>(&'r mut self, key: &Key) -> (Option<&'r mut Entry>, Rest<'r, 'a>) {
-        let found = self.read(key).map(std::ptr::from_mut);
-        self.apart(found)
+    pub fn read_apart<'r>(&'r mut self, key: &Key) -> (Option<&'r Entry>, Rest<'r, 'a>) {
+        let found = self.read(key).map(|e| std::ptr::from_ref(e).cast_mut());
+        let (entry, rest) = self.apart(found);
+        (entry.map(|e| &*e), rest)
     }
 
     /// [`Cx::find`], with the rest of the context usable beside the entry.
@@ -144,9 +145,9 @@ impl<'a> Cx<'a> {
     pub fn read_collection_apart<'r, C: Collection>(
         &'r mut self,
         key: &Key,
-    ) -> Result<(Option<&'r mut C>, Rest<'r, 'a>), Fault> {
+    ) -> Result<(Option<&'r C>, Rest<'r, 'a>), Fault> {
         let (entry, rest) = self.read_apart(key);
-        Ok((typed(entry)?, rest))
+        Ok((typed_ref(entry)?, rest))
     }
 
     /// [`Cx::collection`], with the rest of the context usable beside it.
@@ -172,17 +173,26 @@ impl<'a> Cx<'a> {
     /// and recorded as expired. Marks the access.
     #[inline]
     pub fn find(&mut self, key: &Key) -> Option<&mut Entry> {
-        self.look_up::<false>(key)
-    }
-
-    #[inline]
-    fn look_up<const READ: bool>(&mut self, key: &Key) -> Option<&mut Entry> {
         let entry: *mut Entry = self.store.get_mut(self.db, key)?;
         // SAFETY: the pointer is from a borrow of `self.store` that nothing
         // has used since; the detour only ends that borrow on the other path.
         let entry = unsafe { &mut *entry };
         if entry.expired(self.now) {
-            if !(READ && self.options.keep_expired) {
+            self.expire(key);
+            return None;
+        }
+        self.mark_access(entry);
+        Some(entry)
+    }
+
+    /// [`Cx::find`] for what will not be changed: a snapshot need not know.
+    #[inline]
+    fn look_up<const KEEP_EXPIRED: bool>(&mut self, key: &Key) -> Option<&Entry> {
+        let entry: *const Entry = self.store.get(self.db, key)?;
+        // SAFETY: as in `find`.
+        let entry = unsafe { &*entry };
+        if entry.expired(self.now) {
+            if !(KEEP_EXPIRED && self.options.keep_expired) {
                 self.expire(key);
             }
             return None;
@@ -217,14 +227,14 @@ impl<'a> Cx<'a> {
     /// [`Cx::find`] for reading commands: counts hits and misses, and leaves an
     /// expired key in place while writing is paused.
     #[inline]
-    pub fn read(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub fn read(&mut self, key: &Key) -> Option<&Entry> {
         // A second look-up would cost more than this detour around the borrow.
-        let found: Option<*mut Entry> = self.look_up::<true>(key).map(std::ptr::from_mut);
+        let found: Option<*const Entry> = self.look_up::<true>(key).map(std::ptr::from_ref);
         match found {
             Some(e) => {
                 self.store.stats.hits += 1;
                 // SAFETY: as in `find`; counting does not touch the tables.
-                Some(unsafe { &mut *e })
+                Some(unsafe { &*e })
             }
             None => {
                 self.store.stats.misses += 1;
@@ -237,25 +247,25 @@ impl<'a> Cx<'a> {
     }
 
     /// Like [`Cx::find`], but leaves the access clock alone (OBJECT, TTL ...).
-    pub fn peek(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub fn peek(&mut self, key: &Key) -> Option<&Entry> {
         let touch = std::mem::replace(&mut self.touch, Touch::Not);
-        let found: Option<*mut Entry> = self.find(key).map(std::ptr::from_mut);
+        let found: Option<*const Entry> = self.look_up::<false>(key).map(std::ptr::from_ref);
         self.touch = touch;
         // SAFETY: as in `find`; only a plain field was assigned since.
-        found.map(|e| unsafe { &mut *e })
+        found.map(|e| unsafe { &*e })
     }
 
     /// [`Cx::read`] without marking the access (EXISTS, TYPE, TTL, OBJECT).
-    pub fn read_untouched(&mut self, key: &Key) -> Option<&mut Entry> {
+    pub fn read_untouched(&mut self, key: &Key) -> Option<&Entry> {
         let touch = std::mem::replace(&mut self.touch, Touch::Not);
-        let found: Option<*mut Entry> = self.read(key).map(std::ptr::from_mut);
+        let found: Option<*const Entry> = self.read(key).map(std::ptr::from_ref);
         self.touch = touch;
         // SAFETY: as in `find`; only a plain field was assigned since.
-        found.map(|e| unsafe { &mut *e })
+        found.map(|e| unsafe { &*e })
     }
 
     pub fn exists(&mut self, key: &Key) -> bool {
-        self.find(key).is_some()
+        self.look_up::<false>(key).is_some()
     }
 
     /// The bytes of a string key, for reading.
@@ -277,8 +287,8 @@ impl<'a> Cx<'a> {
     }
 
     /// A collection for reading (counts hits and misses).
-    pub fn read_collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&mut C>, Fault> {
-        typed(self.read(key))
+    pub fn read_collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&C>, Fault> {
+        typed_ref(self.read(key))
     }
 
     /// A collection for changing.
@@ -430,6 +440,13 @@ impl<'a> Cx<'a> {
     #[inline]
     pub fn event(&mut self, class: Class, name: &'static str, key: &[u8]) {
         self.fx.event(class, name, self.db, key);
+    }
+}
+
+fn typed_ref<C: Collection>(entry: Option<&Entry>) -> Result<Option<&C>, Fault> {
+    match entry {
+        None => Ok(None),
+        Some(e) => e.as_object().and_then(C::of).map(Some).ok_or(WRONG_TYPE),
     }
 }
 

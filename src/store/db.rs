@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::cut::{DbCut, SlotCut};
 use super::entry::Entry;
 use super::table::SlotTable;
 use crate::base::clock::UnixMs;
@@ -14,11 +15,13 @@ use crate::base::slot::{Key, ORDER_MASK, SLOT_SHIFT, SLOTS, slot_of_hash};
 
 /// Slot tables with their expiry index.
 pub struct Db {
-    tables: Box<[SlotTable]>,
+    pub(super) tables: Box<[SlotTable]>,
     occupied: Box<[u64; SLOTS / 64]>,
     len: usize,
     /// (deadline, key hash): exact, so that nothing is ever sampled.
     deadlines: BTreeSet<(UnixMs, u64)>,
+    /// What a snapshot has still to read.
+    pub(super) cut: Option<Box<DbCut>>,
 }
 
 /// Mask of the hash bits that name a position of SCAN: slot, then order.
@@ -31,7 +34,21 @@ impl Db {
             occupied: Box::new([0; SLOTS / 64]),
             len: 0,
             deadlines: BTreeSet::new(),
+            cut: None,
         }
+    }
+
+    /// Everything that is here now is owed to a snapshot.
+    pub(super) fn begin_cut(&mut self, number: usize, debt: super::undo::Debt) {
+        let mut cut = DbCut::new(number, &self.occupied, Some(debt));
+        if self.is_empty() {
+            cut.forgive();
+        }
+        self.cut = Some(Box::new(cut));
+    }
+
+    pub(super) fn find_mut_by(&mut self, hash: u64, accept: impl FnMut(&Entry) -> bool) -> Option<&mut Entry> {
+        self.at(hash).find_mut_by(hash, accept)
     }
 
     #[inline]
@@ -205,6 +222,10 @@ impl Db {
         self.tables[slot].random(rng)
     }
 
+    pub(super) fn owes_slot(&self, slot: u16) -> bool {
+        self.cut.as_ref().is_some_and(|c| c.is_pending(slot))
+    }
+
     pub(super) fn occupies(&self, slot: u16) -> bool {
         self.occupied[slot as usize / 64] & (1 << (slot % 64)) != 0
     }
@@ -213,16 +234,18 @@ impl Db {
     pub(super) fn drain_into(&mut self, mut each: impl FnMut(u64, Entry)) {
         let mut from = 0;
         while let Some(slot) = self.next_slot(from) {
-            if let Some(table) = self.take_slot(slot as u16) {
+            if let Some((table, _)) = self.take_slot(slot as u16) {
                 table.into_entries().for_each(|e| each(Key::new(e.key()).hash, e));
             }
             from = slot + 1;
         }
     }
 
-    pub(super) fn take_slot(&mut self, slot: u16) -> Option<SlotTable> {
+    /// A slot with what a snapshot has still to read of it.
+    pub(super) fn take_slot(&mut self, slot: u16) -> Option<(SlotTable, Option<SlotCut>)> {
         let s = slot as usize;
-        if self.tables[s].is_empty() {
+        let cut = self.cut.as_mut().and_then(|c| c.leave(slot));
+        if self.tables[s].is_empty() && cut.is_none() {
             return None;
         }
         let table = std::mem::take(&mut self.tables[s]);
@@ -233,10 +256,10 @@ impl Db {
                 self.forget_deadline(d, Key::new(e.key()).hash);
             }
         }
-        Some(table)
+        Some((table, cut))
     }
 
-    pub(super) fn install_slot(&mut self, slot: u16, table: SlotTable) {
+    pub(super) fn install_slot(&mut self, slot: u16, table: SlotTable, cut: Option<SlotCut>) {
         let s = slot as usize;
         assert!(self.tables[s].is_empty(), "a slot is installed where there is none");
         for e in table.iter() {
@@ -249,6 +272,10 @@ impl Db {
             self.occupied[s / 64] |= 1 << (s % 64);
         }
         self.tables[s] = table;
+        if let Some(c) = cut {
+            let own = self.cut.get_or_insert_with(|| Box::new(DbCut::new(0, &[0; SLOTS / 64], None)));
+            own.enter(slot, c);
+        }
     }
 
     pub(super) fn overhead(&self) -> usize {

@@ -17,9 +17,13 @@
 //!
 //! Items know their keys only through the closures that callers pass: a dict
 //! may hold indices of items that live elsewhere.
+//!
+//! While a snapshot reads the dict, its three writing methods save what they
+//! change (see [`super::undo`]).
 
 use hashbrown::HashTable;
 
+use super::undo;
 use crate::base::rng::Rng;
 
 /// Items at which a part splits: the capacity of [`PART_BUCKETS`].
@@ -36,11 +40,18 @@ const DEPTH_MAX: u32 = 32;
 const POSITION_BITS: u32 = 57;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 
+/// The scan position of a hash.
+#[inline]
+pub fn position(hash: u64) -> u64 {
+    hash & POSITION_MASK
+}
+
 /// See the module's description.
 #[derive(Clone)]
 pub struct Dict<T> {
     small: HashTable<T>,
     large: Option<Box<Extendible<T>>>,
+    undo: undo::Slot<T>,
 }
 
 #[derive(Clone)]
@@ -61,7 +72,7 @@ struct Part<T> {
 
 impl<T> Default for Dict<T> {
     fn default() -> Dict<T> {
-        Dict { small: HashTable::new(), large: None }
+        Dict { small: HashTable::new(), large: None, undo: undo::Slot(None) }
     }
 }
 
@@ -161,9 +172,61 @@ impl<T> Extendible<T> {
     }
 }
 
-impl<T> Dict<T> {
+impl<T: Clone> Dict<T> {
     pub fn with_capacity(n: usize) -> Dict<T> {
-        Dict { small: HashTable::with_capacity(n.min(PART_MAX)), large: None }
+        Dict { small: HashTable::with_capacity(n.min(PART_MAX)), ..Dict::default() }
+    }
+
+    pub fn undo(&self) -> Option<&undo::Undo<T>> {
+        self.undo.0.as_deref()
+    }
+
+    pub fn undo_mut(&mut self) -> &mut Option<Box<undo::Undo<T>>> {
+        &mut self.undo.0
+    }
+
+    /// Calls `f` with all items of a hash.
+    pub fn each_of(&self, hash: u64, hash_of: impl Fn(&T) -> u64, f: impl FnMut(&T)) {
+        self.table(hash).iter_hash(hash).filter(|item| hash_of(item) == hash).for_each(f);
+    }
+
+    /// Saves what stands under a hash, if that is owed to a snapshot.
+    #[cold]
+    fn save(&mut self, hash: u64, hash_of: impl Fn(&T) -> u64) {
+        let Some(mut undo) = self.undo.0.take() else { return };
+        if undo.owes(hash) {
+            self.each_of(hash, hash_of, |item| undo.save(item.clone()));
+            undo.mark(hash);
+        }
+        self.undo.0 = Some(undo);
+    }
+
+    /// One step of a snapshot's reader: up to `max` saved items, then the next
+    /// owed ones; the undo leaves with the last. False when it has left.
+    pub fn read_on(&mut self, max: usize, hash_of: impl Fn(&T) -> u64, mut f: impl FnMut(&T)) -> bool {
+        let Some(mut undo) = self.undo.0.take() else { return false };
+        let mut n = 0;
+        while n < max
+            && let Some(item) = undo.take_saved()
+        {
+            f(&item);
+            n += 1;
+        }
+        if n < max
+            && let Some(from) = undo.cursor()
+        {
+            let mut found = Vec::new();
+            let next = self.scan(from, max - n, &hash_of, &mut found);
+            found.into_iter().filter(|item| undo.owes(hash_of(item))).for_each(f);
+            undo.advance(next);
+        }
+        let more = !undo.is_done();
+        if more {
+            self.undo.0 = Some(undo);
+        } else {
+            undo.debt.pay();
+        }
+        more
     }
 
     #[inline]
@@ -200,13 +263,24 @@ impl<T> Dict<T> {
     }
 
     #[inline]
-    pub fn find_mut(&mut self, hash: u64, eq: impl FnMut(&T) -> bool) -> Option<&mut T> {
+    pub fn find_mut(
+        &mut self,
+        hash: u64,
+        eq: impl FnMut(&T) -> bool,
+        hash_of: impl Fn(&T) -> u64,
+    ) -> Option<&mut T> {
+        if self.undo.0.is_some() {
+            self.save(hash, hash_of);
+        }
         self.table_mut(hash).find_mut(hash, eq)
     }
 
     /// Adds an item that is known to be absent.
     #[inline]
     pub fn insert(&mut self, hash: u64, item: T, hash_of: impl Fn(&T) -> u64) {
+        if self.undo.0.is_some() {
+            self.save(hash, &hash_of);
+        }
         if self.large.is_none() && self.small.len() >= PART_MAX {
             self.large = Some(Box::new(Extendible::new(std::mem::take(&mut self.small))));
         }
@@ -219,6 +293,9 @@ impl<T> Dict<T> {
     }
 
     pub fn remove(&mut self, hash: u64, eq: impl FnMut(&T) -> bool, hash_of: impl Fn(&T) -> u64) -> Option<T> {
+        if self.undo.0.is_some() {
+            self.save(hash, &hash_of);
+        }
         let table = self.table_mut(hash);
         let (item, _) = table.find_entry(hash, eq).ok()?.remove();
         shrink(table, &hash_of);

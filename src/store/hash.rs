@@ -4,6 +4,7 @@
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Pair, estimate};
+use super::undo::Undo;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
 
@@ -63,6 +64,30 @@ impl Hash {
         self.len() == 0
     }
 
+    /// What a snapshot that reads it in steps keeps; none for the compact forms.
+    pub fn undo_mut(&mut self) -> Option<&mut Option<Box<Undo<Pair>>>> {
+        match &mut self.0 {
+            Form::Packed(_) => None,
+            Form::Table(d) => Some(d.undo_mut()),
+        }
+    }
+
+    pub fn undo_id(&self) -> Option<u64> {
+        match &self.0 {
+            Form::Packed(_) => None,
+            Form::Table(d) => d.undo().map(|u| u.id),
+        }
+    }
+
+    /// One step of a snapshot's reader: about `max` elements; false when that
+    /// were the last.
+    pub fn read_on(&mut self, max: usize, mut f: impl FnMut(Item, Item)) -> bool {
+        match &mut self.0 {
+            Form::Packed(_) => false,
+            Form::Table(d) => d.read_on(max, hash_of, |p| f(Item::Str(p.field()), Item::Str(p.value()))),
+        }
+    }
+
     pub fn memory(&self) -> usize {
         match &self.0 {
             Form::Packed(l) => l.memory(),
@@ -112,7 +137,7 @@ impl Hash {
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: Limits) -> bool {
         match &mut self.0 {
             Form::Packed(_) => self.set_packed(field, value, limits),
-            Form::Table(d) => match d.find_mut(hash_bytes(field), |p| p.field() == field) {
+            Form::Table(d) => match d.find_mut(hash_bytes(field), |p| p.field() == field, hash_of) {
                 Some(pair) => {
                     pair.set_value(value);
                     false

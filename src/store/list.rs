@@ -6,7 +6,9 @@
 
 use std::collections::VecDeque;
 
+use super::list_undo::{ListUndo, Place, Slot};
 use super::listpack::{self, Item, Listpack};
+use super::undo::Debt;
 
 /// `list-max-listpack-size`: how much goes into one node.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,7 @@ pub struct List {
     nodes: VecDeque<Node>,
     len: usize,
     quick: bool,
+    undo: Slot<Node>,
 }
 
 /// Which end of a list.
@@ -129,6 +132,78 @@ impl List {
         self.nodes.len() + 1
     }
 
+    /// From now on the list keeps what a snapshot needs to read it in steps.
+    pub fn begin_undo(&mut self, id: u64, debt: Debt) {
+        self.undo.0 = Some(Box::new(ListUndo::new(id, self.nodes.len(), debt)));
+    }
+
+    pub fn undo_id(&self) -> Option<u64> {
+        self.undo.0.as_ref().map(|u| u.id)
+    }
+
+    /// Nobody reads the list in steps any more.
+    pub fn end_undo(&mut self) {
+        if let Some(mut u) = self.undo.0.take() {
+            u.debt.pay();
+        }
+    }
+
+    /// One step of a snapshot's reader: about `max` elements of the list as it
+    /// was, in order; false when that were the last.
+    pub fn read_on(&mut self, max: usize, mut f: impl FnMut(Item)) -> bool {
+        let mut n = 0;
+        while n < max
+            && let Some(undo) = &mut self.undo.0
+        {
+            let saved = match undo.read_next() {
+                Place::End => break,
+                Place::Saved(node) => Some(node),
+                Place::At(i) => {
+                    n += each_of(&self.nodes[i], &mut f);
+                    None
+                }
+            };
+            n += saved.map_or(0, |node| each_of(&node, &mut f));
+        }
+        let more = self.undo.0.as_ref().is_some_and(|u| !u.is_done());
+        if !more {
+            self.end_undo();
+        }
+        more
+    }
+
+    /// Before a node changes in place.
+    #[inline]
+    fn before_change(&mut self, node: usize) {
+        if let Some(u) = &mut self.undo.0
+            && let Some(n) = self.nodes.get(node)
+        {
+            u.change(node, n);
+        }
+    }
+
+    #[inline]
+    fn before_change_at(&mut self, end: End) {
+        if self.undo.0.is_some() {
+            self.before_change(if end == End::Left { 0 } else { self.nodes.len().saturating_sub(1) });
+        }
+    }
+
+    fn insert_node(&mut self, at: usize, node: Node) {
+        self.nodes.insert(at, node);
+        if let Some(u) = &mut self.undo.0 {
+            u.insert(at);
+        }
+    }
+
+    fn remove_node(&mut self, at: usize) {
+        if let Some(node) = self.nodes.remove(at)
+            && let Some(u) = &mut self.undo.0
+        {
+            u.remove(at, node);
+        }
+    }
+
     /// Becomes a quicklist if `count` more elements of `bytes` in total would
     /// not fit into one listpack.
     pub fn prepare(&mut self, bytes: usize, count: usize, fill: Fill) {
@@ -162,6 +237,7 @@ impl List {
     pub fn push(&mut self, end: End, value: &[u8], fill: Fill) {
         let item = Item::of(value);
         let quick = self.quick;
+        self.before_change_at(end);
         self.len += 1;
         let node = match end {
             End::Left => self.nodes.front_mut(),
@@ -186,15 +262,14 @@ impl List {
             // Most lists never need a second node.
             self.nodes.reserve_exact(1);
         }
-        match end {
-            End::Left => self.nodes.push_front(fresh),
-            End::Right => self.nodes.push_back(fresh),
-        }
+        let at = if end == End::Left { 0 } else { self.nodes.len() };
+        self.insert_node(at, fresh);
     }
 
     /// Takes the element at one end off, after `f` has seen it.
     #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item) -> R) -> Option<R> {
+        self.before_change_at(end);
         let node = match end {
             End::Left => self.nodes.front_mut()?,
             End::Right => self.nodes.back_mut()?,
@@ -210,10 +285,8 @@ impl List {
         };
         self.len -= 1;
         if emptied {
-            match end {
-                End::Left => self.nodes.pop_front(),
-                End::Right => self.nodes.pop_back(),
-            };
+            let last = self.nodes.len() - 1;
+            self.remove_node(if end == End::Left { 0 } else { last });
         }
         Some(seen)
     }
@@ -326,6 +399,7 @@ impl List {
     pub fn set(&mut self, index: usize, value: &[u8], fill: Fill) {
         let Some((node, place)) = self.locate(index) else { return };
         let (item, quick) = (Item::of(value), self.quick);
+        self.before_change(node);
         match &mut self.nodes[node] {
             Node::Packed(l) if !quick || l.size() + item.entry_len() <= fill.bytes => {
                 if let Some(at) = l.seek(place) {
@@ -344,6 +418,7 @@ impl List {
     pub fn insert(&mut self, index: usize, value: &[u8], fill: Fill) {
         let Some((node, place)) = self.locate(index) else { return self.push(End::Right, value, fill) };
         let (item, quick) = (Item::of(value), self.quick);
+        self.before_change(node);
         self.len += 1;
         if let Some(l) = self.nodes[node].room(value.len(), quick, fill)
             && let Some(at) = l.seek(place)
@@ -353,10 +428,13 @@ impl List {
         self.split(node, place);
         // The first half, or the node before the untouched one, may have room now.
         let before = if place > 0 { Some(node) } else { node.checked_sub(1) };
+        if let Some(b) = before {
+            self.before_change(b);
+        }
         if let Some(l) = before.and_then(|b| self.nodes[b].room(value.len(), quick, fill)) {
             return l.push_back(item);
         }
-        self.nodes.insert(before.map_or(0, |b| b + 1), Node::of(value, fill));
+        self.insert_node(before.map_or(0, |b| b + 1), Node::of(value, fill));
     }
 
     /// Splits a node so that its `place`-th element begins the next one.
@@ -366,7 +444,7 @@ impl List {
             && let Some(at) = l.seek(place)
         {
             let tail = l.split_off(at);
-            self.nodes.insert(node + 1, Node::Packed(tail));
+            self.insert_node(node + 1, Node::Packed(tail));
         }
     }
 
@@ -383,7 +461,13 @@ impl List {
             let take = left.min(have - place);
             if take == have {
                 whole.get_or_insert(node..node).end = node + 1;
-            } else if let Node::Packed(l) = &mut self.nodes[node]
+                left -= take;
+                place = 0;
+                node += 1;
+                continue;
+            }
+            self.before_change(node);
+            if let Node::Packed(l) = &mut self.nodes[node]
                 && let Some(at) = l.seek(place)
             {
                 l.remove(at, take);
@@ -393,7 +477,7 @@ impl List {
             node += 1;
         }
         if let Some(range) = whole {
-            self.nodes.drain(range);
+            self.drop_nodes(range);
         }
         self.give_back();
     }
@@ -405,15 +489,38 @@ impl List {
         let (mut removed, count) = (0, self.nodes.len());
         for i in 0..count {
             let i = if end == End::Left { i } else { count - 1 - i };
+            if self.undo.0.is_some() && hits(&self.nodes[i], &item) > 0 {
+                self.before_change(i);
+            }
             removed += remove_from(&mut self.nodes[i], &item, end, max - removed);
             if removed == max {
                 break;
             }
         }
-        self.nodes.retain(|n| !matches!(n, Node::Packed(l) if l.is_empty()));
+        self.drop_emptied();
         self.len -= removed;
         self.give_back();
         removed
+    }
+
+    fn drop_emptied(&mut self) {
+        let emptied = |n: &Node| matches!(n, Node::Packed(l) if l.is_empty());
+        if self.undo.0.is_none() {
+            return self.nodes.retain(|n| !emptied(n));
+        }
+        for i in (0..self.nodes.len()).rev() {
+            if emptied(&self.nodes[i]) {
+                self.remove_node(i);
+            }
+        }
+    }
+
+    fn drop_nodes(&mut self, range: std::ops::Range<usize>) {
+        let first = range.start;
+        let gone = self.nodes.drain(range);
+        if let Some(u) = &mut self.undo.0 {
+            gone.for_each(|node| u.remove(first, node));
+        }
     }
 
     fn give_back(&mut self) {
@@ -423,12 +530,26 @@ impl List {
     }
 }
 
-/// Removes equal elements of one node; an emptied node stays, as a listpack.
-fn remove_from(node: &mut Node, item: &Item, end: End, max: usize) -> usize {
-    let hits = match node {
+/// Calls `f` with a node's elements; their number.
+fn each_of(node: &Node, f: &mut impl FnMut(Item)) -> usize {
+    match node {
+        Node::Packed(l) => l.iter().for_each(f),
+        Node::Plain(b) => f(Item::Str(b)),
+    }
+    node.len()
+}
+
+/// Elements of a node that are equal to `item`.
+fn hits(node: &Node, item: &Item) -> usize {
+    match node {
         Node::Packed(l) => l.iter().filter(|x| x == item).count(),
         Node::Plain(b) => usize::from(*item == Item::Str(b)),
-    };
+    }
+}
+
+/// Removes equal elements of one node; an emptied node stays, as a listpack.
+fn remove_from(node: &mut Node, item: &Item, end: End, max: usize) -> usize {
+    let hits = hits(node, item);
     let n = hits.min(max);
     if n == 0 {
         return 0;

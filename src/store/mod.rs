@@ -1,12 +1,14 @@
 //! One core's keyspace: a table per (database, slot), the expiry index, and
 //! the values. Knows no clock, no protocol and no other core.
 pub mod buckets;
+pub mod cut;
 pub mod db;
 pub mod dict;
 pub mod entry;
 pub mod hash;
 pub mod intset;
 pub mod list;
+mod list_undo;
 pub mod listpack;
 pub mod member;
 pub mod object;
@@ -14,10 +16,15 @@ pub mod ranked;
 pub mod scan;
 pub mod set;
 pub mod table;
+pub mod undo;
 pub mod zset;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::base::clock::UnixMs;
 use crate::base::slot::{Key, SLOTS};
+use cut::{Cut, Kept, Recorder, SlotCut};
 use db::Db;
 use entry::Entry;
 use object::Object;
@@ -57,6 +64,8 @@ pub struct Store {
     garbage: Vec<Object>,
     /// Whole databases that wait for the same.
     flushed: Vec<Db>,
+    /// A snapshot that reads the keyspace as it was.
+    pub cut: Option<Box<Cut>>,
     pub stats: Stats,
     /// The receive buffer of the one request being executed, when its last
     /// argument is large enough to take the buffer over instead of copying.
@@ -66,13 +75,20 @@ pub struct Store {
 /// All that a slot holds, on its way to another core.
 pub struct SlotPack {
     pub slot: u16,
-    tables: Vec<(usize, SlotTable)>,
+    tables: Vec<(usize, SlotTable, Option<SlotCut>)>,
 }
 
 impl Store {
     pub fn new(databases: usize) -> Store {
         let dbs = (0..databases).map(|_| None).collect();
-        Store { dbs, garbage: Vec::new(), flushed: Vec::new(), stats: Stats::default(), donor: None }
+        Store {
+            dbs,
+            garbage: Vec::new(),
+            flushed: Vec::new(),
+            cut: None,
+            stats: Stats::default(),
+            donor: None,
+        }
     }
 
     pub fn databases(&self) -> usize {
@@ -158,9 +174,64 @@ impl Store {
         self.db(db)?.get(key)
     }
 
+    /// For changing: what a snapshot is owed is recorded first.
     #[inline]
     pub fn get_mut(&mut self, db: usize, key: &Key) -> Option<&mut Entry> {
+        self.before_change(db, key.hash);
         self.db_opt(db)?.get_mut(key)
+    }
+
+    /// Every way of changing what stands under a key comes by here.
+    #[inline]
+    fn before_change(&mut self, db: usize, hash: u64) {
+        if self.cut.is_some() {
+            self.save(db, hash);
+        }
+    }
+
+    #[cold]
+    fn save(&mut self, db: usize, hash: u64) {
+        if let (Some(cut), Some(db)) = (&mut self.cut, self.dbs[db].as_deref_mut()) {
+            cut::save(cut, db, hash);
+        }
+    }
+
+    /// Marks a moment: from now on the keyspace can be read as it is, with
+    /// [`Store::cut_step`], whatever becomes of it. `lost` is set should that
+    /// ever fail.
+    pub fn begin_cut(&mut self, recorder: Box<dyn Recorder>, lost: Arc<AtomicBool>) {
+        debug_assert!(self.cut.is_none());
+        for (i, d) in self.dbs.iter_mut().enumerate() {
+            if let Some(d) = d {
+                d.begin_cut(i, undo::Debt::new(&lost));
+            }
+        }
+        self.cut = Some(Box::new(Cut::new(recorder, lost)));
+    }
+
+    /// Reads on, a little; false when everything has been read. (What has been
+    /// recorded is then to be flushed and taken.)
+    pub fn cut_step(&mut self) -> bool {
+        let Some(cut) = &mut self.cut else { return false };
+        let (garbage, flushed) = (&mut self.garbage, &mut self.flushed);
+        cut.step_open(self.dbs.iter_mut().flatten().map(|d| &mut **d), |o| garbage.push(o))
+            || cut.step_orphan(|db| flushed.push(db))
+            || self.dbs.iter_mut().flatten().any(|d| cut::step_db(cut, d))
+    }
+
+    /// The snapshot is over, or given up.
+    pub fn end_cut(&mut self) {
+        let Some(cut) = self.cut.take() else { return };
+        let (objects, dbs) = cut.abandon(self.dbs.iter_mut().flatten().map(|d| &mut **d));
+        self.garbage.extend(objects);
+        self.flushed.extend(dbs);
+    }
+
+    /// Does the key hold a collection that a snapshot reads in steps, or is it
+    /// one that it would have to?
+    pub fn is_open(&self, db: usize, key: &Key) -> bool {
+        let object = self.get(db, key).and_then(Entry::as_object);
+        self.cut.is_some() && object.is_some_and(|o| o.undo_id().is_some())
     }
 
     /// Adds an entry, its deadline included; replaces one of the same key.
@@ -171,19 +242,30 @@ impl Store {
 
     /// [`Store::put`] for a caller that knows the hash of the entry's key.
     pub fn put_hashed(&mut self, db: usize, hash: u64, entry: Entry) {
+        self.before_insert(db, hash, &entry);
         if let Some(old) = self.db_mut(db).put(hash, entry) {
             self.discard(old);
+        }
+    }
+
+    #[inline]
+    fn before_insert(&mut self, db: usize, hash: u64, entry: &Entry) {
+        if let Some(cut) = &mut self.cut {
+            cut.settled(hash, entry);
+            self.save(db, hash);
         }
     }
 
     /// Adds an entry whose key is known to be absent.
     #[inline]
     pub fn insert_new(&mut self, db: usize, hash: u64, entry: Entry) -> &mut Entry {
+        self.before_insert(db, hash, &entry);
         self.db_mut(db).insert_new(hash, entry)
     }
 
     /// Takes an entry out.
     pub fn take(&mut self, db: usize, key: &Key) -> Option<Entry> {
+        self.before_change(db, key.hash);
         self.db_opt(db)?.take(key)
     }
 
@@ -200,11 +282,15 @@ impl Store {
 
     /// Sets or removes the deadline of an existing key.
     pub fn set_deadline(&mut self, db: usize, key: &Key, deadline: Option<UnixMs>) -> bool {
+        self.before_change(db, key.hash);
         self.db_opt(db).is_some_and(|d| d.set_deadline(key, deadline))
     }
 
     /// Frees an entry, or hands its value over when that is much work.
     pub fn discard(&mut self, mut entry: Entry) {
+        if self.cut.is_some() {
+            return self.discard_or_keep(entry);
+        }
         if entry.free_effort() > LAZY_FREE_EFFORT
             && let Some(o) = entry.take_object()
         {
@@ -212,8 +298,25 @@ impl Store {
         }
     }
 
+    /// [`Store::discard`] while a snapshot may want the value.
+    #[cold]
+    fn discard_or_keep(&mut self, mut entry: Entry) {
+        let wanted = entry.as_object().is_some_and(|o| o.undo_id().is_some());
+        if (wanted || entry.free_effort() > LAZY_FREE_EFFORT)
+            && let Some(o) = entry.take_object()
+        {
+            self.discard_object(o);
+        }
+    }
+
     /// Hands an object over to be freed away from the data path when it is big.
-    pub fn discard_object(&mut self, object: Object) {
+    pub fn discard_object(&mut self, mut object: Object) {
+        if let Some(cut) = &mut self.cut {
+            object = match cut.keep(object) {
+                Kept::Yes => return,
+                Kept::No(o) => o,
+            };
+        }
         if object.free_effort() > LAZY_FREE_EFFORT {
             self.garbage.push(object);
         }
@@ -230,7 +333,11 @@ impl Store {
 
     /// Hands a flushed database over to be freed away from the data path.
     pub fn discard_db(&mut self, db: Db) {
-        self.flushed.push(db);
+        let unwanted = match &mut self.cut {
+            Some(cut) => cut.keep_db(db),
+            None => Some(db),
+        };
+        self.flushed.extend(unwanted);
     }
 
     /// The databases that wait to be freed.
@@ -259,15 +366,15 @@ impl Store {
             .dbs
             .iter_mut()
             .enumerate()
-            .filter_map(|(i, d)| Some((i, d.as_deref_mut()?.take_slot(slot)?)))
+            .filter_map(|(i, d)| d.as_deref_mut()?.take_slot(slot).map(|(table, cut)| (i, table, cut)))
             .collect();
         SlotPack { slot, tables }
     }
 
     /// Puts a slot in place that this core did not hold.
     pub fn install_slot(&mut self, pack: SlotPack) {
-        for (db, table) in pack.tables {
-            self.db_mut(db).install_slot(pack.slot, table);
+        for (db, table, cut) in pack.tables {
+            self.db_mut(db).install_slot(pack.slot, table, cut);
         }
     }
 
@@ -275,7 +382,7 @@ impl Store {
     pub fn take_all_slots(&mut self) -> Vec<SlotPack> {
         let mut packs = Vec::new();
         for slot in 0..SLOTS as u16 {
-            if self.dbs.iter().flatten().any(|d| d.occupies(slot)) {
+            if self.dbs.iter().flatten().any(|d| d.occupies(slot) || d.owes_slot(slot)) {
                 packs.push(self.take_slot(slot));
             }
         }

@@ -1,9 +1,16 @@
 //! Values that are not strings.
 
+use super::cut::{Chunk, Recorder};
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
+use super::undo::{Debt, Undo};
 use super::zset::ZSet;
+
+/// Collections of more elements than this, or lists of more nodes than the
+/// other, are read in steps by a snapshot.
+const LARGE_ELEMENTS: usize = 128;
+const LARGE_NODES: usize = 4;
 
 /// A collection.
 #[derive(Clone)]
@@ -60,6 +67,72 @@ impl Object {
             }
     }
 
+    /// Is it read in steps by a snapshot? Compact forms never are.
+    pub fn is_large(&self) -> bool {
+        match self {
+            Object::List(x) => x.nodes().len() > LARGE_NODES,
+            Object::Set(x) => x.len() > LARGE_ELEMENTS && x.ints().is_none() && x.packed().is_none(),
+            Object::Hash(x) => x.len() > LARGE_ELEMENTS && x.packed().is_none(),
+            Object::ZSet(x) => x.len() > LARGE_ELEMENTS && x.packed().is_none(),
+        }
+    }
+
+    /// Which of a snapshot's open collections it is.
+    pub fn undo_id(&self) -> Option<u64> {
+        match self {
+            Object::List(x) => x.undo_id(),
+            Object::Set(x) => x.undo_id(),
+            Object::Hash(x) => x.undo_id(),
+            Object::ZSet(x) => x.undo_id(),
+        }
+    }
+
+    /// Keeps from now on what a snapshot needs to read a large collection in
+    /// steps as it is now.
+    pub fn begin_undo(&mut self, id: u64, debt: Debt) {
+        match self {
+            Object::List(x) => x.begin_undo(id, debt),
+            Object::Set(x) => begin(x.undo_mut(), id, debt),
+            Object::Hash(x) => begin(x.undo_mut(), id, debt),
+            Object::ZSet(x) => begin(x.undo_mut(), id, debt),
+        }
+    }
+
+    /// Nobody reads it in steps any more.
+    pub fn end_undo(&mut self) {
+        match self {
+            Object::List(x) => x.end_undo(),
+            Object::Set(x) => end(x.undo_mut()),
+            Object::Hash(x) => end(x.undo_mut()),
+            Object::ZSet(x) => end(x.undo_mut()),
+        }
+    }
+
+    /// Records about `max` elements of the collection as it was when its undo
+    /// began: is there more, and how many they were.
+    pub fn read_on(&mut self, max: usize, to: &mut dyn Recorder, out: &mut Chunk) -> (bool, usize) {
+        let mut n = 0;
+        let more = match self {
+            Object::List(x) => x.read_on(max, |e| {
+                to.element(out, e);
+                n += 1;
+            }),
+            Object::Set(x) => x.read_on(max, |e| {
+                to.element(out, e);
+                n += 1;
+            }),
+            Object::Hash(x) => x.read_on(max, |field, value| {
+                to.field(out, field, value);
+                n += 1;
+            }),
+            Object::ZSet(x) => x.read_on(max, |member, score| {
+                to.scored(out, member, score);
+                n += 1;
+            }),
+        };
+        (more, n)
+    }
+
     /// Number of allocations: the effort of freeing it.
     pub fn free_effort(&self) -> usize {
         match self {
@@ -68,6 +141,19 @@ impl Object {
             Object::Hash(x) => x.free_effort(),
             Object::ZSet(x) => x.free_effort(),
         }
+    }
+}
+
+fn begin<E>(slot: Option<&mut Option<Box<Undo<E>>>>, id: u64, debt: Debt) {
+    match slot {
+        Some(s) => *s = Some(Box::new(Undo::new(id, debt))),
+        None => debug_assert!(false, "compact forms are recorded whole"),
+    }
+}
+
+fn end<E>(slot: Option<&mut Option<Box<Undo<E>>>>) {
+    if let Some(mut u) = slot.and_then(Option::take) {
+        u.debt.pay();
     }
 }
 

@@ -5,6 +5,7 @@ use super::dict::Dict;
 use super::intset::IntSet;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
+use super::undo::Undo;
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
@@ -62,6 +63,30 @@ impl Set {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What a snapshot that reads it in steps keeps; none for the compact forms.
+    pub fn undo_mut(&mut self) -> Option<&mut Option<Box<Undo<Member>>>> {
+        match &mut self.0 {
+            Form::Ints(_) | Form::Packed(_) => None,
+            Form::Table(d) => Some(d.undo_mut()),
+        }
+    }
+
+    pub fn undo_id(&self) -> Option<u64> {
+        match &self.0 {
+            Form::Ints(_) | Form::Packed(_) => None,
+            Form::Table(d) => d.undo().map(|u| u.id),
+        }
+    }
+
+    /// One step of a snapshot's reader: about `max` elements; false when that
+    /// were the last.
+    pub fn read_on(&mut self, max: usize, mut f: impl FnMut(Item)) -> bool {
+        match &mut self.0 {
+            Form::Ints(_) | Form::Packed(_) => false,
+            Form::Table(d) => d.read_on(max, hash_of, |m| f(Item::Str(m.bytes()))),
+        }
     }
 
     pub fn memory(&self) -> usize {

@@ -137,6 +137,11 @@ impl SlotTable {
         self.table(hash).find(hash, accept)
     }
 
+    /// [`SlotTable::find_by`] for changing.
+    pub fn find_mut_by(&mut self, hash: u64, accept: impl FnMut(&Entry) -> bool) -> Option<&mut Entry> {
+        self.table_mut(hash).find_mut(hash, accept)
+    }
+
     /// Prefetches the bucket of a hash.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {

@@ -11,6 +11,7 @@ use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
 use super::ranked::{Ranked, Tree};
+use super::undo;
 use crate::base::num::format_f64;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
@@ -141,6 +142,8 @@ struct Sorted {
     slab: Slab,
     ids: Dict<u32>,
     tree: Tree,
+    /// Kept for a snapshot: members with their scores. (That of `ids` is not used.)
+    undo: undo::Slot<(Member, f64)>,
 }
 
 /// The order of scores, in which there is no NaN.
@@ -168,7 +171,57 @@ impl Sorted {
         self.tree.insert(Ranked { score, id }, before);
     }
 
+    /// Saves what stands under a member's hash, if that is owed to a snapshot.
+    #[cold]
+    fn save(&mut self, hash: u64) {
+        let Some(undo) = &mut self.undo.0 else { return };
+        if !undo.owes(hash) {
+            return;
+        }
+        let slab = &self.slab;
+        self.ids.each_of(
+            hash,
+            |&id| hash_bytes(slab.bytes(id)),
+            |&id| undo.save((slab.get(id).member.clone(), slab.get(id).score)),
+        );
+        undo.mark(hash);
+    }
+
+    /// One step of a snapshot's reader; see [`Dict::read_on`].
+    fn read_on(&mut self, max: usize, mut f: impl FnMut(Item, f64)) -> bool {
+        let Some(undo) = &mut self.undo.0 else { return false };
+        let mut n = 0;
+        while n < max
+            && let Some((member, score)) = undo.take_saved()
+        {
+            f(Item::Str(member.bytes()), score);
+            n += 1;
+        }
+        if n < max
+            && let Some(from) = undo.cursor()
+        {
+            let slab = &self.slab;
+            let hash_of = |&id: &u32| hash_bytes(slab.bytes(id));
+            let mut found = Vec::new();
+            let next = self.ids.scan(from, max - n, hash_of, &mut found);
+            for id in found.into_iter().filter(|id| undo.owes(hash_of(id))) {
+                let place = slab.get(*id);
+                f(Item::Str(place.member.bytes()), place.score);
+            }
+            undo.advance(next);
+        }
+        let more = !undo.is_done();
+        if !more {
+            undo.debt.pay();
+            self.undo.0 = None;
+        }
+        more
+    }
+
     fn insert(&mut self, member: &[u8], score: f64) {
+        if self.undo.0.is_some() {
+            self.save(hash_bytes(member));
+        }
         let id = self.slab.add(member, score);
         let slab = &self.slab;
         self.ids.insert(hash_bytes(member), id, |&id| hash_bytes(slab.bytes(id)));
@@ -176,6 +229,9 @@ impl Sorted {
     }
 
     fn rescore(&mut self, id: u32, score: f64) {
+        if self.undo.0.is_some() {
+            self.save(hash_bytes(self.slab.bytes(id)));
+        }
         let place = self.slab.get(id);
         let rank = self.rank(place.score, place.member.bytes());
         self.tree.take(rank);
@@ -186,8 +242,11 @@ impl Sorted {
     /// Removes the element of a rank.
     fn take(&mut self, rank: usize) -> (Member, f64) {
         let id = self.tree.take(rank).id;
+        let hash = hash_bytes(self.slab.bytes(id));
+        if self.undo.0.is_some() {
+            self.save(hash);
+        }
         let slab = &self.slab;
-        let hash = hash_bytes(slab.bytes(id));
         self.ids.remove(hash, |&x| x == id, |&id| hash_bytes(slab.bytes(id)));
         let gone = self.slab.remove(id);
         self.compact();
@@ -200,7 +259,8 @@ impl Sorted {
         let rank = self.rank_of_moved(place, from, to);
         self.tree.set_id(rank, to);
         let hash = hash_bytes(self.slab.bytes(to));
-        if let Some(id) = self.ids.find_mut(hash, |&id| id == from) {
+        let slab = &self.slab;
+        if let Some(id) = self.ids.find_mut(hash, |&id| id == from, |&id| hash_bytes(slab.bytes(id))) {
             *id = to;
         }
     }
@@ -287,6 +347,30 @@ impl ZSet {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What a snapshot that reads it in steps keeps; none for the compact form.
+    pub fn undo_mut(&mut self) -> Option<&mut Option<Box<undo::Undo<(Member, f64)>>>> {
+        match &mut self.0 {
+            Form::Packed(_) => None,
+            Form::Sorted(s) => Some(&mut s.undo.0),
+        }
+    }
+
+    pub fn undo_id(&self) -> Option<u64> {
+        match &self.0 {
+            Form::Packed(_) => None,
+            Form::Sorted(s) => s.undo.0.as_ref().map(|u| u.id),
+        }
+    }
+
+    /// One step of a snapshot's reader: about `max` elements; false when that
+    /// were the last.
+    pub fn read_on(&mut self, max: usize, f: impl FnMut(Item, f64)) -> bool {
+        match &mut self.0 {
+            Form::Packed(_) => false,
+            Form::Sorted(s) => s.read_on(max, f),
+        }
     }
 
     pub fn memory(&self) -> usize {
