@@ -7,3 +7,6 @@ pub mod check;
 pub mod dump;
 pub mod load;
 pub mod rdb;
+
+#[cfg(test)]
+mod cut_tests;

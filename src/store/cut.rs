@@ -314,11 +314,7 @@ impl Cut {
 
     /// Reads on in an open collection; false when there is none. What has been
     /// read to its end and was only held is given to `free`.
-    pub(super) fn step_open<'a>(
-        &mut self,
-        dbs: impl Iterator<Item = &'a mut Db>,
-        free: impl FnOnce(Object),
-    ) -> bool {
+    pub(super) fn step_open(&mut self, dbs: &mut [Option<Box<Db>>], free: impl FnOnce(Object)) -> bool {
         let Some(id) = self.begun.as_ref().map(|b| b.0).or_else(|| self.open.keys().next().copied()) else {
             return false;
         };
@@ -328,13 +324,9 @@ impl Cut {
             return true;
         };
         let (_, chunk) = self.begun.get_or_insert_with(|| (id, std::mem::take(&mut open.head)));
-        let orphans = &mut self.orphans;
         let object = match &mut open.place {
             Place::Held(o) => Some(o),
-            Place::Key { hash, key } => dbs
-                .chain(orphans.iter_mut())
-                .filter_map(|d| d.get_mut(&Key { bytes: key, hash: *hash })?.as_object_mut())
-                .find(|o| o.undo_id() == Some(id)),
+            Place::Key { hash, key } => find_open(id, &Key { bytes: key, hash: *hash }, dbs, &mut self.orphans),
         };
         let (more, n) = object.map_or((false, 0), |o| o.read_on(STEP_ELEMENTS, &mut *self.recorder, chunk));
         open.left = open.left.wrapping_sub(n);
@@ -382,34 +374,40 @@ impl Cut {
     }
 
     /// Nobody wants the rest.
-    pub(super) fn abandon<'a>(
-        mut self,
-        dbs: impl Iterator<Item = &'a mut Db>,
-    ) -> (Vec<Object>, Vec<Db>) {
+    pub(super) fn abandon(mut self, dbs: &mut [Option<Box<Db>>]) -> (Vec<Object>, Vec<Db>) {
         let mut objects = Vec::new();
-        let mut keys = Vec::new();
-        for (_, open) in std::mem::take(&mut self.open) {
+        let mut orphans = std::mem::take(&mut self.orphans);
+        for (id, open) in std::mem::take(&mut self.open) {
             match open.place {
                 Place::Held(mut o) => {
                     o.end_undo();
                     objects.push(o);
                 }
-                Place::Key { hash, key } => keys.push((hash, key)),
-            }
-        }
-        let mut orphans = std::mem::take(&mut self.orphans);
-        for db in dbs.chain(orphans.iter_mut()) {
-            for (hash, key) in &keys {
-                if let Some(o) = db.get_mut(&Key { bytes: key, hash: *hash }).and_then(Entry::as_object_mut) {
-                    o.end_undo();
+                Place::Key { hash, key } => {
+                    if let Some(o) = find_open(id, &Key { bytes: &key, hash }, dbs, &mut orphans) {
+                        o.end_undo();
+                    }
                 }
             }
+        }
+        for db in dbs.iter_mut().flatten().map(|d| &mut **d).chain(orphans.iter_mut()) {
             if let Some(mut c) = db.cut.take() {
                 c.forgive();
             }
         }
         (objects, orphans)
     }
+}
+
+/// The open collection `id`, under a key of some database.
+fn find_open<'a>(
+    id: u64,
+    key: &Key,
+    dbs: &'a mut [Option<Box<Db>>],
+    orphans: &'a mut [Db],
+) -> Option<&'a mut Object> {
+    let all = dbs.iter_mut().flatten().map(|d| &mut **d).chain(orphans);
+    all.filter_map(|d| d.get_mut(key)?.as_object_mut()).find(|o| o.undo_id() == Some(id))
 }
 
 fn is_large(e: &Entry) -> bool {

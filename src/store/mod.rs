@@ -214,15 +214,32 @@ impl Store {
     pub fn cut_step(&mut self) -> bool {
         let Some(cut) = &mut self.cut else { return false };
         let (garbage, flushed) = (&mut self.garbage, &mut self.flushed);
-        cut.step_open(self.dbs.iter_mut().flatten().map(|d| &mut **d), |o| garbage.push(o))
+        cut.step_open(&mut self.dbs, |o| garbage.push(o))
             || cut.step_orphan(|db| flushed.push(db))
             || self.dbs.iter_mut().flatten().any(|d| cut::step_db(cut, d))
+    }
+
+    /// This store works for `home` on entries of several cores: it takes the
+    /// snapshot over, so that what it changes is recorded first.
+    pub fn visit_cut(&mut self, home: &mut Store) {
+        self.cut = home.cut.take();
+        if let Some(c) = &mut self.cut {
+            c.visiting = true;
+        }
+    }
+
+    /// Ends [`Store::visit_cut`].
+    pub fn leave_cut(&mut self, home: &mut Store) {
+        home.cut = self.cut.take();
+        if let Some(c) = &mut home.cut {
+            c.visiting = false;
+        }
     }
 
     /// The snapshot is over, or given up.
     pub fn end_cut(&mut self) {
         let Some(cut) = self.cut.take() else { return };
-        let (objects, dbs) = cut.abandon(self.dbs.iter_mut().flatten().map(|d| &mut **d));
+        let (objects, dbs) = cut.abandon(&mut self.dbs);
         self.garbage.extend(objects);
         self.flushed.extend(dbs);
     }
