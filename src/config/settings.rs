@@ -253,6 +253,7 @@ impl fmt::Debug for Settings {
 pub struct Persistence {
     pub save: Vec<SavePoint>,
     pub dbfilename: String,
+    pub rdb_version: u32,
     pub rdbcompression: bool,
     pub rdbchecksum: bool,
     pub rdb_del_sync_files: bool,

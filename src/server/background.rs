@@ -30,6 +30,9 @@ impl Core {
     pub fn background_work(&mut self) {
         self.expire_due();
         self.start_waiting_moves();
+        if self.snapshot.is_some() {
+            self.snapshot_slice();
+        }
         if self.store.has_garbage() {
             self.hand_over_garbage();
         }
@@ -133,6 +136,7 @@ impl Core {
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);
+        self.look_at_save_points();
     }
 
     /// Looks at some connections in turn: timeouts, limits, idle memory.

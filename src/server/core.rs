@@ -47,6 +47,10 @@ pub struct Core {
     pub listeners: Vec<super::io::Listener>,
 
     pub store: Box<Store>,
+    /// This core's share of the snapshot under way.
+    pub snapshot: Option<Box<super::saving::Share>>,
+    /// The cut that holds everything until SAVE has ended.
+    pub held_cut: Option<Arc<super::tx::Tx>>,
     /// A second keyspace, for the entries of gathered transactions.
     pub scratch: Option<Box<Store>>,
     pub conns: Slab,
@@ -188,6 +192,8 @@ impl Core {
             port: Port::new(shared.mesh.clone(), id),
             listeners,
             store: Box::new(Store::new(databases)),
+            snapshot: None,
+            held_cut: None,
             scratch: None,
             conns: Slab::default(),
             watches: Watches::default(),
@@ -291,12 +297,13 @@ impl Core {
 
     /// Is some mesh queue, or the journal, so far behind that clients must wait?
     pub fn congested(&self) -> bool {
-        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX) || self.journal.congested(&self.lane)
+        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX) || self.journal.congested(&self.lane) || self.snapshot_congested()
     }
 
     /// Is there anything to do without waiting for the kernel?
     fn runnable(&self) -> bool {
         self.expire_again
+            || self.snapshot_runnable()
             || self.journal.pending()
             || self.may_release()
             || self.may_start_moves()

@@ -13,6 +13,7 @@
 //! | `persistence`, `holding` | what the append-only file and loading mean to clients |
 //! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
+//! | `saving` | snapshots: the cut, reading in slices |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
@@ -45,6 +46,7 @@ pub mod rebalance;
 pub mod redact;
 pub mod registry;
 pub mod sampling;
+pub mod saving;
 pub mod serve;
 pub mod service;
 pub mod shared;

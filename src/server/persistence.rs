@@ -91,21 +91,43 @@ pub fn strerror(errno: i32) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
+/// The reply to writes while snapshots fail.
+const MISCONF: Fault = Fault::Text(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that \
+     may modify the data set are disabled, because this instance is configured to report errors during writes if RDB \
+     snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB \
+     error.",
+);
+
 impl Core {
     /// Looks again at everything that keeps commands from running at once.
     pub fn update_gate(&mut self) {
         let p = &self.shared.persistence;
         let loading = p.loading.load(Ordering::SeqCst);
-        self.gated = self.pause.active || loading || p.aof.errno.load(Ordering::SeqCst) != 0;
+        let failing = p.aof.errno.load(Ordering::SeqCst) != 0 || self.saves_fail();
+        self.gated = self.pause.active || loading || failing;
+    }
+
+    /// Has the last snapshot failed, so that nothing may be written
+    /// (`stop-writes-on-bgsave-error`)?
+    fn saves_fail(&self) -> bool {
+        let p = &self.settings.persistence;
+        let failed = self.shared.saves.last_failed.load(Ordering::Relaxed);
+        failed && p.stop_writes_on_bgsave_error && !p.save.is_empty()
     }
 
     /// The refusal of a command by the state of the server.
     pub fn refused_by_state(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
         let p = &self.shared.persistence;
         let errno = p.aof.errno.load(Ordering::Relaxed);
-        if errno != 0 {
+        let saves_fail = self.saves_fail();
+        if errno != 0 || saves_fail {
             let name = entry.spec.name;
-            if entry.writes() || name == "ping" || (name == "exec" && queued_writes(conn)) {
+            let refused = entry.writes() || name == "ping" || (name == "exec" && queued_writes(conn));
+            if refused && saves_fail {
+                return Some(MISCONF);
+            }
+            if refused {
                 return Some(format!("MISCONF Errors writing to the AOF file: {}", strerror(errno)).into());
             }
         }

@@ -50,6 +50,7 @@ pub struct Shared {
     pub moving_slots: Box<[AtomicBool]>,
     /// Moves started.
     pub moves: AtomicUsize,
+    pub saves: super::saving::Saves,
     pub garbage: mpsc::Sender<Garbage>,
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
@@ -101,6 +102,7 @@ impl Shared {
             ring_fds: (0..=cores).map(|_| std::sync::atomic::AtomicI32::new(-1)).collect(),
             moving_slots: (0..SLOTS).map(|_| AtomicBool::new(false)).collect(),
             moves: AtomicUsize::new(0),
+            saves: super::saving::Saves::new(crate::base::clock::now_ms() / 1000),
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,

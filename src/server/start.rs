@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::io::Listener;
-use super::process::{self, Program, signals};
+use super::process::signals::{self, ShutdownSignal};
+use super::process::{self, Program};
 use super::shared::{Garbage, Shared};
 use super::{bind, endpoints, registry, service};
 use crate::base::slot::SLOTS;
@@ -369,6 +370,22 @@ fn wait_until_loaded(shared: &Shared, loaded: &mpsc::Receiver<Result<(), String>
     }
 }
 
+/// Stops the server as the configuration says for this signal: by way of the
+/// service core when a snapshot is to be written, or is being written.
+fn shut_down(shared: &Shared, signal: ShutdownSignal) {
+    let s = shared.config.settings();
+    let wish = match signal {
+        ShutdownSignal::Terminate => s.shutdown_on_sigterm,
+        ShutdownSignal::Interrupt => s.shutdown_on_sigint,
+    };
+    let save = wish.save || (!wish.nosave && !s.persistence.save.is_empty());
+    if save || shared.saves.is_active() {
+        shared.saves.ask_shutdown(save, wish.force);
+    } else {
+        shared.stop(0);
+    }
+}
+
 /// Waits until a signal or a command stops the server.
 fn wait(shared: &Arc<Shared>, wake: RawFd) {
     while !shared.stopping.load(Ordering::SeqCst) {
@@ -378,7 +395,7 @@ fn wait(shared: &Arc<Shared>, wake: RawFd) {
         if let Some(signal) = signals::take_shutdown_request() {
             log::warning(format_args!("Received {} scheduling shutdown...", signal.name()));
             log::warning(format_args!("User requested shutdown..."));
-            shared.stop(0);
+            shut_down(shared, signal);
         }
     }
     shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);

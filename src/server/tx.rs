@@ -12,6 +12,7 @@
 //! All locks are held until the coordinator has heard from every part.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::applying::{Apply, Work};
 use super::core::Core;
@@ -27,6 +28,7 @@ use crate::command::keys::Places;
 use crate::resp::{Reply, value};
 use crate::session::conn::ConnRef;
 use crate::session::watch::{Moved, Token};
+use crate::snapshot::job::Job;
 use crate::store::entry::Entry;
 use crate::store::{SlotPack, Store};
 use crate::transaction::locks::{LockKey, Mode, Need, Seq, Span};
@@ -43,6 +45,8 @@ pub enum Kind {
     Apply(Apply),
     /// A slot changes its core.
     Move { slot: u16, from: usize, to: usize, epoch: u32 },
+    /// A snapshot's cut.
+    Cut(Arc<Job>),
 }
 
 /// One core's part.
@@ -147,16 +151,21 @@ impl Core {
         let me = self.id;
         let mut kind = kind;
         let cores = shared.sequencer.submit(|stamp, map| {
-            if let Kind::Move { slot, to, .. } = &kind {
-                Arc::make_mut(map)[*slot as usize] = *to as u16;
+            let stays = &shared.saves.slots_stay;
+            let mut refused = false;
+            match &kind {
+                Kind::Move { .. } if stays.load(Ordering::Relaxed) => refused = true,
+                Kind::Move { slot, to, .. } => Arc::make_mut(map)[*slot as usize] = *to as u16,
+                Kind::Cut(_) => stays.store(true, Ordering::Relaxed),
+                _ => {}
             }
-            let parts = plan(map, &mut kind).parts;
+            let parts = if refused { Vec::new() } else { plan(map, &mut kind).parts };
             let cores: Vec<usize> = parts.iter().map(|p| p.core).collect();
             let id = shared.next_tx();
             let tx = Tx { id, coordinator: me, now: clock::unix_ms(stamp), origin, kind, parts, map: map.clone() };
             (Arc::new(tx), cores.clone(), cores)
         });
-        let Some(cores) = cores else { return false };
+        let Some(cores) = cores.filter(|c| !c.is_empty()) else { return false };
         self.stats.transactions += 1;
         for c in cores {
             if c != me {
@@ -245,7 +254,7 @@ impl Core {
         }
     }
 
-    fn granted(&mut self, tx: Arc<Tx>, at: usize) {
+    pub fn granted(&mut self, tx: Arc<Tx>, at: usize) {
         match &tx.kind {
             Kind::Split { command, .. } => {
                 let done = self.run_part(&tx, at, *command);
@@ -259,11 +268,19 @@ impl Core {
                 self.send(tx.coordinator, done);
             }
             Kind::Gather { .. } | Kind::Exec | Kind::Apply(_) => {
+                if self.wait_for_snapshot(&tx, at) {
+                    return;
+                }
                 let vote = self.vote(&tx.parts[at], tx.now);
                 let cargo = self.load(&tx.parts[at]);
                 self.send(tx.coordinator, Msg::Locked { tx: tx.clone(), part: at, vote, cargo });
             }
             Kind::Move { slot, from, to, epoch } => self.move_granted(tx.clone(), *slot, (*from, *to), *epoch),
+            Kind::Cut(job) => {
+                self.cut_here(job);
+                let done = Msg::Done { tx: tx.clone(), part: at, reply: Vec::new(), spent: 0, journaled: false };
+                self.send(tx.coordinator, done);
+            }
         }
     }
 
@@ -293,6 +310,7 @@ impl Core {
     /// Takes the entries that a gather part sends.
     fn load(&mut self, part: &Part) -> Cargo {
         if part.need.wide.is_some() {
+            self.slots_away(true);
             return Cargo::Slots(self.store.take_all_slots());
         }
         let mut out = Vec::new();
@@ -346,12 +364,14 @@ impl Core {
             let (ticket, error) = (a.ticket, p.replies.into_iter().find(|r| !r.is_empty()).unwrap_or_default());
             self.tell_service(move |s| s.applied(ticket, error));
         }
-        for i in 0..parts {
-            self.send(
-                tx.parts[i].core,
-                Msg::Release { tx: tx.clone(), part: i, cargo: Cargo::Nothing, events: Vec::new() },
-            );
+        if let Kind::Cut(job) = &tx.kind {
+            self.cut_made(job);
+            if job.plan.hold {
+                self.held_cut = Some(tx);
+                return;
+            }
         }
+        self.release_all(tx);
     }
 
     /// Runs a gathered command or EXEC, and sends everything home.
@@ -366,6 +386,7 @@ impl Core {
             }
         }
         std::mem::swap(&mut self.store, &mut scratch);
+        self.store.visit_cut(&mut scratch);
         self.gathering = Some(Vec::new());
         match &tx.kind {
             Kind::Gather { command, args } => self.run_gather_command(tx, *command, args),
@@ -374,8 +395,10 @@ impl Core {
             _ => {}
         }
         let events = self.gathering.take().unwrap_or_default();
+        self.store.leave_cut(&mut scratch);
         std::mem::swap(&mut self.store, &mut scratch);
         self.store.absorb(&mut scratch);
+        self.reopen_snapshot();
         self.send_home(tx, &mut scratch, events, whole);
         self.scratch = Some(scratch);
     }
@@ -436,7 +459,10 @@ impl Core {
     pub fn on_release(&mut self, tx: Arc<Tx>, cargo: Cargo, events: Vec<Event>) {
         match cargo {
             Cargo::Entries(list) => list.into_iter().for_each(|(db, hash, e)| self.store.put_hashed(db, hash, e)),
-            Cargo::Slots(packs) => packs.into_iter().for_each(|p| self.store.install_slot(p)),
+            Cargo::Slots(packs) => {
+                packs.into_iter().for_each(|p| self.store.install_slot(p));
+                self.slots_away(false);
+            }
             Cargo::Nothing | Cargo::Slot(_) => {}
         }
         self.tell(&events);

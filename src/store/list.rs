@@ -375,7 +375,7 @@ impl List {
         self.quick = true;
         let n = node.len();
         if n > 0 {
-            self.nodes.push_back(Node::Packed(node));
+            self.insert_node(self.nodes.len(), Node::Packed(node));
             self.len += n;
         }
     }
@@ -383,7 +383,7 @@ impl List {
     /// Adds a node of one huge element at the end, likewise.
     pub fn push_plain(&mut self, value: Vec<u8>) {
         self.quick = true;
-        self.nodes.push_back(Node::Plain(value.into()));
+        self.insert_node(self.nodes.len(), Node::Plain(value.into()));
         self.len += 1;
     }
 

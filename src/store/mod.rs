@@ -244,11 +244,11 @@ impl Store {
         self.flushed.extend(dbs);
     }
 
-    /// Does the key hold a collection that a snapshot reads in steps, or is it
-    /// one that it would have to?
-    pub fn is_open(&self, db: usize, key: &Key) -> bool {
-        let object = self.get(db, key).and_then(Entry::as_object);
-        self.cut.is_some() && object.is_some_and(|o| o.undo_id().is_some())
+    /// As if the key were about to change: does it hold a collection that a
+    /// snapshot now has to read in steps?
+    pub fn open_now(&mut self, db: usize, key: &Key) -> bool {
+        self.before_change(db, key.hash);
+        self.get(db, key).and_then(Entry::as_object).is_some_and(|o| o.undo_id().is_some())
     }
 
     /// Adds an entry, its deadline included; replaces one of the same key.

@@ -4,21 +4,21 @@ use super::{choice, flag, list, number, text};
 use crate::config::directive::Directive;
 use crate::config::words;
 
-const NO_SNAPSHOT: &str = "there are no snapshots yet, nothing is saved";
+const NO_SNAPSHOT: &str = "snapshots are not loaded yet";
 const NO_REWRITE: &str = "the append-only file is not rewritten yet";
 
 pub(super) static ROWS: &[Directive] = &[
-    list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines))
-        .kept(NO_SNAPSHOT),
+    list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines)),
     list!("dir", ".", false, words::parse_dir, words::print_dir, Some(words::dir_lines)).protected().deny_loading(),
     text!("dbfilename", "dump.rdb", words::dbfilename, persistence.dbfilename).protected(),
+    number!("rdb-version", 10, 10, 11, persistence.rdb_version),
     flag!("rdbcompression", true, persistence.rdbcompression),
     flag!("rdbchecksum", true, persistence.rdbchecksum).immutable(),
-    flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync).kept(NO_SNAPSHOT),
+    flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync),
     flag!("rdb-del-sync-files", false, persistence.rdb_del_sync_files).kept(NO_SNAPSHOT),
-    flag!("stop-writes-on-bgsave-error", true, persistence.stop_writes_on_bgsave_error).kept(NO_SNAPSHOT),
+    flag!("stop-writes-on-bgsave-error", true, persistence.stop_writes_on_bgsave_error),
     choice!("sanitize-dump-payload", SanitizeDump::No, persistence.sanitize_dump_payload),
-    number!("rdb-key-save-delay", 0, i32::MIN, i32::MAX, persistence.rdb_key_save_delay_us).hidden().kept(NO_SNAPSHOT),
+    number!("rdb-key-save-delay", 0, i32::MIN, i32::MAX, persistence.rdb_key_save_delay_us).hidden(),
     number!("key-load-delay", 0, i32::MIN, i32::MAX, persistence.key_load_delay_us).hidden(),
     number!(
         "loading-process-events-interval-bytes",

@@ -239,20 +239,25 @@ pub fn persistence(v: &View, t: &mut String) {
             ("current_cow_size", "0"),
             ("current_cow_size_age", "0"),
             ("current_fork_perc", "0.00"),
-            ("current_save_keys_processed", "0"),
-            ("current_save_keys_total", "0"),
         ],
     );
-    put(t, "rdb_changes_since_last_save", v.sum(|p| p.stats.dirty));
-    put(t, "rdb_bgsave_in_progress", 0);
-    put(t, "rdb_last_save_time", v.core.shared.started_ms / 1000);
+    let saves = &v.core.shared.saves;
+    let changes = v.sum(|p| p.stats.dirty).saturating_sub(saves.saved_changes.load(Relaxed));
+    let saving = saves.saving.load(Relaxed);
+    let now_s = v.core.now / 1000;
+    let current_s = now_s.saturating_sub(saves.started_s.load(Relaxed)) as i64;
+    put(t, "current_save_keys_processed", saves.keys_done.load(Relaxed));
+    put(t, "current_save_keys_total", saves.keys_total.load(Relaxed));
+    put(t, "rdb_changes_since_last_save", changes);
+    put(t, "rdb_bgsave_in_progress", u8::from(saving));
+    put(t, "rdb_last_save_time", saves.last_save_s.load(Relaxed));
+    put(t, "rdb_last_bgsave_status", if saves.last_failed.load(Relaxed) { "err" } else { "ok" });
+    put(t, "rdb_last_bgsave_time_sec", saves.last_took_s.load(Relaxed));
+    put(t, "rdb_current_bgsave_time_sec", if saving { current_s } else { -1 });
+    put(t, "rdb_saves", saves.saves.load(Relaxed));
     put_all(
         t,
         &[
-            ("rdb_last_bgsave_status", "ok"),
-            ("rdb_last_bgsave_time_sec", "-1"),
-            ("rdb_current_bgsave_time_sec", "-1"),
-            ("rdb_saves", "0"),
             ("rdb_last_cow_size", "0"),
         ],
     );

@@ -1,8 +1,11 @@
-//! SAVE, BGSAVE, BGREWRITEAOF and LASTSAVE of a server that keeps its data in
-//! memory only.
+//! SAVE, BGSAVE, BGREWRITEAOF and LASTSAVE.
+
+use std::sync::atomic::Ordering;
 
 use crate::base::Args;
 use crate::command::Fault;
+use crate::command::fault::SYNTAX;
+use crate::command::parse::is;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
@@ -21,12 +24,12 @@ pub const ROWS: &[ConnCommand] = &[
             summary: "Writes a snapshot while everything else waits.",
             ..ADMIN
         },
-        run: Some(no_snapshot),
+        run: Some(save),
         light: false,
     },
     ConnCommand {
         spec: Spec { name: "bgsave", arity: -1, summary: "Writes a snapshot in the background.", ..ADMIN },
-        run: Some(no_snapshot),
+        run: Some(bgsave),
         light: false,
     },
     ConnCommand {
@@ -55,8 +58,39 @@ pub const ROWS: &[ConnCommand] = &[
     },
 ];
 
-fn no_snapshot(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    Err(Fault::Text("ERR Snapshots are not supported yet"))
+const IN_PROGRESS: Fault = Fault::Text("ERR Background save already in progress");
+
+/// The reply comes once the cut has been made: what is written after it is not
+/// in the snapshot.
+fn bgsave(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    match args {
+        [_] => {}
+        // There is nothing else under way that a snapshot would have to wait for.
+        [_, word] if is(word, "schedule") => {}
+        _ => return Err(SYNTAX),
+    }
+    if !core.shared.saves.try_begin() {
+        return Err(IN_PROGRESS);
+    }
+    let asker = (conn.me, core.origin(conn).seq);
+    core.tell_service(move |s| s.save_in_background(Some(asker)));
+    Ok(Outcome::Later)
+}
+
+/// The same machinery, but nothing is served until it is done.
+fn save(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    if !core.shared.saves.try_begin() {
+        return Err(IN_PROGRESS);
+    }
+    let (conn, seq) = (conn.me, core.origin(conn).seq);
+    core.tell_service(move |s| {
+        s.save_and_hold(move |s, done| {
+            s.call(conn.core as usize, move |core| {
+                core.answer(conn, seq, |r| if done { r.ok() } else { r.error(b"ERR") });
+            });
+        });
+    });
+    Ok(Outcome::Later)
 }
 
 fn no_append_only_file(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, Fault> {
@@ -65,7 +99,7 @@ fn no_append_only_file(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, F
 
 /// The time of the start, as long as there was no snapshot.
 fn lastsave(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    let started_s = (core.shared.started_ms / 1000) as i64;
-    conn.reply(|r| r.int(started_s));
+    let last_s = core.shared.saves.last_save_s.load(Ordering::Relaxed) as i64;
+    conn.reply(|r| r.int(last_s));
     Ok(Outcome::Done)
 }

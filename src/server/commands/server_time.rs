@@ -59,8 +59,10 @@ struct Wishes {
     save: bool,
     nosave: bool,
     abort: bool,
-    /// NOW or FORCE: they matter for waiting and saving, of which there is none.
-    other: bool,
+    /// A failure to save is no obstacle.
+    force: bool,
+    /// Replicas are not waited for; there are none to wait for yet.
+    now: bool,
 }
 
 fn wishes(args: Args) -> Result<Wishes, Fault> {
@@ -70,27 +72,32 @@ fn wishes(args: Args) -> Result<Wishes, Fault> {
             _ if is(a, "save") => w.save = true,
             _ if is(a, "nosave") => w.nosave = true,
             _ if is(a, "abort") => w.abort = true,
-            _ if is(a, "now") || is(a, "force") => w.other = true,
+            _ if is(a, "now") => w.now = true,
+            _ if is(a, "force") => w.force = true,
             _ => return Err(SYNTAX),
         }
     }
-    if (w.save && w.nosave) || (w.abort && (w.save || w.nosave || w.other)) {
+    if (w.save && w.nosave) || (w.abort && (w.save || w.nosave || w.now || w.force)) {
         return Err(SYNTAX);
     }
     Ok(w)
 }
 
-/// Stopping takes no time that could be aborted: nothing is waited for.
-fn shutdown(core: &mut Core, _: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+/// Stopping cannot be aborted: nothing but the last snapshot is waited for.
+fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let w = wishes(args)?;
     if w.abort {
         return Err(Fault::Text("ERR No shutdown in progress."));
     }
-    if w.save {
-        log::warning(format_args!("SHUTDOWN SAVE is refused: snapshots cannot be written yet"));
-        return Err(Fault::Text("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
     log::warning(format_args!("User requested shutdown..."));
-    core.shared.stop(0);
-    Ok(Outcome::Done)
+    let save = w.save || (!w.nosave && !core.settings.persistence.save.is_empty());
+    let (conn, seq) = (conn.me, core.origin(conn).seq);
+    core.tell_service(move |s| {
+        s.shut_down(save, w.force, move |s| {
+            s.call(conn.core as usize, move |core| {
+                core.answer(conn, seq, |r| r.error(b"ERR Errors trying to SHUTDOWN. Check logs."));
+            });
+        });
+    });
+    Ok(Outcome::Later)
 }

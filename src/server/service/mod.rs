@@ -16,6 +16,7 @@ pub mod bell;
 pub mod importing;
 pub mod loading;
 pub mod pump;
+pub mod snapshot;
 pub mod snapshot_file;
 pub mod streams;
 
@@ -37,7 +38,9 @@ use hashbrown::HashMap;
 use super::core::Core;
 use super::msg::Msg;
 use super::shared::Shared;
+use super::process::signals;
 use crate::base::{clock, memory};
+use crate::observe::log;
 use crate::reactor::mesh::Port;
 use bell::Bell;
 use streams::Streams;
@@ -63,6 +66,8 @@ pub struct Service {
     pub aof: RefCell<Option<aof::AofFiles>>,
     /// Rung when the append-only file has been written to.
     pub written_aof: Bell,
+    /// The snapshot under way.
+    intake: RefCell<Option<Rc<snapshot::Intake>>>,
     /// Rung when a core has woken the service core.
     pub woken: Bell,
     /// Rung when the stream has grown or the merge has come further in time.
@@ -135,6 +140,7 @@ impl Service {
             aof: RefCell::default(),
             written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
+            intake: RefCell::default(),
             woken: Bell::default(),
             advanced: Bell::default(),
             shared,
@@ -160,6 +166,14 @@ impl Service {
         loop {
             clock::resync();
             self.shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
+            if let Some((save, force)) = self.shared.saves.take_shutdown() {
+                self.shut_down(save, force, |_| {
+                    log::warning(format_args!(
+                        "Errors trying to shut down the server. Check the logs for more information."
+                    ));
+                    signals::forget_interrupt();
+                });
+            }
             sleep(PERIOD).await;
         }
     }

@@ -63,11 +63,29 @@ pub struct Encoder {
     compress: bool,
     lzf: Lzf,
     packed: Vec<u8>,
+    /// Where strings stand that somebody else will compress; `None` when this
+    /// encoder does all itself.
+    marks: Option<Vec<u32>>,
 }
 
 impl Encoder {
     pub fn new(version: Version, compress: bool) -> Encoder {
-        Encoder { version, compress, lzf: Lzf::default(), packed: Vec::new() }
+        Encoder { version, compress, lzf: Lzf::default(), packed: Vec::new(), marks: None }
+    }
+
+    /// An encoder that leaves compression, if it is wanted, to whoever comes
+    /// after it: what is worth a try is written as it is, and its place marked
+    /// (see [`Encoder::swap_marks`]).
+    pub fn deferring(version: Version, compress: bool) -> Encoder {
+        Encoder { compress: false, marks: compress.then(Vec::new), ..Encoder::new(version, false) }
+    }
+
+    /// Exchanges the marks: offsets, in the buffer appended to, of strings
+    /// (their lengths first) that are longer than 20 bytes.
+    pub fn swap_marks(&mut self, marks: &mut Vec<u32>) {
+        if let Some(own) = &mut self.marks {
+            std::mem::swap(own, marks);
+        }
     }
 
     pub fn set_compress(&mut self, compress: bool) {
@@ -226,6 +244,11 @@ impl Encoder {
         let short = s.len() <= COMPRESS_ABOVE;
         let done = if short { write::short_integer(out, s) } else { self.compress && self.compressed(out, s) };
         if !done {
+            if let Some(marks) = &mut self.marks
+                && !short
+            {
+                marks.push(out.len() as u32);
+            }
             write::raw(out, s);
         }
     }

@@ -32,6 +32,16 @@ pub fn length(out: &mut Vec<u8>, n: u64) {
     }
 }
 
+/// A length that [`length`] wrote, and how many bytes it takes.
+pub fn read_length(bytes: &[u8]) -> (usize, usize) {
+    match bytes[0] {
+        BITS_32 => (5, u32::from_be_bytes(bytes[1..5].try_into().unwrap_or_default()) as usize),
+        BITS_64 => (9, u64::from_be_bytes(bytes[1..9].try_into().unwrap_or_default()) as usize),
+        b if b & 0xC0 == BITS_14 => (2, usize::from(b & 0x3F) << 8 | usize::from(bytes[1])),
+        b => (1, usize::from(b)),
+    }
+}
+
 /// A string that is an integer; false if it has more than 32 bits.
 #[inline]
 pub fn integer(out: &mut Vec<u8>, v: i64) -> bool {

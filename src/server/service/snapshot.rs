@@ -1,0 +1,406 @@
+//! Snapshots, on the service core: from the order to a finished sink.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_lite::future;
+use glommio::timer::sleep;
+
+use super::Service;
+use super::bell::Bell;
+use super::streams::Outputs;
+use crate::base::{clock, memory};
+use crate::config::{MaxmemoryPolicy, Settings};
+use crate::observe::log;
+use crate::server::process::REDIS_VERSION;
+use crate::session::conn::ConnRef;
+use crate::snapshot::file::FileSink;
+use crate::snapshot::job::{Job, Plan};
+use crate::snapshot::rdb::Version;
+use crate::snapshot::rdb::frame::{About, Stream};
+use crate::snapshot::recorder::AccessKept;
+use crate::snapshot::sink::Sink;
+use crate::snapshot::writer::{WRITE_BYTES, Writer};
+use crate::store::cut::Chunk;
+
+/// A place in the replication stream, for the file's header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub db: u64,
+    pub id: String,
+    pub offset: u64,
+}
+
+/// What a snapshot came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    pub bytes: u64,
+    pub keys: u64,
+    /// Changes counted up to the cut, for `rdb_changes_since_last_save`.
+    pub changes: u64,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug)]
+pub enum Failure {
+    /// Somebody called it off.
+    Aborted,
+    Io(io::Error),
+    /// Something of the dataset was lost on the way.
+    Incomplete,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Failure::Aborted => write!(f, "called off"),
+            Failure::Io(e) => write!(f, "{e}"),
+            Failure::Incomplete => write!(f, "the keyspace could not be read completely"),
+        }
+    }
+}
+
+/// The snapshot under way, as the service core knows it.
+pub struct Intake {
+    pub job: Arc<Job>,
+    writer: RefCell<Writer>,
+    /// The cut has been made; in the stream, or not.
+    cut: Cell<Option<bool>>,
+    /// The merge has come to the cut.
+    passed: Cell<bool>,
+    place: RefCell<Option<Place>>,
+    bell: Bell,
+}
+
+/// What is asked for besides the dataset's records.
+#[derive(Default)]
+pub struct Wish {
+    pub hold: bool,
+    pub aof_base: bool,
+    /// Called at the cut's place in the stream, when there is one.
+    pub at_cut: Option<Box<dyn FnOnce(&mut Outputs) -> Option<Place>>>,
+    /// Sleep after each key (`rdb-key-save-delay`), microseconds.
+    pub key_delay_us: u64,
+    /// Called once the cut has been made.
+    pub begun: Option<Box<dyn FnOnce(&Rc<Service>)>>,
+}
+
+/// What is recorded of accesses, and how, by the settings.
+fn plan(s: &Settings, hold: bool) -> Plan {
+    use MaxmemoryPolicy as P;
+    let access = match s.maxmemory_policy {
+        P::AllkeysLru | P::VolatileLru => AccessKept::Idle,
+        P::AllkeysLfu | P::VolatileLfu => AccessKept::Frequency { decay_minutes: s.lfu_decay_time_min },
+        _ => AccessKept::Nothing,
+    };
+    let p = &s.persistence;
+    let version = if p.rdb_version >= 11 { Version::V11 } else { Version::V10 };
+    Plan { version, compress: p.rdbcompression, checksum: p.rdbchecksum, access, hold }
+}
+
+impl Service {
+    /// A core reports that all have made the cut.
+    pub fn cut_made(&self, id: u64, journaled: bool) {
+        if let Some(i) = self.intake(id) {
+            i.cut.set(Some(journaled));
+            i.bell.ring();
+        }
+    }
+
+    /// A core sends what it has recorded.
+    pub fn take_chunks(&self, id: u64, core: usize, chunks: Vec<Chunk>) {
+        if let Some(i) = self.intake(id) {
+            let mut w = i.writer.borrow_mut();
+            chunks.into_iter().for_each(|c| w.put(core, c));
+            i.bell.ring();
+        }
+    }
+
+    /// A core has sent everything.
+    pub fn core_closed(&self, id: u64) {
+        if let Some(i) = self.intake(id) {
+            i.job.close();
+            i.bell.ring();
+        }
+    }
+
+    fn intake(&self, id: u64) -> Option<Rc<Intake>> {
+        self.intake.borrow().as_ref().filter(|i| i.job.id == id).cloned()
+    }
+
+    /// Calls the snapshot under way off, if there is one.
+    pub fn abort_snapshot(&self) {
+        if let Some(i) = self.intake.borrow().as_ref() {
+            i.job.fail();
+            i.bell.ring();
+        }
+    }
+
+    /// Makes a snapshot of the dataset as it is at one point of the stream,
+    /// into a sink that `open` makes after the cut. The caller has taken the
+    /// right to it ([`crate::server::saving::Saves::try_begin`]), which ends
+    /// here. With `hold`, nothing is served until [`Service::release_cut`].
+    pub async fn snapshot<S: Sink>(
+        self: &Rc<Self>,
+        mut wish: Wish,
+        open: impl AsyncFnOnce() -> io::Result<S>,
+    ) -> Result<Summary, Failure> {
+        let settings = self.shared.config.settings();
+        let saves = &self.shared.saves;
+        let job = Arc::new(Job::new(saves.next_id(), self.shared.cores, plan(&settings, wish.hold)));
+        let intake = Rc::new(Intake {
+            writer: RefCell::new(Writer::new(&job, self.shared.cores)),
+            job: job.clone(),
+            cut: Cell::new(None),
+            passed: Cell::new(false),
+            place: RefCell::default(),
+            bell: Bell::default(),
+        });
+        *self.intake.borrow_mut() = Some(intake.clone());
+        self.expect_cut(&intake, wish.at_cut.take());
+        let order = job.clone();
+        self.call(0, move |core| core.order_cut(order));
+        self.until_cut(&intake).await;
+        if let Some(f) = wish.begun.take() {
+            f(self);
+        }
+        let result = self.make(&intake, &wish, open).await;
+        *self.intake.borrow_mut() = None;
+        job.fail();
+        let id = job.id;
+        self.ask_all(move |core| core.end_snapshot(id)).await;
+        self.shared.saves.slots_stay.store(false, Ordering::SeqCst);
+        saves.keys_done.store(0, Ordering::Relaxed);
+        saves.keys_total.store(0, Ordering::Relaxed);
+        saves.end();
+        result
+    }
+
+    /// Notes what happens when the merge comes to the cut.
+    fn expect_cut(&self, intake: &Rc<Intake>, at_cut: Option<Box<dyn FnOnce(&mut Outputs) -> Option<Place>>>) {
+        let told = intake.clone();
+        self.streams.borrow_mut().out.at_cut(intake.job.id, move |out| {
+            *told.place.borrow_mut() = at_cut.and_then(|f| f(out));
+            told.passed.set(true);
+            told.bell.ring();
+        });
+    }
+
+    async fn until_cut(&self, intake: &Intake) {
+        while !matches!((intake.cut.get(), intake.passed.get()), (Some(false), _) | (Some(true), true)) {
+            intake.bell.wait().await;
+        }
+        if intake.cut.get() == Some(false) {
+            self.streams.borrow_mut().out.forget_cut(intake.job.id);
+        }
+        let saves = &self.shared.saves;
+        saves.keys_total.store(intake.job.keys_total.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    async fn make<S: Sink>(
+        self: &Rc<Self>,
+        intake: &Intake,
+        wish: &Wish,
+        open: impl AsyncFnOnce() -> io::Result<S>,
+    ) -> Result<Summary, Failure> {
+        let mut sink = open().await.map_err(Failure::Io)?;
+        let result = self.write(intake, wish, &mut sink).await;
+        if result.is_err() {
+            sink.abort().await;
+        }
+        result
+    }
+
+    async fn write(&self, intake: &Intake, wish: &Wish, sink: &mut dyn Sink) -> Result<Summary, Failure> {
+        let job = &intake.job;
+        let place = intake.place.borrow().clone();
+        let about = About {
+            server_version: REDIS_VERSION,
+            made_unix_s: clock::now_ms() / 1000,
+            used_memory: memory::used() as u64,
+            replication: place.as_ref().map(|p| Stream { db: p.db, id: &p.id, offset: p.offset }),
+            aof_base: wish.aof_base,
+        };
+        intake.writer.borrow_mut().begin(job, &about);
+        loop {
+            if job.has_failed() {
+                let lost = job.lost.load(Ordering::Relaxed);
+                return Err(if lost { Failure::Incomplete } else { Failure::Aborted });
+            }
+            let next = intake.writer.borrow_mut().next();
+            match next {
+                Some((core, chunk)) => self.write_chunk(intake, wish, (core, chunk), sink).await?,
+                None if job.is_complete() => break,
+                None => intake.bell.wait().await,
+            }
+        }
+        let bytes = intake.writer.borrow_mut().end();
+        self.pass_on(intake, sink).await?;
+        if job.has_failed() {
+            return Err(Failure::Incomplete);
+        }
+        sink.finish().await.map_err(Failure::Io)?;
+        let keys = job.keys_done.load(Ordering::Relaxed);
+        Ok(Summary { bytes, keys, changes: job.changes.load(Ordering::Relaxed) })
+    }
+
+    async fn write_chunk(
+        &self,
+        intake: &Intake,
+        wish: &Wish,
+        (core, chunk): (usize, Chunk),
+        sink: &mut dyn Sink,
+    ) -> Result<(), Failure> {
+        let job = &intake.job;
+        intake.writer.borrow_mut().write(job, core, &chunk);
+        let done = job.keys_done.fetch_add(chunk.keys, Ordering::Relaxed) + chunk.keys;
+        self.shared.saves.keys_done.store(done, Ordering::Relaxed);
+        let full = intake.writer.borrow().out.len() >= WRITE_BYTES;
+        if full {
+            self.pass_on(intake, sink).await?;
+        }
+        if job.written(core, chunk.bytes.len()) {
+            self.shared.mesh.rouse(core);
+        }
+        self.delay(job, wish.key_delay_us.saturating_mul(chunk.keys)).await;
+        // Compressing a chunk takes a while; the merge comes first.
+        future::yield_now().await;
+        Ok(())
+    }
+
+    async fn pass_on(&self, intake: &Intake, sink: &mut dyn Sink) -> Result<(), Failure> {
+        let out = std::mem::take(&mut intake.writer.borrow_mut().out);
+        sink.write(out).await.map_err(Failure::Io)
+    }
+
+    /// `rdb-key-save-delay`, cut short when the snapshot is called off.
+    async fn delay(&self, job: &Job, us: u64) {
+        const LOOK_US: u64 = 10_000;
+        let mut left = us;
+        while left > 0 && !job.has_failed() {
+            let step = left.min(LOOK_US);
+            sleep(Duration::from_micros(step)).await;
+            left -= step;
+        }
+    }
+
+    /// BGSAVE: to the snapshot file. Whoever asked hears when it has begun.
+    pub fn save_in_background(self: &Rc<Self>, asker: Option<(ConnRef, u32)>) {
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            let begun = move |s: &Rc<Service>| {
+                log::notice(format_args!("Background saving started by pid {}", std::process::id()));
+                if let Some((conn, seq)) = asker {
+                    s.call(conn.core as usize, move |core| {
+                        core.answer(conn, seq, |r| r.simple("Background saving started"));
+                    });
+                }
+            };
+            match service.save_file(false, Some(Box::new(begun))).await {
+                Ok(_) => log::notice(format_args!("Background saving terminated with success")),
+                Err(Failure::Aborted) => log::warning(format_args!("Background saving terminated by a shutdown")),
+                Err(e) => log::warning(format_args!("Background saving error: {e}")),
+            }
+        })
+        .detach();
+    }
+
+    /// SAVE: the same while nothing is served. `done` hears whether it worked.
+    pub fn save_and_hold(self: &Rc<Self>, done: impl FnOnce(&Rc<Service>, bool) + 'static) {
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            let result = service.save_file(true, None).await;
+            if let Err(e) = &result {
+                log::warning(format_args!("Saving error: {e}"));
+            }
+            done(&service, result.is_ok());
+            service.call(0, |core| core.release_held());
+        })
+        .detach();
+    }
+
+    /// Ends the process, after a last snapshot if that is wanted. `failed` is
+    /// called if it cannot be written and that is not to be put up with.
+    pub fn shut_down(
+        self: &Rc<Self>,
+        save: bool,
+        force: bool,
+        failed: impl FnOnce(&Rc<Service>) + 'static,
+    ) {
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            service.end_running_snapshot().await;
+            if save {
+                log::notice(format_args!("Saving the final RDB snapshot before exiting."));
+                while !service.shared.saves.try_begin() {
+                    service.end_running_snapshot().await;
+                }
+                if service.save_file(true, None).await.is_err() {
+                    log::warning(format_args!("Error trying to save the DB, can't exit."));
+                    if !force {
+                        service.call(0, |core| core.release_held());
+                        return failed(&service);
+                    }
+                }
+            }
+            service.shared.stop(0);
+        })
+        .detach();
+    }
+
+    /// Calls the snapshot under way off and waits for its end.
+    async fn end_running_snapshot(&self) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let saves = &self.shared.saves;
+        if saves.saving.load(Ordering::Relaxed) {
+            log::warning(format_args!("There is a child saving an .rdb. Killing it!"));
+        }
+        while saves.is_active() {
+            self.abort_snapshot();
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Writes the snapshot file, and notes how it went.
+    async fn save_file(
+        self: &Rc<Self>,
+        hold: bool,
+        begun: Option<Box<dyn FnOnce(&Rc<Service>)>>,
+    ) -> Result<Summary, Failure> {
+        let s = self.shared.config.settings();
+        let saves = &self.shared.saves;
+        let now_s = || clock::now_ms() / 1000;
+        let started = now_s();
+        saves.started_s.store(started, Ordering::Relaxed);
+        saves.last_try_s.store(started, Ordering::Relaxed);
+        saves.saving.store(true, Ordering::Relaxed);
+        let p = &s.persistence;
+        let (path, incremental) = (s.resolve(&p.dbfilename), p.rdb_save_incremental_fsync);
+        let key_delay_us = p.rdb_key_save_delay_us.max(0) as u64;
+        let wish = Wish { hold, begun, key_delay_us, ..Wish::default() };
+        let result = self.snapshot(wish, async || FileSink::create(&path, incremental).await).await;
+        saves.saving.store(false, Ordering::Relaxed);
+        if let Ok(summary) = &result {
+            log::notice(format_args!("DB saved on disk"));
+            saves.saved_changes.store(summary.changes, Ordering::Relaxed);
+            saves.last_save_s.store(now_s(), Ordering::Relaxed);
+            saves.saves.fetch_add(1, Ordering::Relaxed);
+        }
+        saves.last_took_s.store((now_s() - started) as i64, Ordering::Relaxed);
+        let aborted = matches!(result, Err(Failure::Aborted));
+        if !aborted {
+            saves.last_failed.store(result.is_err(), Ordering::Relaxed);
+        }
+        self.tell_save_state();
+        result
+    }
+
+    /// Lets every core know whether writes are to be refused.
+    fn tell_save_state(&self) {
+        (0..self.shared.cores).for_each(|core| self.call(core, |c| c.update_gate()));
+    }
+}
