@@ -297,7 +297,9 @@ impl Core {
 
     /// Is some mesh queue, or the journal, so far behind that clients must wait?
     pub fn congested(&self) -> bool {
-        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX) || self.journal.congested(&self.lane) || self.snapshot_congested()
+        self.outbox.iter().any(|o| o.len() > OUTBOX_MAX)
+            || self.journal.congested(&self.lane)
+            || self.snapshot_congested()
     }
 
     /// Is there anything to do without waiting for the kernel?

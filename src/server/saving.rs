@@ -172,9 +172,7 @@ impl Core {
 
     /// Is there something to be read or sent for the snapshot?
     pub fn snapshot_runnable(&self) -> bool {
-        self.snapshot
-            .as_ref()
-            .is_some_and(|s| !s.closed && !s.away && !s.job.has_failed() && s.job.has_room(self.id))
+        self.snapshot.as_ref().is_some_and(|s| !s.closed && !s.away && !s.job.has_failed() && s.job.has_room(self.id))
     }
 
     /// Have pre-images come faster than they could be sent?
@@ -353,9 +351,8 @@ impl Core {
             move |core, parts| {
                 let saved = core.shared.saves.saved_changes.load(Ordering::Relaxed);
                 let changes = parts.iter().sum::<u64>().saturating_sub(saved);
-                let due = points
-                    .iter()
-                    .find(|p| changes >= p.changes.max(0) as u64 && since_s > p.seconds.max(0) as u64);
+                let due =
+                    points.iter().find(|p| changes >= p.changes.max(0) as u64 && since_s > p.seconds.max(0) as u64);
                 if let Some(p) = due
                     && core.shared.saves.try_begin()
                 {

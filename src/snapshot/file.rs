@@ -38,9 +38,7 @@ impl FileSink {
     pub async fn create(path: &Path, incremental: bool) -> io::Result<FileSink> {
         let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
         match BufferedFile::create(&temporary).await.map_err(plain) {
-            Ok(file) => {
-                Ok(FileSink { file: Some(file), temporary, path: path.into(), at: 0, synced: 0, incremental })
-            }
+            Ok(file) => Ok(FileSink { file: Some(file), temporary, path: path.into(), at: 0, synced: 0, incremental }),
             Err(e) => {
                 log::warning(format_args!(
                     "Failed opening the temp RDB file {} (in server root dir {}) for saving: {e}",

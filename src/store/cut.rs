@@ -153,7 +153,10 @@ impl DbCut {
 
 /// Where an open collection is.
 enum Place {
-    Key { hash: u64, key: Box<[u8]> },
+    Key {
+        hash: u64,
+        key: Box<[u8]>,
+    },
     /// Deleted from the keyspace.
     Held(Object),
 }
@@ -400,12 +403,7 @@ impl Cut {
 }
 
 /// The open collection `id`, under a key of some database.
-fn find_open<'a>(
-    id: u64,
-    key: &Key,
-    dbs: &'a mut [Option<Box<Db>>],
-    orphans: &'a mut [Db],
-) -> Option<&'a mut Object> {
+fn find_open<'a>(id: u64, key: &Key, dbs: &'a mut [Option<Box<Db>>], orphans: &'a mut [Db]) -> Option<&'a mut Object> {
     let all = dbs.iter_mut().flatten().map(|d| &mut **d).chain(orphans);
     all.filter_map(|d| d.get_mut(key)?.as_object_mut()).find(|o| o.undo_id() == Some(id))
 }
@@ -466,7 +464,11 @@ pub(super) fn step_db(cut: &mut Cut, db: &mut Db) -> bool {
             next = last.map(|l| l + 1);
             break;
         }
-        if is_large(e) { large.push(hash) } else { cut.record(number, e) }
+        if is_large(e) {
+            large.push(hash)
+        } else {
+            cut.record(number, e)
+        }
         last = Some(hash & ORDER_MASK);
         n += 1;
     }

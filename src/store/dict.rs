@@ -263,12 +263,7 @@ impl<T: Clone> Dict<T> {
     }
 
     #[inline]
-    pub fn find_mut(
-        &mut self,
-        hash: u64,
-        eq: impl FnMut(&T) -> bool,
-        hash_of: impl Fn(&T) -> u64,
-    ) -> Option<&mut T> {
+    pub fn find_mut(&mut self, hash: u64, eq: impl FnMut(&T) -> bool, hash_of: impl Fn(&T) -> u64) -> Option<&mut T> {
         if self.undo.0.is_some() {
             self.save(hash, hash_of);
         }

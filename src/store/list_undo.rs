@@ -81,7 +81,10 @@ impl<N: Clone> ListUndo<N> {
         let len = self.origins.len();
         let start = self.hint.min(len.saturating_sub(1));
         let found = (0..len).find_map(|d| {
-            [start.checked_add(d), start.checked_sub(d)].into_iter().flatten().find(|&i| self.origins.get(i) == Some(&n))
+            [start.checked_add(d), start.checked_sub(d)]
+                .into_iter()
+                .flatten()
+                .find(|&i| self.origins.get(i) == Some(&n))
         });
         match found {
             Some(at) => {

@@ -81,14 +81,7 @@ pub struct SlotPack {
 impl Store {
     pub fn new(databases: usize) -> Store {
         let dbs = (0..databases).map(|_| None).collect();
-        Store {
-            dbs,
-            garbage: Vec::new(),
-            flushed: Vec::new(),
-            cut: None,
-            stats: Stats::default(),
-            donor: None,
-        }
+        Store { dbs, garbage: Vec::new(), flushed: Vec::new(), cut: None, stats: Stats::default(), donor: None }
     }
 
     pub fn databases(&self) -> usize {

@@ -11,7 +11,8 @@ pub(super) static ROWS: &[Directive] = &[
     list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines)),
     list!("dir", ".", false, words::parse_dir, words::print_dir, Some(words::dir_lines)).protected().deny_loading(),
     text!("dbfilename", "dump.rdb", words::dbfilename, persistence.dbfilename).protected(),
-    number!("rdb-version", 10, 10, 11, persistence.rdb_version),
+    number!("rdb-version", 10, 10, 11, persistence.rdb_version)
+        .help("version: the RDB version of snapshots, 10 (every Redis from 7.0 and every Valkey reads it) or 11."),
     flag!("rdbcompression", true, persistence.rdbcompression),
     flag!("rdbchecksum", true, persistence.rdbchecksum).immutable(),
     flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync),

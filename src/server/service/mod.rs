@@ -37,8 +37,8 @@ use hashbrown::HashMap;
 
 use super::core::Core;
 use super::msg::Msg;
-use super::shared::Shared;
 use super::process::signals;
+use super::shared::Shared;
 use crate::base::{clock, memory};
 use crate::observe::log;
 use crate::reactor::mesh::Port;

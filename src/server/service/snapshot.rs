@@ -325,12 +325,7 @@ impl Service {
 
     /// Ends the process, after a last snapshot if that is wanted. `failed` is
     /// called if it cannot be written and that is not to be put up with.
-    pub fn shut_down(
-        self: &Rc<Self>,
-        save: bool,
-        force: bool,
-        failed: impl FnOnce(&Rc<Service>) + 'static,
-    ) {
+    pub fn shut_down(self: &Rc<Self>, save: bool, force: bool, failed: impl FnOnce(&Rc<Service>) + 'static) {
         let service = self.clone();
         glommio::spawn_local(async move {
             service.end_running_snapshot().await;

@@ -101,7 +101,6 @@ impl Outputs {
         self.cuts.insert(id, Box::new(f));
     }
 
-
     /// The cut will not come.
     pub fn forget_cut(&mut self, id: u64) {
         self.cuts.remove(&id);
