@@ -21,7 +21,7 @@
 //! | [`transaction`] | cross-core ordering and locks |
 //! | [`session`] | connection state, bytes to requests, replies to bytes |
 //! | [`journal`] | effects of all cores merged into one stream, backlog, append-only file |
-//! | [`snapshot`] | the RDB format |
+//! | [`snapshot`] | point-in-time images without fork; the RDB format |
 //! | [`replication`] | both roles of PSYNC, WAIT, offsets, as state machines |
 //! | [`server`] | composition root: data cores, admin commands, start and stop |
 //!

@@ -96,7 +96,7 @@ fn digest_value(cx: &mut Cx, args: Args) -> Done {
     cx.reply.array(args.len() - 2);
     for name in &args[2..] {
         let key = cx.key(name);
-        let d = cx.read_untouched(&key).map(|e| digest::value(e)).unwrap_or_default();
+        let d = cx.read_untouched(&key).map(digest::value).unwrap_or_default();
         cx.reply.simple(&d.hex());
     }
     Ok(())

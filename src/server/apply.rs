@@ -125,6 +125,7 @@ impl Core {
         self.options =
             Options { list_node_max_bytes, keep_expired: self.pause.active, ..super::options(&self.settings) };
         self.update_notifying();
+        self.update_gate();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);
         if !old.requirepass.is_empty() && self.settings.requirepass.is_empty() {
             self.admit_all();

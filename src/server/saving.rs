@@ -190,12 +190,15 @@ impl Core {
         if share.closed && !self.store.cut.as_ref().is_some_and(|c| c.has_work()) {
             return;
         }
-        if share.executed != self.stats.executed {
+        let served = share.executed != self.stats.executed;
+        if served {
             share.executed = self.stats.executed;
             share.busy_until_ms = self.now + BUSY_MS;
         }
         let busy = self.now < share.busy_until_ms;
-        if busy && self.stamp < share.next_ns && share.waiting.is_empty() {
+        // In a turn without commands nobody is kept waiting for longer than a
+        // slice of the shorter kind.
+        if served && self.stamp < share.next_ns && share.waiting.is_empty() {
             return self.send_recorded();
         }
         let budget = (if busy { BUSY_SLICE_US } else { IDLE_SLICE_US }) * self.ticks_per_us;

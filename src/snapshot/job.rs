@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::access::Policy;
 use super::rdb::Version;
-use super::recorder::{AccessKept, RdbRecorder};
+use super::recorder::RdbRecorder;
 
 /// Bytes of one core's chunks that may be on their way to the writer; a core
 /// stops reading its keyspace until there are fewer.
@@ -22,7 +23,7 @@ pub struct Plan {
     /// `rdbchecksum`.
     pub checksum: bool,
     /// What is recorded about accesses, by the eviction policy.
-    pub access: AccessKept,
+    pub access: Policy,
     /// Nothing is served until the snapshot has been made (SAVE).
     pub hold: bool,
 }

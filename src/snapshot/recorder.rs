@@ -1,46 +1,25 @@
 //! Entries as RDB records, written down on a data core.
 
+use super::access::{self, Policy};
 use super::rdb::Version;
-use super::rdb::encode::{Access, Encoder};
-use crate::command::cx::lfu_decayed;
+use super::rdb::encode::Encoder;
 use crate::store::cut::{Chunk, Recorder};
 use crate::store::entry::Entry;
 use crate::store::listpack::Item;
-
-/// What is recorded about accesses: as Redis, by `maxmemory-policy`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessKept {
-    Nothing,
-    Idle,
-    Frequency { decay_minutes: u32 },
-}
 
 /// Writes records without compressing: compression takes many times longer
 /// than the rest, so it is left to the writer, which finds the strings worth a
 /// try in [`Chunk::strings`].
 pub struct RdbRecorder {
     encoder: Encoder,
-    access: AccessKept,
+    access: Policy,
     now_ms: u64,
 }
 
 impl RdbRecorder {
     /// `compress`: shall the writer compress?
-    pub fn new(version: Version, compress: bool, access: AccessKept, now_ms: u64) -> RdbRecorder {
+    pub fn new(version: Version, compress: bool, access: Policy, now_ms: u64) -> RdbRecorder {
         RdbRecorder { encoder: Encoder::deferring(version, compress), access, now_ms }
-    }
-
-    fn access_of(&self, entry: &Entry) -> Access {
-        match self.access {
-            AccessKept::Nothing => Access::None,
-            AccessKept::Idle => {
-                let now = (self.now_ms / 1000) as u32;
-                Access::Idle(u64::from(now.wrapping_sub(entry.clock()) & 0x00FF_FFFF))
-            }
-            AccessKept::Frequency { decay_minutes } => {
-                Access::Freq(lfu_decayed(entry.clock(), (self.now_ms / 60_000) as u16, decay_minutes))
-            }
-        }
     }
 
     fn with(&mut self, out: &mut Chunk, f: impl FnOnce(&mut Encoder, &mut Vec<u8>)) {
@@ -52,12 +31,12 @@ impl RdbRecorder {
 
 impl Recorder for RdbRecorder {
     fn record(&mut self, out: &mut Chunk, entry: &Entry) {
-        let access = self.access_of(entry);
+        let access = access::of(entry, self.access, self.now_ms);
         self.with(out, |e, bytes| e.record(bytes, entry, access));
     }
 
     fn begin(&mut self, out: &mut Chunk, entry: &Entry) {
-        let access = self.access_of(entry);
+        let access = access::of(entry, self.access, self.now_ms);
         self.with(out, |e, bytes| {
             e.begin(bytes, entry, access);
         });

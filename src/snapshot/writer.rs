@@ -55,7 +55,7 @@ impl Writer {
     }
 
     /// The next chunk to be written, and its core.
-    pub fn next(&mut self) -> Option<(usize, Chunk)> {
+    pub fn next_chunk(&mut self) -> Option<(usize, Chunk)> {
         if let Some(core) = self.open {
             return Some((core, self.queues[core].pop_front()?));
         }

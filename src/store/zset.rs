@@ -281,6 +281,9 @@ enum Form {
     Sorted(Box<Sorted>),
 }
 
+/// Members with their scores, for a snapshot.
+type Undo = undo::Undo<(Member, f64)>;
+
 /// A sorted set.
 #[derive(Clone)]
 pub struct ZSet(Form);
@@ -350,7 +353,7 @@ impl ZSet {
     }
 
     /// What a snapshot that reads it in steps keeps; none for the compact form.
-    pub fn undo_mut(&mut self) -> Option<&mut Option<Box<undo::Undo<(Member, f64)>>>> {
+    pub fn undo_mut(&mut self) -> Option<&mut Option<Box<Undo>>> {
         match &mut self.0 {
             Form::Packed(_) => None,
             Form::Sorted(s) => Some(&mut s.undo.0),

@@ -23,5 +23,6 @@ mod protocol;
 mod pubsub;
 mod robustness;
 mod scan;
+mod snapshots;
 mod tools;
 mod transcripts;

@@ -255,12 +255,7 @@ pub fn persistence(v: &View, t: &mut String) {
     put(t, "rdb_last_bgsave_time_sec", saves.last_took_s.load(Relaxed));
     put(t, "rdb_current_bgsave_time_sec", if saving { current_s } else { -1 });
     put(t, "rdb_saves", saves.saves.load(Relaxed));
-    put_all(
-        t,
-        &[
-            ("rdb_last_cow_size", "0"),
-        ],
-    );
+    put(t, "rdb_last_cow_size", 0);
     put(t, "rdb_last_load_keys_expired", p.last_load_expired.load(Relaxed));
     put(t, "rdb_last_load_keys_loaded", p.last_load_loaded.load(Relaxed));
     aof(&p.aof, v.core.now / 1000, t);

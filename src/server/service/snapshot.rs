@@ -18,11 +18,11 @@ use crate::config::{MaxmemoryPolicy, Settings};
 use crate::observe::log;
 use crate::server::process::REDIS_VERSION;
 use crate::session::conn::ConnRef;
+use crate::snapshot::access::Policy;
 use crate::snapshot::file::FileSink;
 use crate::snapshot::job::{Job, Plan};
 use crate::snapshot::rdb::Version;
 use crate::snapshot::rdb::frame::{About, Stream};
-use crate::snapshot::recorder::AccessKept;
 use crate::snapshot::sink::Sink;
 use crate::snapshot::writer::{WRITE_BYTES, Writer};
 use crate::store::cut::Chunk;
@@ -76,26 +76,32 @@ pub struct Intake {
     bell: Bell,
 }
 
+/// Called at the cut's place in the stream; what stands in the header of it.
+pub type AtCut = Box<dyn FnOnce(&mut Outputs) -> Option<Place>>;
+
+/// Called once the cut has been made.
+pub type Begun = Box<dyn FnOnce(&Rc<Service>)>;
+
 /// What is asked for besides the dataset's records.
 #[derive(Default)]
 pub struct Wish {
     pub hold: bool,
     pub aof_base: bool,
     /// Called at the cut's place in the stream, when there is one.
-    pub at_cut: Option<Box<dyn FnOnce(&mut Outputs) -> Option<Place>>>,
+    pub at_cut: Option<AtCut>,
     /// Sleep after each key (`rdb-key-save-delay`), microseconds.
     pub key_delay_us: u64,
     /// Called once the cut has been made.
-    pub begun: Option<Box<dyn FnOnce(&Rc<Service>)>>,
+    pub begun: Option<Begun>,
 }
 
 /// What is recorded of accesses, and how, by the settings.
 fn plan(s: &Settings, hold: bool) -> Plan {
     use MaxmemoryPolicy as P;
     let access = match s.maxmemory_policy {
-        P::AllkeysLru | P::VolatileLru => AccessKept::Idle,
-        P::AllkeysLfu | P::VolatileLfu => AccessKept::Frequency { decay_minutes: s.lfu_decay_time_min },
-        _ => AccessKept::Nothing,
+        P::AllkeysLru | P::VolatileLru => Policy::Lru,
+        P::AllkeysLfu | P::VolatileLfu => Policy::Lfu { decay_minutes: s.lfu_decay_time_min },
+        _ => Policy::Other,
     };
     let p = &s.persistence;
     let version = if p.rdb_version >= 11 { Version::V11 } else { Version::V10 };
@@ -181,7 +187,7 @@ impl Service {
     }
 
     /// Notes what happens when the merge comes to the cut.
-    fn expect_cut(&self, intake: &Rc<Intake>, at_cut: Option<Box<dyn FnOnce(&mut Outputs) -> Option<Place>>>) {
+    fn expect_cut(&self, intake: &Rc<Intake>, at_cut: Option<AtCut>) {
         let told = intake.clone();
         self.streams.borrow_mut().out.at_cut(intake.job.id, move |out| {
             *told.place.borrow_mut() = at_cut.and_then(|f| f(out));
@@ -231,7 +237,7 @@ impl Service {
                 let lost = job.lost.load(Ordering::Relaxed);
                 return Err(if lost { Failure::Incomplete } else { Failure::Aborted });
             }
-            let next = intake.writer.borrow_mut().next();
+            let next = intake.writer.borrow_mut().next_chunk();
             match next {
                 Some((core, chunk)) => self.write_chunk(intake, wish, (core, chunk), sink).await?,
                 None if job.is_complete() => break,
@@ -361,11 +367,7 @@ impl Service {
     }
 
     /// Writes the snapshot file, and notes how it went.
-    async fn save_file(
-        self: &Rc<Self>,
-        hold: bool,
-        begun: Option<Box<dyn FnOnce(&Rc<Service>)>>,
-    ) -> Result<Summary, Failure> {
+    async fn save_file(self: &Rc<Self>, hold: bool, begun: Option<Begun>) -> Result<Summary, Failure> {
         let s = self.shared.config.settings();
         let saves = &self.shared.saves;
         let now_s = || clock::now_ms() / 1000;
