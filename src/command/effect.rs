@@ -5,7 +5,7 @@
 //! and the events per key that keyspace notification, WATCH, client tracking
 //! and blocked clients read. Either part is only built when somebody reads it.
 
-use crate::resp::encode;
+use crate::resp::{Reply, encode};
 
 /// Classes of keyspace events; the letters of `notify-keyspace-events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,30 @@ pub enum Item {
     },
 }
 
+/// What a client gets where it may not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nil {
+    Array,
+    Bulk,
+}
+
+impl Nil {
+    pub fn write(self, reply: &mut Reply) {
+        match self {
+            Nil::Array => reply.null_array(),
+            Nil::Bulk => reply.null(),
+        }
+    }
+}
+
+/// A command has found nothing and waits for one of these keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub keys: Vec<Vec<u8>>,
+    /// Unix milliseconds; none for ever.
+    pub deadline_ms: Option<u64>,
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Effect {
@@ -59,6 +83,10 @@ pub struct Effect {
     pub wants_events: bool,
     /// DEL or UNLINK for keys found expired (`lazyfree-lazy-expire`).
     pub expire_by_unlink: bool,
+    /// May the command wait?
+    pub may_block: bool,
+    /// It does.
+    pub block: Option<Block>,
     pub stream: Vec<Item>,
     /// Commands that are not the client's own, as arrays of bulk strings.
     pub encoded: Vec<u8>,

@@ -241,7 +241,7 @@ pub const ROWS: &[Command] = &[
     },
 ];
 
-fn end(word: &[u8]) -> Result<End, Fault> {
+pub(super) fn end(word: &[u8]) -> Result<End, Fault> {
     if word.eq_ignore_ascii_case(b"left") {
         Ok(End::Left)
     } else if word.eq_ignore_ascii_case(b"right") {
@@ -536,10 +536,24 @@ fn lpos(cx: &mut Cx, args: Args) -> Done {
 }
 
 fn move_element(cx: &mut Cx, args: Args, from: End, to: End) -> Done {
-    let (source, target) = (cx.key(args[1]), cx.key(args[2]));
-    if cx.collection::<List>(&source)?.is_none() {
+    if !move_one(cx, (args[1], args[2]), from, to, None)? {
         cx.reply.null();
-        return Ok(());
+    }
+    Ok(())
+}
+
+/// Moves an element and replies with it; to the stream goes the command as it
+/// came or `instead`. False, and no reply, when there is none.
+pub(super) fn move_one(
+    cx: &mut Cx,
+    (source, target): (&[u8], &[u8]),
+    from: End,
+    to: End,
+    instead: Option<Args>,
+) -> Result<bool, Fault> {
+    let (source, target) = (cx.key(source), cx.key(target));
+    if cx.collection::<List>(&source)?.is_none() {
+        return Ok(false);
     }
     cx.collection::<List>(&target)?;
     let fill = fill(cx);
@@ -550,14 +564,17 @@ fn move_element(cx: &mut Cx, args: Args, from: End, to: End) -> Done {
     list.push(to, &value, fill);
     cx.event(Class::List, pushed(to), target.bytes);
     cx.reply.bulk(&value);
-    cx.fx.verbatim(1);
+    match instead {
+        Some(command) => cx.fx.rewrite(1, command),
+        None => cx.fx.verbatim(1),
+    }
     cx.event(Class::List, popped(from), source.bytes);
     if let Some(list) = cx.collection::<List>(&source)?
         && emptied(list, fill)
     {
         cx.delete_if_empty(&source);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// COUNT of LMPOP and ZMPOP, from the arguments behind the direction.
@@ -575,24 +592,37 @@ pub(super) fn pop_count(args: Args) -> Result<usize, Fault> {
 fn lmpop(cx: &mut Cx, args: Args) -> Done {
     let (keys, rest) = counted(args, 1)?;
     let (&word, options) = rest.split_first().ok_or(SYNTAX)?;
-    let (from, count, fill) = (end(word)?, pop_count(options)?, fill(cx));
+    let (from, count) = (end(word)?, pop_count(options)?);
+    if !pop_first(cx, keys, from, Some(count))? {
+        cx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// Takes from the first list that has any, with the reply and effect of LMPOP,
+/// or of BLPOP if there is no count; false, and no reply, when none has any.
+pub(super) fn pop_first(cx: &mut Cx, keys: Args, from: End, count: Option<usize>) -> Result<bool, Fault> {
+    let fill = fill(cx);
     for k in keys {
         let key = cx.key(k);
         let (list, rest) = cx.collection_apart::<List>(&key)?;
         let Some(list) = list else { continue };
-        let n = count.min(list.len());
+        let n = count.unwrap_or(1).min(list.len());
+        let command: &[u8] = if from == End::Left { b"LPOP" } else { b"RPOP" };
         rest.reply.array(2);
         rest.reply.bulk(key.bytes);
-        rest.reply.array(n);
+        if count.is_some() {
+            rest.reply.array(n);
+            rest.fx.rewrite(n as u64, &[command, key.bytes, itoa::Buffer::new().format(n).as_bytes()]);
+        } else {
+            rest.fx.rewrite(1, &[command, key.bytes]);
+        }
         take(list, n, from, rest.reply);
-        let command: &[u8] = if from == End::Left { b"LPOP" } else { b"RPOP" };
-        rest.fx.rewrite(n as u64, &[command, key.bytes, itoa::Buffer::new().format(n).as_bytes()]);
         rest.fx.event(Class::List, popped(from), rest.db, key.bytes);
         if emptied(list, fill) {
             cx.delete_if_empty(&key);
         }
-        return Ok(());
+        return Ok(true);
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }

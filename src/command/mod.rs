@@ -7,6 +7,7 @@
 //! handler in its family's file, and a test.
 pub mod bitfield;
 pub mod bitmap;
+pub mod blocking;
 pub mod collect;
 pub mod counter;
 pub mod cx;
@@ -52,7 +53,7 @@ pub use spec::{Across, Command, Merge, Spec};
 pub type Done = Result<(), Fault>;
 
 /// The rows of all families.
-pub fn families() -> [&'static [Command]; 20] {
+pub fn families() -> [&'static [Command]; 21] {
     [
         string::ROWS,
         string_multi::ROWS,
@@ -66,6 +67,7 @@ pub fn families() -> [&'static [Command]; 20] {
         expiry::ROWS,
         keyspace::ROWS,
         list::ROWS,
+        blocking::ROWS,
         set::ROWS,
         setops::ROWS,
         hash::ROWS,

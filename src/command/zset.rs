@@ -452,36 +452,56 @@ fn zpop(cx: &mut Cx, args: Args, max: bool) -> Done {
 
 fn zmpop(cx: &mut Cx, args: Args) -> Done {
     let (keys, rest) = counted(args, 1)?;
-    let (&word, options) = rest.split_first().ok_or(SYNTAX)?;
+    let (max, count) = which(rest)?;
+    if !pop_first(cx, keys, max, Some(count))? {
+        cx.reply.null_array();
+    }
+    Ok(())
+}
+
+/// `MIN|MAX [COUNT n]` of ZMPOP: whether from the highest, and how many.
+pub(super) fn which(args: Args) -> Result<(bool, usize), Fault> {
+    let (&word, options) = args.split_first().ok_or(SYNTAX)?;
     let max = match word {
         w if w.eq_ignore_ascii_case(b"min") => false,
         w if w.eq_ignore_ascii_case(b"max") => true,
         _ => return Err(SYNTAX),
     };
-    let count = super::list::pop_count(options)?;
+    Ok((max, super::list::pop_count(options)?))
+}
+
+/// Takes from the first sorted set that has any, with the reply and effect of
+/// ZMPOP, or of BZPOPMIN if there is no count; false, and no reply, when none
+/// has any.
+pub(super) fn pop_first(cx: &mut Cx, keys: Args, max: bool, count: Option<usize>) -> Result<bool, Fault> {
     for k in keys {
         let key = cx.key(k);
         let (zset, rest) = cx.collection_apart::<ZSet>(&key)?;
         let Some(zset) = zset else { continue };
-        let n = count.min(zset.len());
-        rest.reply.array(2);
+        let n = count.unwrap_or(1).min(zset.len());
+        let command: &[u8] = if max { b"ZPOPMAX" } else { b"ZPOPMIN" };
+        rest.reply.array(if count.is_some() { 2 } else { 3 });
         rest.reply.bulk(key.bytes);
-        rest.reply.array(n);
+        if count.is_some() {
+            rest.reply.array(n);
+            rest.fx.rewrite(n as u64, &[command, key.bytes, itoa::Buffer::new().format(n).as_bytes()]);
+        } else {
+            rest.fx.rewrite(1, &[command, key.bytes]);
+        }
         take(zset, n, max, |member, score| {
-            rest.reply.array(2);
+            if count.is_some() {
+                rest.reply.array(2);
+            }
             element(rest.reply, member);
             rest.reply.double(score);
         });
-        let command: &[u8] = if max { b"ZPOPMAX" } else { b"ZPOPMIN" };
-        rest.fx.rewrite(n as u64, &[command, key.bytes, itoa::Buffer::new().format(n).as_bytes()]);
         rest.fx.event(Class::ZSet, popped(max), rest.db, key.bytes);
         if zset.is_empty() {
             cx.delete_if_empty(&key);
         }
-        return Ok(());
+        return Ok(true);
     }
-    cx.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 fn zrandmember(cx: &mut Cx, args: Args) -> Done {

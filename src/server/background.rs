@@ -29,6 +29,13 @@ impl Core {
 
     pub fn background_work(&mut self) {
         self.expire_due();
+        if let Some(next) = self.blocking.next_deadline() {
+            if next <= self.now {
+                self.end_overdue();
+            } else {
+                self.wake_for(next);
+            }
+        }
         self.start_waiting_moves();
         if self.snapshot.is_some() {
             self.snapshot_slice();
@@ -71,6 +78,12 @@ impl Core {
             }
             self.stats.expire_cycle_us += ticks::to_us(ticks::ticks() - start);
         }
+        self.wake_for(next);
+    }
+
+    /// Sees to it that the core wakes for a deadline that the next tick would
+    /// come too late for.
+    fn wake_for(&mut self, next: u64) {
         let soon = next > self.now && next - self.now <= CRON_MS;
         if soon && self.deadline_armed.is_none_or(|d| next < d) {
             self.deadline_armed = Some(next);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::blocking::Blocking;
 use super::gather::Gathers;
 use super::io::Arrival;
 use super::msg::{Batch, Msg};
@@ -78,6 +79,10 @@ pub struct Core {
     /// Events of a gathered transaction, for their owners.
     pub gathering: Option<Vec<Event>>,
     pub gathers: Gathers,
+    /// Commands that wait for keys of this core, or of its connections.
+    pub blocking: Blocking,
+    /// Inside EXEC: nobody who waits is served before its end.
+    pub in_unit: bool,
 
     /// This core's view of the slot map.
     pub map: Box<[u16]>,
@@ -210,6 +215,8 @@ impl Core {
             progress: HashMap::default(),
             gathering: None,
             gathers: Gathers::default(),
+            blocking: Blocking::default(),
+            in_unit: false,
             map,
             slot_epoch: vec![0; SLOTS].into(),
             map_epoch: 0,
@@ -359,7 +366,7 @@ impl Core {
             Msg::Reply { conn, seq, reply } => self.deliver(conn, seq, &reply),
             Msg::Locked { tx, part, vote, cargo } => self.on_locked(tx, part, vote, cargo),
             Msg::Done { tx, part, reply, spent, journaled } => self.on_done(tx, part, reply, spent, journaled),
-            Msg::Release { tx, cargo, events, .. } => self.on_release(tx, cargo, events),
+            Msg::Release { tx, part, cargo, events, block } => self.on_release(tx, part, cargo, (events, block)),
             Msg::Call(f) => f(self),
             Msg::Service(_) => debug_assert!(false, "a message for the service core"),
         }

@@ -299,6 +299,9 @@ impl Core {
     /// A command with several keys: on one core if they all lie there.
     fn route_keys(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
         let found = places(entry.spec, args).unwrap_or_default();
+        if entry.spec.is(flag::BLOCKING) && !found.is_empty() {
+            return self.route_blocking(conn, entry, args);
+        }
         let Some(first) = found.first() else {
             // No keys, or arguments that do not fit: the handler says what is wrong.
             if conn.replies.outstanding() > 0 {

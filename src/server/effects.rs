@@ -38,12 +38,14 @@ impl Core {
     /// FLUSHALL, only the first part says so in the stream.
     pub fn begin_part(&mut self, entry: &Entry, at: usize) {
         self.echo = at > 0 && matches!(entry.route, Route::Whole(_) | Route::Anywhere);
+        self.in_unit = true;
         self.journal.begin_part();
     }
 
     /// Ends a part; whether it put anything into the journal.
     pub fn end_part(&mut self, entry: &Entry, tx: u64) -> bool {
         self.echo = false;
+        self.in_unit = false;
         self.journal.end_part(tx, is_loose(entry))
     }
 

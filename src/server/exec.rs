@@ -295,9 +295,15 @@ impl Core {
             }
         }
         self.fx.clear();
+        if !self.blocking.is_empty() && entry.spec.keys.is_empty() {
+            self.blocking.signal_all();
+        }
+        if self.blocking.has_ready() {
+            self.serve_ready();
+        }
     }
 
-    /// Tells watchers and subscribers what happened to keys of this core. That a key expired
+    /// Tells watchers, subscribers and those who wait what happened to keys of this core. That a key expired
     /// is no news: a vote finds that it is gone, and whoever watched it after
     /// its deadline has lost nothing when it is removed.
     pub fn tell(&mut self, events: &[Event]) {
@@ -308,6 +314,9 @@ impl Core {
         }
         if self.notifying {
             self.notify(events);
+        }
+        if !self.blocking.is_empty() {
+            events.iter().for_each(|e| self.blocking.signal(e.db, &e.key));
         }
     }
 
@@ -471,7 +480,12 @@ impl Core {
     fn run_alone(&mut self, h: &Head, args: &[&[u8]], now: u64) {
         let mut out = Vec::new();
         self.start_clock();
+        self.fx.may_block = matches!(h.job, Job::Command(i) if registry().entries[i].spec.is(flag::BLOCKING));
         self.run_job(h, args, now, &mut out);
+        self.fx.may_block = false;
+        if let Some(block) = self.fx.block.take() {
+            return self.start_waiting(Parked { head: *h, args: owned(args), now }, block);
+        }
         let c = h.origin.conn;
         if c.core as usize == self.id {
             self.deliver(c, h.origin.seq, &out);
@@ -540,6 +554,7 @@ impl Core {
         let Some(mut c) = self.take_conn(conn) else { return };
         self.lend_buffer(&mut c);
         c.replies.fill(seq, reply);
+        self.unblocked(&mut c, true);
         self.delivered(c);
     }
 

@@ -8,7 +8,7 @@ use io_uring::{opcode, squeue, types};
 use super::core::Core;
 use crate::reactor::buffers;
 use crate::reactor::ring::{Completion, Op, Token};
-use crate::session::conn::{Conn, ConnRef, socket_name};
+use crate::session::conn::{Blocked, Conn, ConnRef, socket_name};
 
 /// Input that waits on one connection before the core stops receiving on it.
 const INPUT_HIGH: usize = 4 << 20;
@@ -339,6 +339,7 @@ impl Core {
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.forget_watches(conn);
         self.forget_subscriptions(conn);
+        self.unblocked(conn, false);
         if conn.paused {
             self.paused.retain(|index| *index != conn.me.index);
         }
@@ -446,6 +447,10 @@ impl Core {
     /// Closes a connection that has said all it had to say.
     fn maybe_finish(&mut self, conn: &mut Conn) {
         if conn.replies.outstanding() > 0 {
+            // Who waits for a key and has gone would take it from the others.
+            if conn.eof && conn.blocked().is_some_and(Blocked::waits) {
+                self.close(conn);
+            }
             return;
         }
         if conn.close_after || (conn.eof && !conn.listed_ready) {

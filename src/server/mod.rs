@@ -14,6 +14,7 @@
 //! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
 //! | `saving` | snapshots: the cut, reading in slices |
+//! | `blocking`, `pubsub` | commands that wait; messages and keyspace events |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
@@ -24,6 +25,7 @@ pub mod apply;
 pub mod applying;
 pub mod background;
 pub mod bind;
+pub mod blocking;
 pub mod check_aof;
 pub mod commands;
 pub mod core;

@@ -103,6 +103,7 @@ impl Core {
                 self.watches_sent.entry(w.3).or_default().push(to);
             }
             self.set_route(slot, to);
+            self.send_waiting_home(slot);
             self.stats.slots_moved += 1;
             self.moves_out -= 1;
             let id = tx.id;

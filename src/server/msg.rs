@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::service::Service;
 use super::tx::{Cargo, Tx};
-use crate::command::effect::Event;
+use crate::command::effect::{Block, Event};
 use crate::resp::reply::Proto;
 use crate::session::conn::ConnRef;
 use crate::session::watch::Token;
@@ -120,6 +120,8 @@ pub enum Msg {
         part: usize,
         cargo: Cargo,
         events: Vec<Event>,
+        /// It has found nothing, and waits for these keys.
+        block: Option<Arc<Block>>,
     },
     /// For the service core.
     Service(ServiceCall),

@@ -174,6 +174,7 @@ impl Core {
         self.forget_watches(conn);
         conn.reply(|r| r.array(queue.len()));
         let outer = std::mem::replace(&mut self.now, now);
+        self.in_unit = true;
         self.journal.begin_unit();
         for q in &queue {
             let entry = &registry().entries[q.command];
@@ -181,7 +182,11 @@ impl Core {
             self.exec_one(conn, entry, &args);
         }
         self.journal.end_unit();
+        self.in_unit = false;
         self.now = outer;
+        if self.blocking.has_ready() {
+            self.serve_ready();
+        }
     }
 
     fn exec_one(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) {

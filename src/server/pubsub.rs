@@ -245,7 +245,7 @@ impl Core {
     /// Does anyone read the events of commands?
     #[inline]
     pub fn wants_events(&self) -> bool {
-        !self.watches.is_empty() || self.notifying
+        !self.watches.is_empty() || self.notifying || !self.blocking.is_empty()
     }
 
     /// Publishes what happened to keys.

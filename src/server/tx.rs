@@ -23,8 +23,9 @@ use super::registry::registry;
 use crate::base::clock;
 use crate::base::slot::{Key, slot_of_hash};
 use crate::command::Merge;
-use crate::command::effect::Event;
+use crate::command::effect::{Block, Event};
 use crate::command::keys::Places;
+use crate::command::spec::flag;
 use crate::resp::{Reply, value};
 use crate::session::conn::ConnRef;
 use crate::session::watch::{Moved, Token};
@@ -216,6 +217,9 @@ impl Core {
             self.let_go_ahead(seq);
         }
         self.pumping = false;
+        if self.blocking.has_ready() {
+            self.serve_ready();
+        }
     }
 
     fn let_go_ahead(&mut self, seq: Seq) {
@@ -399,7 +403,11 @@ impl Core {
         std::mem::swap(&mut self.store, &mut scratch);
         self.store.absorb(&mut scratch);
         self.reopen_snapshot();
-        self.send_home(tx, &mut scratch, events, whole);
+        let block = self.fx.block.take().map(Arc::new);
+        self.send_home(tx, &mut scratch, (events, block.clone()), whole);
+        if let Some(block) = block {
+            self.blocked_over(tx, &block);
+        }
         self.scratch = Some(scratch);
     }
 
@@ -407,8 +415,12 @@ impl Core {
         let entry = &registry().entries[command];
         let args: Vec<&[u8]> = args.iter().map(|a| &a[..]).collect();
         let mut out = Vec::new();
+        self.fx.may_block = entry.spec.is(flag::BLOCKING);
         self.run_command(entry, &args, &tx.origin, tx.now, (0, 0), &mut out);
-        self.finish_conn(tx.origin.conn, tx.origin.seq, &out);
+        self.fx.may_block = false;
+        if self.fx.block.is_none() {
+            self.finish_conn(tx.origin.conn, tx.origin.seq, &out);
+        }
     }
 
     fn run_gather_exec(&mut self, tx: &Tx, refused: bool) {
@@ -427,7 +439,13 @@ impl Core {
     }
 
     /// Sends entries and events back to the cores of their slots.
-    fn send_home(&mut self, tx: &Arc<Tx>, scratch: &mut Store, events: Vec<Event>, whole: bool) {
+    fn send_home(
+        &mut self,
+        tx: &Arc<Tx>,
+        scratch: &mut Store,
+        (events, block): (Vec<Event>, Option<Arc<Block>>),
+        whole: bool,
+    ) {
         let n = tx.parts.len();
         let mut entries: Vec<Vec<(usize, u64, Entry)>> = (0..n).map(|_| Vec::new()).collect();
         let mut slots: Vec<Vec<SlotPack>> = (0..n).map(|_| Vec::new()).collect();
@@ -451,12 +469,19 @@ impl Core {
         }
         for (i, ((list, packs), events)) in entries.into_iter().zip(slots).zip(told).enumerate() {
             let cargo = if whole { Cargo::Slots(packs) } else { Cargo::Entries(list) };
-            self.send(tx.parts[i].core, Msg::Release { tx: tx.clone(), part: i, cargo, events });
+            let block = block.clone();
+            self.send(tx.parts[i].core, Msg::Release { tx: tx.clone(), part: i, cargo, events, block });
         }
     }
 
     /// A transaction is over for this core.
-    pub fn on_release(&mut self, tx: Arc<Tx>, cargo: Cargo, events: Vec<Event>) {
+    pub fn on_release(
+        &mut self,
+        tx: Arc<Tx>,
+        part: usize,
+        cargo: Cargo,
+        (events, block): (Vec<Event>, Option<Arc<Block>>),
+    ) {
         match cargo {
             Cargo::Entries(list) => list.into_iter().for_each(|(db, hash, e)| self.store.put_hashed(db, hash, e)),
             Cargo::Slots(packs) => {
@@ -464,6 +489,9 @@ impl Core {
                 self.slots_away(false);
             }
             Cargo::Nothing | Cargo::Slot(_) => {}
+        }
+        if let Some(block) = block {
+            self.leave_word(&tx, part, &block);
         }
         self.tell(&events);
         self.unlock(tx.id);
@@ -483,6 +511,7 @@ impl Core {
         let Some(mut c) = self.take_conn(conn) else { return };
         c.replies.fill(seq, reply);
         c.barrier = false;
+        self.unblocked(&mut c, true);
         self.mark_dirty(&mut c);
         self.mark_ready(&mut c);
         self.put_conn(c);

@@ -63,6 +63,66 @@ pub struct Extra {
     pub watch_token: Option<Token>,
     pub watched: Vec<Watched>,
     pub subscriptions: Option<Box<Subscriptions>>,
+    pub blocked: Option<Box<Blocked>>,
+}
+
+/// Who keeps a blocking command until it can be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// It is on its way.
+    #[default]
+    Nowhere,
+    /// The core that owns all its keys.
+    Core(usize),
+    /// Its keys lie on these.
+    Several(Vec<usize>),
+}
+
+impl Place {
+    pub fn cores(self) -> Vec<usize> {
+        match self {
+            Place::Nowhere => Vec::new(),
+            Place::Core(core) => vec![core],
+            Place::Several(cores) => cores,
+        }
+    }
+}
+
+/// A blocking command that has no reply yet.
+pub struct Blocked {
+    /// Its place among the replies.
+    pub seq: u32,
+    /// Index of its entry in the registry.
+    pub command: usize,
+    pub args: Vec<Vec<u8>>,
+    pub place: Place,
+    /// Until when it waits, from its first attempt on; `Some(None)` for ever.
+    pub deadline_ms: Option<Option<u64>>,
+    /// An attempt over several cores is under way; another is to follow.
+    pub trying: bool,
+    pub again: bool,
+    /// The reply to end it with, if it finds nothing.
+    pub reply: Option<Vec<u8>>,
+}
+
+impl Blocked {
+    /// Is it kept somewhere, with no attempt under way?
+    pub fn waits(&self) -> bool {
+        self.place != Place::Nowhere && !self.trying
+    }
+
+    pub fn new(seq: u32, command: usize, args: Vec<Vec<u8>>) -> Blocked {
+        Blocked {
+            seq,
+            command,
+            args,
+            place: Place::Nowhere,
+            deadline_ms: None,
+            trying: false,
+            again: false,
+            reply: None,
+        }
+    }
 }
 
 /// One connection.
@@ -199,6 +259,11 @@ impl Conn {
             || self.in_multi()
             || self.reply_mode != ReplyMode::On
             || (self.proto == Proto::Resp2 && self.subscribed());
+    }
+
+    /// The blocking command that it waits for.
+    pub fn blocked(&self) -> Option<&Blocked> {
+        self.extra.as_ref().and_then(|x| x.blocked.as_deref())
     }
 
     /// Does it listen to anything?

@@ -1,4 +1,5 @@
-//! Transactions over several cores: one order for all of them, locks on keys,
-//! and what is known of one in flight.
+//! Transactions over several cores: one order for all of them, locks on keys;
+//! and who waits for keys.
 pub mod locks;
 pub mod sequencer;
+pub mod waiters;

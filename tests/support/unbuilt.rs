@@ -13,7 +13,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("sort", "SORT none"),
     ("streams", "XLEN none"),
     ("monitor", "MONITOR"),
-    ("blocking", "BLPOP none 0.001"),
     ("wait", "WAIT 0 0"),
     ("migrate", "MIGRATE 127.0.0.1 1 none 0 1"),
     ("tracking", "CLIENT TRACKING on"),

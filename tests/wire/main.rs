@@ -8,6 +8,7 @@
 mod support;
 
 mod admin;
+mod blocking;
 mod check_rdb;
 mod clients;
 mod clients_admin;

@@ -229,17 +229,22 @@ fn unpause(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> 
     core.gather(conn, |c| c.unpause(), |_, _, r| r.ok())
 }
 
-/// Nothing blocks yet, so there is never anything to end.
-fn unblock(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    match args {
-        [_, _, _] => {}
-        [_, _, _, w] if is(w, "timeout") || is(w, "error") => {}
+/// Ends the blocking command of another connection, on whatever core it is.
+fn unblock(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    const UNBLOCKED: &[u8] = b"UNBLOCKED client unblocked via CLIENT UNBLOCK";
+    let error = match args {
+        [_, _, _] => None,
+        [_, _, _, w] if is(w, "timeout") => None,
+        [_, _, _, w] if is(w, "error") => Some(UNBLOCKED),
         [_, _, _, _] => return Err(Fault::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
         _ => return Err(wrong_number("UNBLOCK")),
-    }
-    parse_i64(args[2]).ok_or(fault::NOT_AN_INTEGER)?;
-    conn.reply(|r| r.int(0));
-    Ok(Outcome::Done)
+    };
+    let id = parse_i64(args[2]).ok_or(fault::NOT_AN_INTEGER)?;
+    core.gather(
+        conn,
+        move |core| u64::try_from(id).is_ok_and(|id| core.unblock_client(id, error)),
+        |_, ended, r| r.int(i64::from(ended.contains(&true))),
+    )
 }
 
 fn help(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
