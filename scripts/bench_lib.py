@@ -251,6 +251,19 @@ def fill(server, first, count, key=b"key:%012d", value=b"x" * 64, chunk=5000):
     return seconds
 
 
+def fill_collections(server, count, command, elements, chunk=200):
+    """Makes so many collections, each by one command with these elements."""
+    tail = b"".join(b"$%d\r\n%s\r\n" % (len(e), e) for e in elements)
+    head = b"*%d\r\n$%d\r\n%s\r\n" % (2 + len(elements), len(command), command.encode())
+    client = Client(server.port)
+    for start in range(0, count, chunk):
+        keys = [b"key:%012d" % number for number in range(start, min(start + chunk, count))]
+        client.socket.sendall(b"".join(head + b"$16\r\n" + key + b"\r\n" + tail for key in keys))
+        for _ in keys:
+            client.reply()
+    client.close()
+
+
 def table(title, header, rows):
     """Prints a markdown table."""
     print(f"\n### {title}\n")

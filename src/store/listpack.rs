@@ -48,6 +48,15 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Is it in the form in which its bytes are kept?
+    #[inline]
+    pub fn is_canonical(&self) -> bool {
+        match *self {
+            Item::Str(s) => matches!(Item::of(s), Item::Str(_)),
+            Item::Int(_) => true,
+        }
+    }
+
     /// Calls `f` with the element's bytes.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
@@ -209,6 +218,14 @@ impl Listpack {
 
     /// Takes over foreign bytes if they are a well-formed listpack.
     pub fn parse(bytes: Vec<u8>) -> Option<Listpack> {
+        Listpack::parse_noting(bytes).map(|(l, _)| l)
+    }
+
+    /// [`Listpack::parse`], and whether all elements are canonical
+    /// ([`Item::is_canonical`]).
+    pub fn parse_noting(bytes: Vec<u8>) -> Option<(Listpack, bool)> {
+        const INTEGER_MAX: usize = 20;
+        let mut canonical = true;
         let total = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         if total != bytes.len() || total <= HEADER || bytes[total - 1] != END {
             return None;
@@ -217,6 +234,18 @@ impl Listpack {
         while at < total - 1 {
             let (head, data) = encoding(&bytes[at..total - 1])?;
             let len = head.checked_add(data)?;
+            if data > 0 && data <= INTEGER_MAX {
+                canonical &= Item::Str(bytes.get(at + head..at + len)?).is_canonical();
+            }
+            if len < 128 {
+                // Nearly always: a length behind the entry of one byte.
+                if *bytes[..total - 1].get(at + len)? != len as u8 {
+                    return None;
+                }
+                at += len + 1;
+                n += 1;
+                continue;
+            }
             let back = backlen_size(len);
             let end = at.checked_add(len)?.checked_add(back)?;
             let found = bytes[..total - 1].get(at + len..end)?;
@@ -229,7 +258,7 @@ impl Listpack {
             n += 1;
         }
         let count = u16::from_le_bytes([bytes[4], bytes[5]]);
-        (count == MANY || usize::from(count) == n).then_some(Listpack(bytes))
+        (count == MANY || usize::from(count) == n).then_some((Listpack(bytes), canonical))
     }
 
     pub fn as_bytes(&self) -> &[u8] {

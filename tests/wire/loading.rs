@@ -247,3 +247,31 @@ fn a_missing_file_is_an_empty_dataset_and_another_name_is_loaded() {
     let server = load(&dir, "1", &["--dbfilename", "other.rdb"]);
     assert_eq!(server.wire().run("GET a").as_text(), "b");
 }
+
+#[test]
+fn an_append_only_file_on_a_snapshot_of_a_stock_server() {
+    let dir = Dir::new("aof");
+    let stock = Server::stock(&["--dir", dir.text(), "--appendonly", "yes"]);
+    let mut wire = stock.wire();
+    fill(&mut wire, 9);
+    wire.run("SELECT 0");
+    wire.run("BGREWRITEAOF");
+    eventually("the rewrite ends", LIMIT, || {
+        let info = wire.run("INFO persistence").as_text();
+        info.contains("aof_rewrite_in_progress:0\r\n") && info.contains("aof_rewrite_scheduled:0\r\n")
+    });
+    wire.run("SELECT 9");
+    wire.run("RPUSH list1 behind");
+    wire.run("SET after rewrite");
+    let want = content(&mut wire);
+    wire.run("CONFIG SET appendfsync always");
+    wire.run("SET last write");
+    wire.run("DEL last");
+    drop(wire);
+    drop(stock);
+    let server = load(&dir, "2", &["--appendonly", "yes"]);
+    assert_eq!(content(&mut server.wire()), want);
+    if !plain() {
+        assert!(server.log().contains("Reading RDB base file on AOF loading..."), "{}", server.log());
+    }
+}

@@ -242,8 +242,8 @@ impl Decoder {
 
     /// A listpack of canonical elements; foreign ones that are not are made so.
     fn listpack(&self, bytes: Vec<u8>, bad: &str) -> Result<Listpack, Fault> {
-        let l = Listpack::parse(bytes).ok_or_else(|| Fault::corrupt(bad))?;
-        if l.iter().all(|i| i == i.canonical()) {
+        let (l, canonical) = Listpack::parse_noting(bytes).ok_or_else(|| Fault::corrupt(bad))?;
+        if canonical {
             return Ok(l);
         }
         if l.size() > PACKED_BYTES_MAX {

@@ -186,20 +186,26 @@ pub fn expand(input: &[u8], len: usize, out: &mut Vec<u8>) -> bool {
         return false;
     }
     let start = out.len();
-    let end = start + len;
-    out.reserve(len);
-    expand_into(input, start, end, out).is_some() && out.len() == end
+    out.resize(start + len, 0);
+    let done = expand_into(input, &mut out[start..]);
+    if done.is_none() {
+        out.truncate(start);
+    }
+    done.is_some()
 }
 
-fn expand_into(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
+/// Copies of up to so many bytes are made a word at a time.
+const SHORT: usize = 32;
+const WORD: usize = 8;
+
+/// Fills `out` to its last byte, or answers `None`.
+fn expand_into(mut input: &[u8], out: &mut [u8]) -> Option<()> {
+    let mut at = 0;
     while let Some((&head, rest)) = input.split_first() {
         if head < 32 {
-            let run = rest.get(..usize::from(head) + 1)?;
-            if out.len() + run.len() > end {
-                return None;
-            }
-            out.extend_from_slice(run);
-            input = &rest[run.len()..];
+            let n = usize::from(head) + 1;
+            literals(rest, out, at, n)?;
+            (at, input) = (at + n, &rest[n..]);
             continue;
         }
         let long = head >> 5 == 7;
@@ -208,15 +214,46 @@ fn expand_into(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) ->
         input = &rest[1 + usize::from(long)..];
         let n = usize::from(head >> 5) + extra + 2;
         let back = (usize::from(head & 31) << 8 | usize::from(low)) + 1;
-        let from = out.len().checked_sub(back).filter(|&p| p >= start)?;
-        if out.len() + n > end {
-            return None;
+        copy(out, at, back, n)?;
+        at += n;
+    }
+    (at == out.len()).then_some(())
+}
+
+/// The words of the last short copy may reach beyond it: what stands there is
+/// written later.
+#[inline]
+fn literals(from: &[u8], out: &mut [u8], at: usize, n: usize) -> Option<()> {
+    if from.len() < n || out.len() - at < n {
+        return None;
+    }
+    if let (Some(from), Some(to)) = (from.get(..SHORT), out.get_mut(at..at + SHORT)) {
+        to.copy_from_slice(from);
+    } else {
+        out[at..at + n].copy_from_slice(&from[..n]);
+    }
+    Some(())
+}
+
+#[inline]
+fn copy(out: &mut [u8], at: usize, back: usize, n: usize) -> Option<()> {
+    let from = at.checked_sub(back)?;
+    if out.len() - at < n {
+        return None;
+    }
+    if back >= WORD && n <= SHORT && out.len() - at >= SHORT {
+        for k in (0..n).step_by(WORD) {
+            let word: [u8; WORD] = out[from + k..from + k + WORD].try_into().ok()?;
+            out[at + k..at + k + WORD].copy_from_slice(&word);
         }
-        if back >= n {
-            out.extend_from_within(from..from + n);
-        } else {
-            (from..from + n).for_each(|p| out.push(out[p]));
-        }
+        return Some(());
+    }
+    // What overlaps repeats with a period of `back`: ever longer pieces of it.
+    let mut done = 0;
+    while done < n {
+        let piece = (back + done).min(n - done);
+        out.copy_within(from..from + piece, at + done);
+        done += piece;
     }
     Some(())
 }
