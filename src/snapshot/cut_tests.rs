@@ -17,6 +17,7 @@ use crate::store::cut::{Chunk, Recorder};
 use crate::store::entry::{Entry, Value};
 use crate::store::listpack::Item;
 use crate::store::object::Object;
+use crate::store::undo::{Saving, omit};
 
 /// Type, deadline, and elements in a canonical order.
 type Picture = BTreeMap<(u32, Vec<u8>), (&'static str, u64, Vec<Vec<u8>>)>;
@@ -352,27 +353,47 @@ fn compare(want: &Picture, got: &Picture) {
     }
 }
 
+/// Commands, transactions and steps of snapshots, as the seed has it.
+fn run_through(seed: u64, pace: usize) {
+    let mut run = Run::new(seed);
+    for _ in 0..600 {
+        match run.rng.below(pace + 8) {
+            0..8 => run.command(),
+            _ => run.step(),
+        }
+        match run.rng.below(400) {
+            0..20 => run.transaction(),
+            20 => run.give_up(),
+            21..25 => {
+                let i = run.rng.below(5);
+                run.fill(i);
+            }
+            _ => {}
+        }
+    }
+    while run.snapshot.is_some() {
+        run.step();
+    }
+    assert!(!run.lost.load(Ordering::Relaxed));
+}
+
+/// The test above would notice if any kind of saving were left out.
+#[test]
+fn whatever_is_not_saved_is_missed() {
+    use Saving::*;
+    for saving in [Entry, Mark, Element, Score, Node, GoneNode, Deleted] {
+        omit(Some(saving));
+        let noticed = (0..60).any(|seed| std::panic::catch_unwind(|| run_through(seed, 3)).is_err());
+        omit(None);
+        assert!(noticed, "{saving:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn a_snapshot_is_the_keyspace_of_its_cut(seed: u64, pace in 1usize..12) {
-        let mut run = Run::new(seed);
-        for _ in 0..600 {
-            match run.rng.below(pace + 8) {
-                0..8 => run.command(),
-                _ => run.step(),
-            }
-            match run.rng.below(400) {
-                0..20 => run.transaction(),
-                20 => run.give_up(),
-                21..25 => { let i = run.rng.below(5); run.fill(i) }
-                _ => {}
-            }
-        }
-        while run.snapshot.is_some() {
-            run.step();
-        }
-        prop_assert!(!run.lost.load(Ordering::Relaxed));
+        run_through(seed, pace);
     }
 }
 

@@ -33,7 +33,7 @@ use super::db::Db;
 use super::entry::Entry;
 use super::listpack::Item;
 use super::object::Object;
-use super::undo::Debt;
+use super::undo::{Debt, Saving, omitted};
 use crate::base::slot::{Key, ORDER_MASK, SLOTS, slot_of_hash};
 
 /// Writes entries down in some format.
@@ -277,7 +277,7 @@ impl Cut {
 
     /// An object leaves the keyspace.
     pub(super) fn keep(&mut self, object: Object) -> Kept {
-        match object.undo_id().and_then(|id| self.open.get_mut(&id)) {
+        match object.undo_id().filter(|_| !omitted(Saving::Deleted)).and_then(|id| self.open.get_mut(&id)) {
             Some(open) => {
                 open.place = Place::Held(object);
                 Kept::Yes
@@ -415,12 +415,14 @@ fn is_large(e: &Entry) -> bool {
 /// Records what stands under a hash, if that is owed.
 pub(super) fn save(cut: &mut Cut, db: &mut Db, hash: u64) {
     let Some(owed) = &mut db.cut else { return };
-    if !owed.owes(hash) {
+    if !owed.owes(hash) || omitted(Saving::Entry) {
         return;
     }
     let slot = slot_of_hash(hash);
     let part = owed.part(slot);
-    part.marked.insert(hash);
+    if !omitted(Saving::Mark) {
+        part.marked.insert(hash);
+    }
     let number = part.db;
     let mut large = false;
     db.table(slot).find_by(hash, |e| {

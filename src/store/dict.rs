@@ -194,7 +194,7 @@ impl<T: Clone> Dict<T> {
     #[cold]
     fn save(&mut self, hash: u64, hash_of: impl Fn(&T) -> u64) {
         let Some(mut undo) = self.undo.0.take() else { return };
-        if undo.owes(hash) {
+        if undo.owes(hash) && !undo::omitted(undo::Saving::Element) {
             self.each_of(hash, hash_of, |item| undo.save(item.clone()));
             undo.mark(hash);
         }

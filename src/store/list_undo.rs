@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::undo::Debt;
+use super::undo::{Debt, Saving, omitted};
 
 /// In the place of a number: the node is new, or has been saved.
 const NONE: u32 = u32::MAX;
@@ -47,7 +47,7 @@ impl<N: Clone> ListUndo<N> {
 
     /// Before the node `at` changes.
     pub fn change(&mut self, at: usize, node: &N) {
-        if self.owes(at) {
+        if self.owes(at) && !omitted(Saving::Node) {
             self.saved.insert(self.origins[at], node.clone());
             self.origins[at] = NONE;
         }
@@ -60,7 +60,7 @@ impl<N: Clone> ListUndo<N> {
 
     /// The node `at` is gone; its last content.
     pub fn remove(&mut self, at: usize, node: N) {
-        let owed = self.owes(at);
+        let owed = self.owes(at) && !omitted(Saving::GoneNode);
         let number = self.origins.remove(at);
         if let Some(n) = number.filter(|_| owed) {
             self.saved.insert(n, node);

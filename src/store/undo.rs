@@ -18,6 +18,47 @@ use hashbrown::HashSet;
 
 use super::dict::position;
 
+/// Kinds of saving that a test can leave out, to see that the loss is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saving {
+    /// Of an entry, before it changes.
+    Entry,
+    /// The mark on what is made after the cut.
+    Mark,
+    /// Of an element of a set or hash.
+    Element,
+    /// Of a member of a sorted set.
+    Score,
+    /// Of a node of a list that changes.
+    Node,
+    /// Of a node of a list that goes.
+    GoneNode,
+    /// Of a collection that is deleted.
+    Deleted,
+}
+
+#[cfg(test)]
+thread_local! {
+    static OMITTED: std::cell::Cell<Option<Saving>> = const { std::cell::Cell::new(None) };
+}
+
+/// Leaves a kind of saving out, on this thread.
+#[cfg(test)]
+pub fn omit(saving: Option<Saving>) {
+    OMITTED.with(|o| o.set(saving));
+}
+
+#[cfg(test)]
+pub(super) fn omitted(saving: Saving) -> bool {
+    OMITTED.with(|o| o.get() == Some(saving))
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) const fn omitted(_: Saving) -> bool {
+    false
+}
+
 /// Tells that something owed to a snapshot was dropped unread. It never should
 /// be; if it is, the snapshot fails instead of being wrong.
 pub struct Debt {

@@ -175,7 +175,7 @@ impl Sorted {
     #[cold]
     fn save(&mut self, hash: u64) {
         let Some(undo) = &mut self.undo.0 else { return };
-        if !undo.owes(hash) {
+        if !undo.owes(hash) || undo::omitted(undo::Saving::Score) {
             return;
         }
         let slab = &self.slab;

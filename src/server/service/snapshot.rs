@@ -380,7 +380,6 @@ impl Service {
         let key_delay_us = p.rdb_key_save_delay_us.max(0) as u64;
         let wish = Wish { hold, begun, key_delay_us, ..Wish::default() };
         let result = self.snapshot(wish, async || FileSink::create(&path, incremental).await).await;
-        saves.saving.store(false, Ordering::Relaxed);
         if let Ok(summary) = &result {
             log::notice(format_args!("DB saved on disk"));
             saves.saved_changes.store(summary.changes, Ordering::Relaxed);
@@ -392,6 +391,8 @@ impl Service {
         if !aborted {
             saves.last_failed.store(result.is_err(), Ordering::Relaxed);
         }
+        // Last, so that whoever sees the end sees how it ended.
+        saves.saving.store(false, Ordering::Release);
         self.tell_save_state();
         result
     }
