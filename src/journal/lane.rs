@@ -18,7 +18,7 @@ pub const RECORDS_MAX: usize = 2048;
 pub const BYTES_MAX: usize = 16 << 20;
 
 /// Emptied buffers that wait for reuse in one lane.
-const SPARES: usize = 64;
+const SPARES: usize = 16;
 
 #[repr(align(128))]
 struct Padded<T>(T);

@@ -37,8 +37,9 @@ pub trait Lanes {
 
 /// Where the merge writes, in the order of the stream.
 pub trait Sink {
-    /// Whole execution units.
-    fn run(&mut self, run: &Run);
+    /// Whole execution units, of a core if they are one's alone. The sink may
+    /// keep the bytes, and hands them back by [`Lanes::recycle`] some day.
+    fn run(&mut self, core: usize, run: &mut Run);
     /// A snapshot's cut.
     fn cut(&mut self, id: u64);
 }
@@ -145,8 +146,8 @@ impl Merge {
 
     fn emit(&mut self, core: usize, record: Record, lanes: &impl Lanes, sink: &mut impl Sink) {
         match record.body {
-            Body::Run(run) => {
-                sink.run(&run);
+            Body::Run(mut run) => {
+                sink.run(core, &mut run);
                 lanes.recycle(core, run.bytes);
             }
             Body::Part { tx, commands, loose, run } => {
@@ -158,7 +159,7 @@ impl Merge {
             }
             Body::Commit { tx } => {
                 if let Some(a) = self.aside.remove(&tx) {
-                    self.commit(&a, sink);
+                    self.commit(core, a, sink);
                 }
             }
             Body::Cut { id } => {
@@ -170,9 +171,9 @@ impl Merge {
         }
     }
 
-    fn commit(&mut self, a: &Aside, sink: &mut impl Sink) {
+    fn commit(&mut self, core: usize, mut a: Aside, sink: &mut impl Sink) {
         if a.commands == 1 || a.loose {
-            return sink.run(&a.whole);
+            return sink.run(core, &mut a.whole);
         }
         let unit = &mut self.unit;
         unit.clear();
@@ -180,6 +181,6 @@ impl Merge {
         unit.bytes.extend_from_slice(encode::MULTI);
         unit.append(&a.whole);
         unit.bytes.extend_from_slice(encode::EXEC);
-        sink.run(unit);
+        sink.run(core, unit);
     }
 }

@@ -389,7 +389,7 @@ struct Stream {
 }
 
 impl Sink for Stream {
-    fn run(&mut self, run: &Run) {
+    fn run(&mut self, _: usize, run: &mut Run) {
         if self.db != Some(run.first_db) {
             crate::resp::encode::select(&mut self.bytes, run.first_db);
         }

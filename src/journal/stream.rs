@@ -19,17 +19,26 @@ impl Selected {
         self.0
     }
 
+    /// The SELECT that has to stand before a run, if one has to. The run is
+    /// taken to follow.
+    pub fn before(&mut self, run: &Run) -> Option<Vec<u8>> {
+        let known = self.0 == Some(run.first_db);
+        self.0 = Some(run.last_db);
+        (!known).then(|| {
+            let mut select = Vec::with_capacity(32);
+            encode::select(&mut select, run.first_db);
+            select
+        })
+    }
+
     /// Calls `out` with the bytes of a run, a SELECT before it if needed.
     pub fn emit(&mut self, run: &Run, mut out: impl FnMut(&[u8])) {
         if run.bytes.is_empty() {
             return;
         }
-        if self.0 != Some(run.first_db) {
-            let mut select = Vec::with_capacity(32);
-            encode::select(&mut select, run.first_db);
+        if let Some(select) = self.before(run) {
             out(&select);
         }
-        self.0 = Some(run.last_db);
         out(&run.bytes);
     }
 }

@@ -24,6 +24,8 @@ pub struct Manifest {
     pub base: Option<AofFile>,
     pub incr: Vec<AofFile>,
     pub history: Vec<AofFile>,
+    /// The highest number that an incremental file ever had.
+    last_incr: u64,
 }
 
 /// What is wrong with a manifest, where, and the line itself.
@@ -37,6 +39,11 @@ pub struct ManifestError {
 }
 
 impl Manifest {
+    /// Only a base.
+    pub fn of_base(base: AofFile) -> Manifest {
+        Manifest { base: Some(base), ..Manifest::default() }
+    }
+
     /// Reads a manifest.
     pub fn parse(text: &[u8]) -> Result<Manifest, ManifestError> {
         let mut m = Manifest::default();
@@ -98,7 +105,10 @@ impl Manifest {
             b'i' if self.incr.last().is_some_and(|last| file.seq <= last.seq) => {
                 return Err("Found a non-monotonic sequence number");
             }
-            b'i' => self.incr.push(file),
+            b'i' => {
+                self.last_incr = file.seq;
+                self.incr.push(file);
+            }
             b'h' => self.history.push(file),
             _ => return Err("Unknown AOF file type"),
         }
@@ -140,9 +150,16 @@ impl Manifest {
         AofFile { name: format!("{stem}.{seq}.base.{form}"), seq }
     }
 
+    /// Names an incremental file that takes the place of all there are.
+    pub fn begin_anew(&mut self, stem: &str) -> AofFile {
+        self.history.append(&mut self.incr);
+        self.next_incr(stem)
+    }
+
     /// Adds the next incremental file.
     pub fn next_incr(&mut self, stem: &str) -> AofFile {
-        let seq = self.incr.last().map_or(0, |f| f.seq) + 1;
+        let seq = self.last_incr + 1;
+        self.last_incr = seq;
         let file = AofFile { name: format!("{stem}.{seq}.incr.aof"), seq };
         self.incr.push(file.clone());
         file

@@ -13,6 +13,7 @@
 //! After an error of the other two, writing commands are refused (MISCONF) and
 //! what could not be written is tried again until it can.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -25,15 +26,16 @@ use glommio::io::BufferedFile;
 use glommio::timer::sleep;
 
 use super::Service;
-use super::streams::{Aof, FOR_AOF};
+use super::streams::{Aof, FOR_AOF, Piece};
 use crate::config::{AppendFsync, Settings};
 use crate::journal::aof::manifest::Manifest;
+use crate::journal::merge::Lanes;
 use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::persistence::strerror;
 
-/// Bytes of one write.
-const WRITE_MAX: usize = 1 << 20;
+/// Bytes of one write. Buffers of this size are reused by the allocator.
+const WRITE_MAX: usize = 64 << 10;
 
 /// Time between two attempts after an error, and between looks at the clock.
 const RETRY: Duration = Duration::from_millis(100);
@@ -49,7 +51,7 @@ pub struct AofFiles {
     /// Its name, for messages.
     name: String,
     /// Bytes in it.
-    size: u64,
+    pub size: u64,
     /// Bytes of all other files that make up the current dataset.
     pub before: u64,
     /// Bytes written and not flushed.
@@ -58,9 +60,58 @@ pub struct AofFiles {
     /// A flush is under way beside the writing.
     flushing: bool,
     /// Taken from the buffer and not written yet, after an error.
-    left: Vec<u8>,
+    left: VecDeque<Piece>,
     /// The task that writes has it in hand.
     writing: bool,
+    /// A cut has been taken out of the buffer, so the next file is due.
+    cut: bool,
+    /// What came of that: the next file's number.
+    pub switched: Option<io::Result<u64>>,
+}
+
+impl AofFiles {
+    /// `before` is the size of all other files.
+    pub fn new(manifest: Manifest, file: BufferedFile, name: String, size: u64, before: u64) -> AofFiles {
+        AofFiles {
+            manifest,
+            file: Rc::new(file),
+            name,
+            size,
+            before,
+            unflushed: false,
+            flushed_at: Instant::now(),
+            flushing: false,
+            left: VecDeque::new(),
+            writing: false,
+            cut: false,
+            switched: None,
+        }
+    }
+
+    pub fn file(&self) -> Rc<BufferedFile> {
+        self.file.clone()
+    }
+
+    /// Goes over to the next file, or stays with this one.
+    pub fn switch(&mut self, opened: io::Result<(BufferedFile, String, u64, Manifest)>) {
+        self.cut = false;
+        self.switched = Some(opened.map(|(file, name, seq, manifest)| {
+            self.before += self.size;
+            (self.file, self.name, self.size, self.manifest) = (Rc::new(file), name, 0, manifest);
+            self.unflushed = false;
+            seq
+        }));
+    }
+
+    /// The file has got its name.
+    pub fn rename(&mut self, name: String) {
+        self.name = name;
+    }
+
+    /// Lets the task that writes go on ([`Service::seize_file`]).
+    pub fn release(&mut self) {
+        self.writing = false;
+    }
 }
 
 /// Where the append-only file lies.
@@ -156,18 +207,7 @@ impl Service {
         };
         let file = open_to_append(&place.path(&name)).await?;
         let size = file.file_size().await?;
-        let files = AofFiles {
-            manifest,
-            file: Rc::new(file),
-            name,
-            size,
-            before: sizes.saturating_sub(size),
-            unflushed: false,
-            flushed_at: Instant::now(),
-            flushing: false,
-            left: Vec::new(),
-            writing: false,
-        };
+        let files = AofFiles::new(manifest, file, name, size, sizes.saturating_sub(size));
         let status = &self.shared.persistence.aof;
         status.current_size.store(files.before + size, Relaxed);
         status.base_size.store(files.before + size, Relaxed);
@@ -237,8 +277,11 @@ impl Service {
         let policy = s.persistence.appendfsync;
         let Some((file, size, bytes, past)) = self.take_buffer() else { return false };
         let wrote = !bytes.is_empty();
-        let result = self.append(&file, size, &bytes).await;
-        let ok = self.written(bytes, result, policy);
+        let (left, result) = self.append(&file, size, bytes).await;
+        let ok = self.written(left, result, policy);
+        if ok && self.aof.borrow().as_ref().is_some_and(|f| f.cut) {
+            self.switch_file().await;
+        }
         let skip = s.persistence.no_appendfsync_on_rewrite && self.shared.persistence.aof.rewriting.load(Relaxed);
         if ok {
             match policy {
@@ -256,45 +299,55 @@ impl Service {
 
     /// Takes the buffer, and the time up to which it holds everything.
     #[allow(clippy::type_complexity)]
-    fn take_buffer(&self) -> Option<(Rc<BufferedFile>, u64, Vec<u8>, u64)> {
+    fn take_buffer(&self) -> Option<(Rc<BufferedFile>, u64, VecDeque<Piece>, u64)> {
         let mut aof = self.aof.borrow_mut();
         let f = aof.as_mut().filter(|f| !f.writing)?;
         let mut streams = self.streams.borrow_mut();
-        let past = streams.merge.past();
-        let buffer = &mut streams.out.aof.as_mut()?.buffer;
+        let mut past = streams.merge.past();
+        let out = streams.out.aof.as_mut()?;
         let mut bytes = std::mem::take(&mut f.left);
-        if bytes.is_empty() {
-            bytes = std::mem::take(buffer);
-        } else {
-            bytes.append(buffer);
+        if !f.cut {
+            f.cut = out.take(&mut bytes);
+        }
+        if f.cut {
+            // There is more, for the next file.
+            past = 0;
         }
         f.writing = true;
         Some((f.file.clone(), f.size, bytes, past))
     }
 
-    /// Appends bytes at the end of the file; how many, and why not all.
-    async fn append(&self, file: &BufferedFile, size: u64, bytes: &[u8]) -> (usize, Option<i32>) {
+    /// Appends pieces at the end of the file: what is left of them, how many
+    /// bytes were written, and why not all.
+    #[allow(clippy::type_complexity)]
+    async fn append(
+        &self,
+        file: &BufferedFile,
+        size: u64,
+        mut pieces: VecDeque<Piece>,
+    ) -> (VecDeque<Piece>, (usize, Option<i32>)) {
         let mut done = 0;
-        while done < bytes.len() {
-            let piece = bytes[done..bytes.len().min(done + WRITE_MAX)].to_vec();
-            match file.write_at(piece, size + done as u64).await {
-                Ok(0) => return (done, Some(libc::ENOSPC)),
-                Ok(n) => done += n,
-                Err(e) => return (done, Some(errno_of(&e))),
+        while let Some(piece) = pieces.front() {
+            if let Err(errno) = write_whole(file, size + done as u64, &piece.bytes).await {
+                return (pieces, (done, Some(errno)));
+            }
+            done += piece.bytes.len();
+            if let Some(Piece { core, bytes }) = pieces.pop_front() {
+                self.shared.recycle(core, bytes);
             }
         }
-        (done, None)
+        (pieces, (done, None))
     }
 
     /// Takes note of what was written; false after an error.
-    fn written(&self, bytes: Vec<u8>, (done, error): (usize, Option<i32>), policy: AppendFsync) -> bool {
+    fn written(&self, left: VecDeque<Piece>, (done, error): (usize, Option<i32>), policy: AppendFsync) -> bool {
         let mut aof = self.aof.borrow_mut();
         let Some(f) = aof.as_mut() else { return false };
         let status = &self.shared.persistence.aof;
+        f.size += done as u64;
+        f.unflushed |= done > 0;
+        status.current_size.store(f.before + f.size, Relaxed);
         let Some(errno) = error else {
-            f.size += done as u64;
-            f.unflushed |= done > 0;
-            status.current_size.store(f.before + f.size, Relaxed);
             if done > 0 && status.errno.swap(0, SeqCst) != 0 {
                 log::warning(format_args!("AOF write error looks solved, Redis can write again."));
                 self.update_gates();
@@ -308,8 +361,8 @@ impl Service {
             log::warning(format_args!("{why}"));
             std::process::exit(1);
         }
-        // What was written of it is overwritten by the next attempt.
-        f.left = bytes;
+        // What was written of the first is overwritten by the next attempt.
+        f.left = left;
         if status.errno.swap(errno, SeqCst) == 0 {
             log::warning(format_args!("Error writing to the AOF file: {}", strerror(errno)));
             self.update_gates();
@@ -340,7 +393,7 @@ impl Service {
             }
         }
         let durable = &self.shared.persistence.aof.durable;
-        if durable.load(SeqCst) != u64::MAX {
+        if (durable.load(SeqCst)..u64::MAX).contains(&past) {
             durable.store(past, SeqCst);
             self.wake_waiting();
         }
@@ -385,9 +438,26 @@ impl Service {
         }
     }
 
+    /// The task that writes has written everything before a cut: the next
+    /// incremental file begins.
+    pub async fn switch_file(&self) {
+        let s = self.shared.config.settings();
+        let place = Place::of(&s);
+        let Some((file, mut m)) = self.aof.borrow().as_ref().map(|f| (f.file(), f.manifest.clone())) else { return };
+        // Its successor counts only as long as this one is whole.
+        let synced = file.fdatasync().await.map_err(io::Error::from);
+        let opened = match synced {
+            Ok(()) => begin_next(&place, &mut m).await,
+            Err(e) => Err(e),
+        };
+        if let Some(f) = self.aof.borrow_mut().as_mut() {
+            f.switch(opened.map(|(file, name, seq)| (file, name, seq, m)));
+        }
+    }
+
     /// Waits until the task that writes has let go of the file, and keeps it
     /// from beginning anew.
-    async fn seize_file(&self) -> bool {
+    pub async fn seize_file(&self) -> bool {
         loop {
             match self.aof.borrow_mut().as_mut() {
                 None => return false,
@@ -408,10 +478,15 @@ impl Service {
             return;
         }
         let Some(mut f) = self.aof.borrow_mut().take() else { return };
-        let rest = self.streams.borrow_mut().out.aof.take().map(|a| a.buffer).unwrap_or_default();
-        f.left.extend_from_slice(&rest);
+        let rest = self.streams.borrow_mut().out.aof.take();
+        if let Some(mut rest) = rest {
+            // What comes after a cut follows: there will be no other file.
+            while !rest.is_empty() {
+                rest.take(&mut f.left);
+            }
+        }
         log::notice(format_args!("Calling fsync() on the AOF file."));
-        let (_, error) = self.append(&f.file, f.size, &f.left).await;
+        let (_, (_, error)) = self.append(&f.file, f.size, std::mem::take(&mut f.left)).await;
         let flushed = f.file.fdatasync().await.map_err(|e| errno_of(&e));
         if let Some(errno) = error.or(flushed.err()) {
             log::warning(format_args!("Error writing to the AOF file {}: {}", f.name, strerror(errno)));
@@ -424,6 +499,33 @@ impl Service {
         self.wake_waiting();
         self.written_aof.ring();
     }
+}
+
+/// Opens the next incremental file and names it in the manifest.
+async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(glommio::io::BufferedFile, String, u64)> {
+    let next = m.next_incr(&place.stem);
+    log::notice(format_args!("Creating AOF incr file {} on background rewrite", next.name));
+    let path = place.path(&next.name);
+    let file = open_to_append(&path).await?;
+    if let Err(e) = place.write_manifest(m) {
+        let _ = std::fs::remove_file(&path);
+        return Err(e);
+    }
+    Ok((file, next.name, next.seq))
+}
+
+/// Writes all bytes at a place of the file, or says why it cannot.
+async fn write_whole(file: &BufferedFile, at: u64, bytes: &[u8]) -> Result<(), i32> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let piece = bytes[done..bytes.len().min(done + WRITE_MAX)].to_vec();
+        match file.write_at(piece, at + done as u64).await {
+            Ok(0) => return Err(libc::ENOSPC),
+            Ok(n) => done += n,
+            Err(e) => return Err(errno_of(&e)),
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file whose end will be written.

@@ -241,7 +241,7 @@ fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
 fn adopt_old(place: &Place, old: &Path) -> std::io::Result<Manifest> {
     std::fs::create_dir_all(&place.dir)?;
     let base = AofFile { name: place.stem.clone(), seq: 1 };
-    let m = Manifest { base: Some(base), ..Manifest::default() };
+    let m = Manifest::of_base(base);
     place.write_manifest(&m)?;
     std::fs::rename(old, place.path(&place.stem))?;
     sync_dir(&place.dir)?;

@@ -81,7 +81,7 @@ impl Service {
     /// One round of the merge; whether anything came of it.
     fn merge(&self) -> bool {
         let streams = &mut *self.streams.borrow_mut();
-        let full = streams.out.aof.as_ref().is_some_and(|a| a.buffer.len() > AOF_BUFFER_MAX);
+        let full = streams.out.aof.as_ref().is_some_and(|a| a.len() > AOF_BUFFER_MAX);
         if !streams.running || full {
             return false;
         }

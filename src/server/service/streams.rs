@@ -5,6 +5,8 @@
 //! selected database, because each begins anew at places of its own; and PING
 //! and GETACK stand in the former only.
 
+use std::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 use crate::base::clock;
@@ -52,31 +54,92 @@ pub struct Replication {
     pub backlog: Backlog,
 }
 
-/// The append-only file's stream.
+/// The append-only file's stream: what is to be written.
 pub struct Aof {
-    pub selected: Selected,
-    pub buffer: Vec<u8>,
+    selected: Selected,
+    pieces: VecDeque<Piece>,
+    bytes: usize,
     /// Whether times stand between the commands (`aof-timestamp-enabled`).
     pub timestamps: bool,
     /// The last one, Unix seconds.
     last_time_s: u64,
+    /// How many of the pieces come before the next file.
+    cut_at: Option<usize>,
 }
+
+/// Bytes that are written at once.
+pub struct Piece {
+    /// The core whose buffer it is.
+    pub core: usize,
+    pub bytes: Vec<u8>,
+}
+
+/// Runs from this size on are kept as they are; smaller ones are gathered in
+/// pieces of at least this size.
+const OWN_PIECE: usize = 16 * 1024;
 
 impl Aof {
     pub fn new(timestamps: bool) -> Aof {
-        Aof { selected: Selected::default(), buffer: Vec::new(), timestamps, last_time_s: 0 }
+        let (selected, pieces) = Default::default();
+        Aof { selected, pieces, bytes: 0, timestamps, last_time_s: 0, cut_at: None }
     }
 
-    fn run(&mut self, run: &Run) {
+    /// Bytes that have not been taken.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// What comes from here on belongs to another file.
+    pub fn cut(&mut self) {
+        self.cut_at = Some(self.pieces.len());
+        self.selected.forget();
+        self.last_time_s = 0;
+    }
+
+    /// Takes what there is, up to a cut; whether there was one.
+    pub fn take(&mut self, into: &mut VecDeque<Piece>) -> bool {
+        let n = self.cut_at.unwrap_or(self.pieces.len());
+        into.extend(self.pieces.drain(..n));
+        self.bytes = self.pieces.iter().map(|p| p.bytes.len()).sum();
+        self.cut_at.take().is_some()
+    }
+
+    fn run(&mut self, core: usize, run: &mut Run) {
+        if run.bytes.is_empty() {
+            return;
+        }
         if self.timestamps {
             let now_s = clock::now_ms() / 1000;
             if now_s > self.last_time_s {
                 self.last_time_s = now_s;
-                self.buffer.extend_from_slice(format!("#TS:{now_s}\r\n").as_bytes());
+                self.gather(core, format!("#TS:{now_s}\r\n").as_bytes());
             }
         }
-        let buffer = &mut self.buffer;
-        self.selected.emit(run, |bytes| buffer.extend_from_slice(bytes));
+        if let Some(select) = self.selected.before(run) {
+            self.gather(core, &select);
+        }
+        if run.bytes.len() < OWN_PIECE {
+            return self.gather(core, &run.bytes);
+        }
+        self.bytes += run.bytes.len();
+        self.pieces.push_back(Piece { core, bytes: std::mem::take(&mut run.bytes) });
+    }
+
+    fn gather(&mut self, core: usize, bytes: &[u8]) {
+        let cut = self.cut_at == Some(self.pieces.len());
+        match self.pieces.back_mut().filter(|p| !cut && p.bytes.len() < OWN_PIECE) {
+            Some(p) => p.bytes.extend_from_slice(bytes),
+            None => {
+                let mut own = Vec::with_capacity(2 * OWN_PIECE);
+                own.extend_from_slice(bytes);
+                self.pieces.push_back(Piece { core, bytes: own });
+            }
+        }
+        self.bytes += bytes.len();
     }
 }
 
@@ -116,12 +179,12 @@ impl Replication {
 }
 
 impl Sink for Outputs {
-    fn run(&mut self, run: &Run) {
+    fn run(&mut self, core: usize, run: &mut Run) {
         if let Some(Replication { selected, backlog }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
         }
         if let Some(aof) = &mut self.aof {
-            aof.run(run);
+            aof.run(core, run);
         }
     }
 
