@@ -34,8 +34,9 @@ use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::persistence::strerror;
 
-/// Bytes of one write. Buffers of this size are reused by the allocator.
-const WRITE_MAX: usize = 64 << 10;
+/// Bytes of one write, about. A write wakes a thread of the kernel's and then
+/// this one, which costs more than the writing of little.
+const WRITE_MAX: usize = 1 << 20;
 
 /// Time between two attempts after an error, and between looks at the clock.
 const RETRY: Duration = Duration::from_millis(100);
@@ -327,13 +328,20 @@ impl Service {
         mut pieces: VecDeque<Piece>,
     ) -> (VecDeque<Piece>, (usize, Option<i32>)) {
         let mut done = 0;
-        while let Some(piece) = pieces.front() {
-            if let Err(errno) = write_whole(file, size + done as u64, &piece.bytes).await {
+        while !pieces.is_empty() {
+            let mut sizes = pieces.iter().scan(0, |sum, p| {
+                *sum += p.bytes.len();
+                Some(*sum)
+            });
+            let n = sizes.position(|sum| sum >= WRITE_MAX).map_or(pieces.len(), |last| last + 1);
+            let together: Vec<&[u8]> = pieces.iter().take(n).map(|p| &p.bytes[..]).collect();
+            let (bytes, expected) = (together.concat(), together.iter().map(|b| b.len()).sum::<usize>());
+            if let Err(errno) = write_whole(file, size + done as u64, bytes).await {
                 return (pieces, (done, Some(errno)));
             }
-            done += piece.bytes.len();
-            if let Some(Piece { core, bytes }) = pieces.pop_front() {
-                self.shared.recycle(core, bytes);
+            done += expected;
+            for p in pieces.drain(..n) {
+                self.shared.recycle(p.core, p.bytes);
             }
         }
         (pieces, (done, None))
@@ -515,17 +523,14 @@ async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(glommio::io:
 }
 
 /// Writes all bytes at a place of the file, or says why it cannot.
-async fn write_whole(file: &BufferedFile, at: u64, bytes: &[u8]) -> Result<(), i32> {
-    let mut done = 0;
-    while done < bytes.len() {
-        let piece = bytes[done..bytes.len().min(done + WRITE_MAX)].to_vec();
-        match file.write_at(piece, at + done as u64).await {
-            Ok(0) => return Err(libc::ENOSPC),
-            Ok(n) => done += n,
-            Err(e) => return Err(errno_of(&e)),
-        }
+async fn write_whole(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> Result<(), i32> {
+    let expected = bytes.len();
+    match file.write_at(bytes, at).await {
+        Ok(n) if n == expected => Ok(()),
+        // The kernel writes less than it was given when the disk is full.
+        Ok(_) => Err(libc::ENOSPC),
+        Err(e) => Err(errno_of(&e)),
     }
-    Ok(())
 }
 
 /// Opens a file whose end will be written.

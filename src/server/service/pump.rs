@@ -15,7 +15,7 @@ use crate::server::core::Core;
 use crate::server::shared::Shared;
 
 /// How long the merge lets effects gather while nobody waits for them.
-const NAP: Duration = Duration::from_millis(1);
+const NAP: Duration = Duration::from_millis(2);
 
 /// The same while somebody waits for what other cores hold back.
 const SHORT_NAP: Duration = Duration::from_micros(50);
