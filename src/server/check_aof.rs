@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use crate::journal::aof::check::{Findings, look};
 use crate::journal::aof::manifest::{AofFile, Manifest};
+use crate::snapshot::rdb::scan::{Event, Scanner};
 
 /// What is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,6 +197,17 @@ fn snapshot_end(path: &Path, name: &str) -> Result<u64, Failed> {
 }
 
 /// Reads a snapshot to its end; where that is.
-fn end_of_snapshot(_: &Path) -> Result<u64, String> {
-    Err("Snapshots cannot be read yet.".into())
+fn end_of_snapshot(path: &Path) -> Result<u64, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut scanner = Scanner::new(true);
+    loop {
+        match scanner.next() {
+            Ok(Some(Event::End(_))) => return Ok(scanner.offset()),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                scanner.fill(&mut file, 1 << 16).map_err(|e| e.to_string())?;
+            }
+            Err(e) => return Err(format!("{:?} at offset {}", e.fault, e.offset)),
+        }
+    }
 }

@@ -42,7 +42,7 @@ fn stock_redis_loads_our_files() {
     let server = filled(&dir, "4", 2);
     let before = digest(&server);
     stop(server);
-    let stock = dir.stock(&["--aof-use-rdb-preamble", "no"]);
+    let stock = dir.stock(&[]);
     assert_eq!(digest(&stock), before);
 }
 

@@ -11,3 +11,4 @@ mod durability;
 mod files;
 mod golden;
 mod harness;
+mod rewrite;

@@ -5,7 +5,7 @@ use crate::config::directive::Directive;
 use crate::config::words;
 
 const NO_SNAPSHOT: &str = "snapshots are not loaded yet";
-const NO_REWRITE: &str = "the append-only file is not rewritten yet";
+const BASES: &str = "bases are always snapshots, and replaced files are always deleted";
 
 pub(super) static ROWS: &[Directive] = &[
     list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines)),
@@ -35,12 +35,11 @@ pub(super) static ROWS: &[Directive] = &[
     text!("appenddirname", "appendonlydir", words::appenddirname, persistence.appenddirname).immutable(),
     choice!("appendfsync", AppendFsync::Everysec, persistence.appendfsync),
     flag!("no-appendfsync-on-rewrite", false, persistence.no_appendfsync_on_rewrite),
-    number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage).kept(NO_REWRITE),
-    number!("auto-aof-rewrite-min-size", 64 << 20, 0, i64::MAX, Memory, persistence.auto_aof_rewrite_min_size)
-        .kept(NO_REWRITE),
+    number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage),
+    number!("auto-aof-rewrite-min-size", 64 << 20, 0, i64::MAX, Memory, persistence.auto_aof_rewrite_min_size),
     flag!("aof-load-truncated", true, persistence.aof_load_truncated),
-    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(NO_REWRITE),
+    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(BASES),
     flag!("aof-timestamp-enabled", false, persistence.aof_timestamp_enabled),
-    flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync).kept(NO_REWRITE),
-    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(NO_REWRITE),
+    flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync),
+    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(BASES),
 ];

@@ -39,7 +39,7 @@ pub const ROWS: &[ConnCommand] = &[
             summary: "Rewrites the append-only file in the background.",
             ..ADMIN
         },
-        run: Some(no_append_only_file),
+        run: Some(bgrewriteaof),
         light: false,
     },
     ConnCommand {
@@ -58,6 +58,11 @@ pub const ROWS: &[ConnCommand] = &[
     },
 ];
 
+const REWRITING: Fault = Fault::Text(
+    "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a \
+     BGSAVE whenever possible.",
+);
+
 const IN_PROGRESS: Fault = Fault::Text("ERR Background save already in progress");
 
 /// The reply comes once the cut has been made: what is written after it is not
@@ -68,6 +73,9 @@ fn bgsave(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault
         // There is nothing else under way that a snapshot would have to wait for.
         [_, word] if is(word, "schedule") => {}
         _ => return Err(SYNTAX),
+    }
+    if core.shared.persistence.aof.rewriting.load(Ordering::Relaxed) {
+        return Err(REWRITING);
     }
     if !core.shared.saves.try_begin() {
         return Err(IN_PROGRESS);
@@ -93,8 +101,10 @@ fn save(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     Ok(Outcome::Later)
 }
 
-fn no_append_only_file(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    Err(Fault::Text("ERR The append-only file is not supported yet"))
+fn bgrewriteaof(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    let asker = (conn.me, core.origin(conn).seq);
+    core.tell_service(move |s| s.order_rewrite(asker));
+    Ok(Outcome::Later)
 }
 
 /// The time of the start, as long as there was no snapshot.

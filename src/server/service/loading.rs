@@ -4,7 +4,7 @@
 //! Files are read by the service core and applied by all cores.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -22,6 +22,9 @@ use crate::config::Settings;
 use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
 use crate::observe::log;
+use crate::server::process::REDIS_VERSION;
+use crate::snapshot::rdb::Version;
+use crate::snapshot::rdb::frame::{About, Frame};
 use crate::snapshot::rdb::scan::Error;
 
 /// Bytes read at a time.
@@ -253,14 +256,32 @@ fn adopt_old(place: &Place, old: &Path) -> std::io::Result<Manifest> {
     Ok(m)
 }
 
+/// A snapshot of nothing.
+fn empty_snapshot() -> Vec<u8> {
+    let about = About {
+        server_version: REDIS_VERSION,
+        made_unix_s: clock::now_ms() / 1000,
+        used_memory: crate::base::memory::used() as u64,
+        replication: None,
+        aof_base: true,
+    };
+    let (mut frame, mut out) = (Frame::new(true), Vec::new());
+    frame.begin(&mut out, Version::V10, &about);
+    frame.end(&mut out);
+    out
+}
+
 /// The base file of an empty dataset.
 fn create_base(place: &Place, m: &mut Manifest) -> Result<u64, Refusal> {
-    let base = m.replace_base(&place.stem, false, 0);
+    let base = m.replace_base(&place.stem, true, 0);
     log::notice(format_args!("Creating AOF base file {} on server start", base.name));
-    let create = || -> std::io::Result<()> {
-        File::create(place.path(&base.name))?.sync_all()?;
-        place.write_manifest(m)
+    let create = || -> std::io::Result<u64> {
+        let bytes = empty_snapshot();
+        let mut file = File::create(place.path(&base.name))?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        place.write_manifest(m)?;
+        Ok(bytes.len() as u64)
     };
-    create().map_err(|e| format!("Can't create the AOF base file {}: {e}", base.name))?;
-    Ok(0)
+    create().map_err(|e| format!("Can't create the AOF base file {}: {e}", base.name))
 }

@@ -16,6 +16,7 @@ pub mod bell;
 pub mod importing;
 pub mod loading;
 pub mod pump;
+pub mod rewrite;
 pub mod snapshot;
 pub mod snapshot_file;
 pub mod streams;
@@ -174,6 +175,7 @@ impl Service {
                     signals::forget_interrupt();
                 });
             }
+            self.consider_rewrite();
             sleep(PERIOD).await;
         }
     }
@@ -182,6 +184,12 @@ impl Service {
     pub fn settings_changed(self: &Rc<Self>) {
         let s = self.shared.config.settings();
         self.take_aof_policy(&s);
+        let p = &self.shared.persistence;
+        let (is_on, starting) = (p.aof.enabled.load(Ordering::SeqCst), p.loading.load(Ordering::SeqCst));
+        if s.persistence.appendonly && !is_on && !starting {
+            p.aof.enabled.store(true, Ordering::SeqCst);
+            glommio::spawn_local(self.clone().turn_on_aof()).detach();
+        }
         if !s.persistence.appendonly && self.aof.borrow().is_some() {
             let service = self.clone();
             glommio::spawn_local(async move {

@@ -1,0 +1,133 @@
+//! Rewriting: under load, by itself, killed at any step; switched on and off.
+
+use super::harness::{Dir, LIMIT, commands, digest, kill, some_writes, stop};
+use super::support::{Rng, Server, Wire, eventually, ok};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+fn info(server: &Server, field: &str) -> String {
+    let text = server.wire().run("INFO persistence").as_text();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{field}:")).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {field}"))
+}
+
+fn wait_for_rewrite(server: &Server, number: &str) {
+    eventually("the rewrite", LIMIT, || {
+        info(server, "aof_rewrite_in_progress") == "0" && info(server, "aof_rewrites") == number
+    });
+    assert_eq!(info(server, "aof_last_bgrewrite_status"), "ok", "{}", server.log());
+}
+
+/// Writes from several connections until told to stop.
+fn under_load<R>(server: &Server, seed: u64, during: impl FnOnce() -> R) -> R {
+    let stop = Arc::new(AtomicBool::new(false));
+    let port = server.port;
+    let writers: Vec<_> = (0..4)
+        .map(|i| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                let (mut wire, mut rng) = (Wire::connect(port), Rng::new(seed * 10 + i));
+                while !stop.load(Ordering::Relaxed) {
+                    some_writes(&mut wire, &mut rng, 20);
+                }
+            })
+        })
+        .collect();
+    let result = during();
+    stop.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|w| w.join().expect("a writer"));
+    result
+}
+
+#[test]
+fn a_rewrite_under_load_loses_nothing() {
+    for cores in ["1", "4"] {
+        let dir = Dir::new("rewrite");
+        let server = dir.start(cores, &[]);
+        under_load(&server, 5, || {
+            for n in 1..=3 {
+                std::thread::sleep(Duration::from_millis(100));
+                let reply = server.wire().run("BGREWRITEAOF").as_text();
+                assert!(reply.starts_with("Background append only file rewriting"), "{reply}");
+                wait_for_rewrite(&server, &n.to_string());
+            }
+        });
+        let before = digest(&server);
+        stop(server);
+        let files = dir.files();
+        let want = ["appendonly.aof.4.base.rdb", "appendonly.aof.4.incr.aof", "appendonly.aof.manifest"];
+        assert_eq!(files, want);
+        assert!(commands(&dir.incr())[0].starts_with("SELECT "), "a file says its database first");
+        let again = dir.start("3", &[]);
+        assert_eq!(digest(&again), before, "{cores} cores");
+        stop(again);
+        let stock = dir.stock(&[]);
+        assert_eq!(digest(&stock), before, "stock, {cores} cores");
+    }
+}
+
+#[test]
+fn a_file_that_has_grown_is_rewritten_by_itself() {
+    let dir = Dir::new("auto");
+    let server = dir.start("2", &["--auto-aof-rewrite-min-size", "20kb", "--auto-aof-rewrite-percentage", "100"]);
+    let mut c = server.wire();
+    let value = "x".repeat(1000);
+    for _ in 0..60 {
+        c.cmd(&["SET", "same", &value]);
+    }
+    eventually("a rewrite", LIMIT, || info(&server, "aof_rewrites") != "0");
+    assert!(server.log().contains("Starting automatic rewriting of AOF on"));
+    eventually("it is small", LIMIT, || info(&server, "aof_current_size").parse::<u64>().unwrap() < 60_000);
+    stop(server);
+}
+
+#[test]
+fn it_is_turned_on_at_run_time_with_all_there_is() {
+    let dir = Dir::new("on");
+    let server = Server::start(&["--cores", "3", "--dir", dir.text()]);
+    let mut c = server.wire();
+    some_writes(&mut c, &mut Rng::new(7), 500);
+    let before = under_load(&server, 8, || {
+        for _ in 0..2 {
+            assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
+            eventually("it is on", LIMIT, || {
+                info(&server, "aof_rewrite_in_progress") == "0"
+                    && info(&server, "aof_enabled") == "1"
+                    && dir.path().join("appendonlydir/appendonly.aof.manifest").exists()
+            });
+            std::thread::sleep(Duration::from_millis(200));
+            assert_eq!(c.run("CONFIG SET appendonly no"), ok());
+            eventually("it is off", LIMIT, || info(&server, "aof_enabled") == "0");
+        }
+        assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
+        eventually("it is on again", LIMIT, || server.log().matches("Background AOF rewrite finished").count() == 3);
+    });
+    let () = before;
+    let before = digest(&server);
+    stop(server);
+    let server = dir.start("2", &[]);
+    assert_eq!(digest(&server), before, "{:?}", dir.files());
+    stop(server);
+}
+
+/// Whatever moment a kill comes at, what was there before the rewrite is there.
+#[test]
+fn a_kill_during_a_rewrite_leaves_old_or_new() {
+    let dir = Dir::new("killed");
+    let server = dir.start("2", &[]);
+    let mut c = server.wire();
+    some_writes(&mut c, &mut Rng::new(9), 1000);
+    let before = digest(&server);
+    stop(server);
+    for round in 0..12u64 {
+        let server = dir.start("2", &[]);
+        assert_eq!(digest(&server), before, "round {round}: {:?}", dir.files());
+        server.wire().run("BGREWRITEAOF");
+        std::thread::sleep(Duration::from_micros(round * round * 400));
+        kill(server);
+    }
+    let server = dir.start("1", &[]);
+    assert_eq!(digest(&server), before);
+    stop(server);
+}
