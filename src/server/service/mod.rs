@@ -22,7 +22,7 @@ pub mod snapshot_file;
 pub mod streams;
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::os::fd::FromRawFd;
 use std::rc::Rc;
@@ -65,6 +65,8 @@ pub struct Service {
     pub streams: RefCell<Streams>,
     /// The append-only file, while it is on.
     pub aof: RefCell<Option<aof::AofFiles>>,
+    /// A task is turning the append-only file on.
+    pub turning_on_aof: Cell<bool>,
     /// Rung when the append-only file has been written to.
     pub written_aof: Bell,
     /// The snapshot under way.
@@ -139,6 +141,7 @@ impl Service {
             answers: RefCell::default(),
             flights: RefCell::default(),
             aof: RefCell::default(),
+            turning_on_aof: Cell::new(false),
             written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
@@ -186,7 +189,7 @@ impl Service {
         self.take_aof_policy(&s);
         let p = &self.shared.persistence;
         let (is_on, starting) = (p.aof.enabled.load(Ordering::SeqCst), p.loading.load(Ordering::SeqCst));
-        if s.persistence.appendonly && !is_on && !starting {
+        if s.persistence.appendonly && !is_on && !starting && !self.turning_on_aof.replace(true) {
             p.aof.enabled.store(true, Ordering::SeqCst);
             glommio::spawn_local(self.clone().turn_on_aof()).detach();
         }

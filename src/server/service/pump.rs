@@ -178,7 +178,11 @@ impl Service {
             for lane in &self.shared.lanes {
                 while lane.pop().is_some() {}
             }
-            self.streams.borrow_mut().merge = Merge::new(self.shared.cores);
+            let mut s = self.streams.borrow_mut();
+            s.merge = Merge::new(self.shared.cores);
+            // A cut among what was dropped will not come any more.
+            s.out.pass_all_cuts();
+            drop(s);
         }
         self.streams.borrow_mut().switching = false;
         self.woken.ring();

@@ -235,6 +235,8 @@ impl Service {
                 let done = result.is_ok();
                 self.rewrite_ended(result);
                 if done {
+                    status.enabled.store(true, SeqCst);
+                    self.turning_on_aof.set(false);
                     self.take_aof_policy(&s);
                     // It may have been turned off meanwhile.
                     self.settings_changed();
@@ -247,6 +249,9 @@ impl Service {
         }
         status.enabled.store(false, SeqCst);
         self.drop_journal(FOR_AOF).await;
+        self.turning_on_aof.set(false);
+        // It may be wanted again meanwhile.
+        self.settings_changed();
     }
 
     async fn begin_aof(self: &Rc<Self>, place: &Place) -> Result<(), String> {

@@ -164,6 +164,13 @@ impl Outputs {
         self.cuts.insert(id, Box::new(f));
     }
 
+    /// Nothing more will come: whoever waits for a cut goes on.
+    pub fn pass_all_cuts(&mut self) {
+        for (_, f) in std::mem::take(&mut self.cuts) {
+            f(self);
+        }
+    }
+
     /// The cut will not come.
     pub fn forget_cut(&mut self, id: u64) {
         self.cuts.remove(&id);
