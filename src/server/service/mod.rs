@@ -65,8 +65,8 @@ pub struct Service {
     pub streams: RefCell<Streams>,
     /// The append-only file, while it is on.
     pub aof: RefCell<Option<aof::AofFiles>>,
-    /// A task is turning the append-only file on.
-    pub turning_on_aof: Cell<bool>,
+    /// A task is turning the append-only file on or off.
+    pub switching_aof: Cell<bool>,
     /// Rung when the append-only file has been written to.
     pub written_aof: Bell,
     /// The snapshot under way.
@@ -141,7 +141,7 @@ impl Service {
             answers: RefCell::default(),
             flights: RefCell::default(),
             aof: RefCell::default(),
-            turning_on_aof: Cell::new(false),
+            switching_aof: Cell::new(false),
             written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
@@ -187,20 +187,18 @@ impl Service {
     pub fn settings_changed(self: &Rc<Self>) {
         let s = self.shared.config.settings();
         self.take_aof_policy(&s);
-        let p = &self.shared.persistence;
-        let (is_on, starting) = (p.aof.enabled.load(Ordering::SeqCst), p.loading.load(Ordering::SeqCst));
-        if s.persistence.appendonly && !is_on && !starting && !self.turning_on_aof.replace(true) {
-            p.aof.enabled.store(true, Ordering::SeqCst);
-            glommio::spawn_local(self.clone().turn_on_aof()).detach();
+        if self.shared.persistence.loading.load(Ordering::SeqCst) {
+            return;
         }
-        if !s.persistence.appendonly && self.aof.borrow().is_some() {
-            let service = self.clone();
-            glommio::spawn_local(async move {
-                service.merged_past(clock::mono_ns()).await;
-                service.close_aof().await;
-                service.drop_journal(streams::FOR_AOF).await;
-            })
-            .detach();
+        let (want, is_on) = (s.persistence.appendonly, self.aof.borrow().is_some());
+        if self.switching_aof.get() {
+            // The snapshot for its base may be under way in vain.
+            if !want && self.shared.persistence.aof.rewriting.load(Ordering::SeqCst) {
+                self.abort_snapshot();
+            }
+        } else if want != is_on {
+            self.switching_aof.set(true);
+            glommio::spawn_local(self.clone().switch_aof()).detach();
         }
     }
 

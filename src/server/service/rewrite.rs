@@ -26,6 +26,7 @@ use super::aof::{AofFiles, Place, open_to_append};
 use super::snapshot::{Failure, Wish};
 use super::streams::{Aof, FOR_AOF, Outputs};
 use crate::base::clock;
+use crate::config::Settings;
 use crate::journal::aof::manifest::Manifest;
 use crate::observe::log;
 use crate::session::conn::ConnRef;
@@ -217,41 +218,51 @@ impl Service {
         }
     }
 
-    /// CONFIG SET appendonly yes. Tries until it has worked or is not wanted
-    /// any more.
-    pub async fn turn_on_aof(self: Rc<Self>) {
-        let status = &self.shared.persistence.aof;
-        status.enabled.store(true, SeqCst);
+    /// CONFIG SET appendonly: turns it on or off until it is as it is wanted.
+    /// One task does so, one step after the other.
+    pub async fn switch_aof(self: Rc<Self>) {
         loop {
             let s = self.shared.config.settings();
-            if !s.persistence.appendonly || self.shared.stopping.load(Relaxed) {
+            let is_on = self.aof.borrow().is_some();
+            if s.persistence.appendonly == is_on || self.shared.stopping.load(Relaxed) {
                 break;
             }
-            if self.shared.saves.try_begin() {
-                status.rewrite_since_s.store(clock::now_ms() / 1000, Relaxed);
-                status.rewriting.store(true, SeqCst);
-                log::notice(format_args!("AOF is on: a rewrite makes its base"));
-                let result = self.begin_aof(&Place::of(&s)).await;
-                let done = result.is_ok();
-                self.rewrite_ended(result);
-                if done {
-                    status.enabled.store(true, SeqCst);
-                    self.turning_on_aof.set(false);
-                    self.take_aof_policy(&s);
-                    // It may have been turned off meanwhile.
-                    self.settings_changed();
-                    return;
-                }
-                *self.aof.borrow_mut() = None;
-                self.streams.borrow_mut().out.aof = None;
+            if is_on {
+                self.merged_past(clock::mono_ns()).await;
+                self.close_aof().await;
+                self.drop_journal(FOR_AOF).await;
+            } else if !self.turn_on_aof(&s).await {
+                sleep(RETRY).await;
             }
-            sleep(RETRY).await;
         }
-        status.enabled.store(false, SeqCst);
+        self.switching_aof.set(false);
+    }
+
+    /// Whether it is on now; if not, everything is as before.
+    async fn turn_on_aof(self: &Rc<Self>, s: &Settings) -> bool {
+        let status = &self.shared.persistence.aof;
+        if !self.shared.saves.try_begin() {
+            return false;
+        }
+        status.enabled.store(true, SeqCst);
+        status.rewrite_since_s.store(clock::now_ms() / 1000, Relaxed);
+        status.rewriting.store(true, SeqCst);
+        log::notice(format_args!("AOF is on: a rewrite makes its base"));
+        let result = self.begin_aof(&Place::of(s)).await;
+        let done = result.is_ok();
+        self.rewrite_ended(result);
+        if done {
+            self.take_aof_policy(&self.shared.config.settings());
+            return true;
+        }
+        self.seize_file().await;
+        *self.aof.borrow_mut() = None;
+        self.streams.borrow_mut().out.aof = None;
         self.drop_journal(FOR_AOF).await;
-        self.turning_on_aof.set(false);
-        // It may be wanted again meanwhile.
-        self.settings_changed();
+        status.enabled.store(false, SeqCst);
+        status.errno.store(0, SeqCst);
+        self.update_gates();
+        false
     }
 
     async fn begin_aof(self: &Rc<Self>, place: &Place) -> Result<(), String> {
