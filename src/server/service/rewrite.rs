@@ -110,7 +110,7 @@ impl Service {
             return;
         }
         let p = &self.shared.config.settings().persistence;
-        let (percent, least) = (p.auto_aof_rewrite_percentage as u64, p.auto_aof_rewrite_min_size as u64);
+        let (percent, least) = (p.auto_aof_rewrite_percentage as u64, p.auto_aof_rewrite_min_size);
         let current = status.current_size.load(Relaxed);
         if percent == 0 || current <= least || self.aof.borrow().is_none() || self.must_be_patient() {
             return;
