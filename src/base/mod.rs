@@ -1,6 +1,7 @@
 //! Foundations that know nothing of the server: argument lists, key hashing
 //! and slots, numbers, globs, time and randomness.
 pub mod clock;
+pub mod geohash;
 pub mod glob;
 pub mod longdouble;
 pub mod memory;

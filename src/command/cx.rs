@@ -8,6 +8,7 @@ use crate::base::slot::Key;
 use crate::resp::Reply;
 use crate::store::Store;
 use crate::store::entry::{Entry, INLINE_MAX};
+use crate::store::hash::Hash;
 use crate::store::object::{Collection, Object};
 
 /// How accesses are recorded in entries' clocks.
@@ -35,6 +36,9 @@ pub struct Options {
     pub set_max_listpack_value: usize,
     pub zset_max_listpack_entries: usize,
     pub zset_max_listpack_value: usize,
+    pub stream_node_max_bytes: usize,
+    pub stream_node_max_entries: u64,
+    pub hll_sparse_max_bytes: usize,
     pub lazy_user_flush: bool,
     pub lazy_server_del: bool,
     /// DUMP compresses strings (`rdbcompression`).
@@ -62,6 +66,9 @@ impl Default for Options {
             set_max_listpack_value: 64,
             zset_max_listpack_entries: 128,
             zset_max_listpack_value: 64,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
+            hll_sparse_max_bytes: 3000,
             lazy_user_flush: false,
             lazy_server_del: false,
             rdb_compression: true,
@@ -170,16 +177,21 @@ impl<'a> Cx<'a> {
     }
 
     /// The entry of a key that exists now. One past its deadline is deleted
-    /// and recorded as expired. Marks the access.
+    /// and recorded as expired, as are fields past theirs. Marks the access.
     #[inline]
     pub fn find(&mut self, key: &Key) -> Option<&mut Entry> {
         let entry: *mut Entry = self.store.get_mut(self.db, key)?;
         // SAFETY: the pointer is from a borrow of `self.store` that nothing
         // has used since; the detour only ends that borrow on the other path.
         let entry = unsafe { &mut *entry };
-        if entry.expired(self.now) {
-            self.expire(key);
-            return None;
+        if entry.volatile() {
+            if entry.volatile_hash().is_some() {
+                return self.find_fields(key);
+            }
+            if entry.expired(self.now) {
+                self.expire(key);
+                return None;
+            }
         }
         self.mark_access(entry);
         Some(entry)
@@ -191,12 +203,34 @@ impl<'a> Cx<'a> {
         let entry: *const Entry = self.store.get(self.db, key)?;
         // SAFETY: as in `find`.
         let entry = unsafe { &*entry };
-        if entry.expired(self.now) {
-            if !(KEEP_EXPIRED && self.options.keep_expired) {
-                self.expire(key);
+        if entry.volatile() {
+            let keep = KEEP_EXPIRED && self.options.keep_expired;
+            let due = entry.volatile_hash().and_then(Hash::next_deadline).is_some_and(|d| d <= self.now);
+            if due && !keep {
+                return self.find_fields(key).map(|e| &*e);
             }
+            if entry.expired(self.now) {
+                if !keep {
+                    self.expire(key);
+                }
+                return None;
+            }
+        }
+        self.mark_access(entry);
+        Some(entry)
+    }
+
+    /// [`Cx::find`] of a hash whose fields may have deadlines.
+    #[cold]
+    fn find_fields(&mut self, key: &Key) -> Option<&mut Entry> {
+        if self.store.get(self.db, key)?.deadline().is_some_and(|d| d <= self.now) {
+            self.expire(key);
             return None;
         }
+        expire_fields(self.store, self.fx, self.db, key, self.now);
+        let entry: *mut Entry = self.store.get_mut(self.db, key)?;
+        // SAFETY: as in `find`.
+        let entry = unsafe { &mut *entry };
         self.mark_access(entry);
         Some(entry)
     }
@@ -447,6 +481,30 @@ fn typed_ref<C: Collection>(entry: Option<&Entry>) -> Result<Option<&C>, Fault> 
     match entry {
         None => Ok(None),
         Some(e) => e.as_object().and_then(C::of).map(Some).ok_or(WRONG_TYPE),
+    }
+}
+
+/// Removes the fields of a hash that are past their deadlines, and the hash
+/// when none is left.
+pub fn expire_fields(store: &mut Store, fx: &mut Effect, db: usize, key: &Key, now: UnixMs) {
+    let before = store.get(db, key).and_then(Entry::volatile_hash).and_then(Hash::next_deadline);
+    if before.is_none_or(|d| d > now) {
+        return;
+    }
+    let Some(hash) = store.get_mut(db, key).and_then(Entry::volatile_hash_mut) else { return };
+    let gone = hash.take_due(now);
+    let empty = hash.is_empty();
+    store.fields_changed(db, key, before);
+    if empty {
+        store.delete(db, key);
+    }
+    store.stats.expired_fields += gone.len() as u64;
+    let mut command: Vec<&[u8]> = vec![b"HDEL", key.bytes];
+    command.extend(gone.iter().map(|f| &f[..]));
+    fx.rewrite(gone.len() as u64, &command);
+    fx.event(Class::Hash, "hexpired", db, key.bytes);
+    if empty {
+        fx.event(Class::Generic, "del", db, key.bytes);
     }
 }
 

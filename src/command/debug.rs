@@ -71,6 +71,7 @@ fn saved_length(entry: &Entry) -> usize {
             member.with(&mut add);
             add(b"8 bytes.");
         }),
+        Value::Object(Object::Stream(x)) => x.nodes().for_each(|(_, l)| add(l.as_bytes())),
     }
     n
 }

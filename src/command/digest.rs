@@ -68,6 +68,7 @@ fn add_object(d: &mut Digest, object: &Object) {
         Object::Set(_) => 2,
         Object::ZSet(_) => 3,
         Object::Hash(_) => 4,
+        Object::Stream(_) => 6,
     };
     d.mix(&number.to_be_bytes());
     match object {
@@ -77,7 +78,20 @@ fn add_object(d: &mut Digest, object: &Object) {
             let score = crate::base::num::format_f64(score);
             d.join_pair(&member.to_vec(), score.as_bytes());
         }),
-        Object::Hash(x) => x.iter().for_each(|(field, value)| d.join_pair(&field.to_vec(), &value.to_vec())),
+        Object::Hash(x) => x.iter().for_each(|(field, value)| {
+            let field = field.to_vec();
+            d.join_pair(&field, &value.to_vec());
+            if x.deadline(&field).is_some() {
+                d.join(b"!!hexpire!!");
+            }
+        }),
+        Object::Stream(x) => x.iter().for_each(|row| {
+            d.mix(format!("{}.{}", row.id.ms, row.id.seq).as_bytes());
+            for (field, value) in row.pairs() {
+                field.with(|s| d.mix(s));
+                value.with(|s| d.mix(s));
+            }
+        }),
     }
 }
 

@@ -119,9 +119,15 @@ impl TimeForm {
     }
 
     /// Unix milliseconds, possibly before the epoch; `None` on overflow.
-    fn unix_ms(self, value: i64, now: UnixMs) -> Option<i64> {
+    pub(super) fn unix_ms(self, value: i64, now: UnixMs) -> Option<i64> {
         let ms = if self.seconds { value.checked_mul(1000)? } else { value };
         if self.absolute { Some(ms) } else { ms.checked_add(now as i64) }
+    }
+
+    /// A deadline as the HTTL family tells it: rounded up.
+    pub(super) fn shown(self, at: UnixMs, now: UnixMs) -> i64 {
+        let ms = if self.absolute { at } else { at.saturating_sub(now) } as i64;
+        if self.seconds { (ms + 999) / 1000 } else { ms }
     }
 
     /// A deadline for SET, SETEX, GETEX and others that refuse values of 0 and
@@ -182,9 +188,7 @@ impl When {
 }
 
 fn unsupported(word: &[u8]) -> Fault {
-    let mut text = b"ERR Unsupported option ".to_vec();
-    text.extend_from_slice(word);
-    Fault::Composed(text)
+    Fault::with_words(&[b"ERR Unsupported option ", word])
 }
 
 fn expire(cx: &mut Cx, args: Args, form: TimeForm, name: &str) -> Done {

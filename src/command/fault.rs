@@ -38,6 +38,13 @@ impl Fault {
         &t[..memchr::memchr(b' ', t).unwrap_or(t.len())]
     }
 
+    /// A text with the client's words in it, which end at a zero byte as C
+    /// strings do.
+    pub fn with_words(parts: &[&[u8]]) -> Fault {
+        let shown = |p: &&[u8]| p[..memchr::memchr(0, p).unwrap_or(p.len())].to_vec();
+        Fault::Composed(parts.iter().flat_map(shown).collect())
+    }
+
     pub fn arity(name: &str) -> Fault {
         Fault::Composed(format!("ERR wrong number of arguments for '{name}' command").into_bytes())
     }

@@ -225,7 +225,7 @@ pub const ROWS: &[Command] = &[
     },
 ];
 
-fn limits(o: &Options) -> Limits {
+pub(super) fn limits(o: &Options) -> Limits {
     Limits { entries: o.hash_max_listpack_entries, value: o.hash_max_listpack_value }
 }
 
@@ -237,7 +237,14 @@ fn hset(cx: &mut Cx, args: Args, name: &str) -> Done {
     let (hash, rest) = cx.collection_or_new_apart::<Hash>(&key)?;
     let (words, limits) = (&args[2..], limits(rest.options));
     hash.expect(words, limits);
+    let before = hash.next_deadline();
     let created = words.chunks_exact(2).filter(|w| hash.set(w[0], w[1], limits)).count();
+    if before.is_some() {
+        // A field that is set anew lives on.
+        for w in words.chunks_exact(2) {
+            hash.set_deadline(w[0], None);
+        }
+    }
     if name == "hset" {
         rest.reply.int(created as i64)
     } else {
@@ -245,6 +252,9 @@ fn hset(cx: &mut Cx, args: Args, name: &str) -> Done {
     }
     rest.fx.verbatim(words.len() as u64 / 2);
     rest.fx.event(Class::Hash, "hset", rest.db, key.bytes);
+    if before.is_some() {
+        cx.store.fields_changed(cx.db, &key, before);
+    }
     Ok(())
 }
 
@@ -337,12 +347,17 @@ fn hdel(cx: &mut Cx, args: Args) -> Done {
         rest.reply.int(0);
         return Ok(());
     };
+    let before = hash.next_deadline();
     let n = args[2..].iter().filter(|f| hash.remove(f)).count();
     rest.reply.int(n as i64);
     if n > 0 {
         rest.fx.verbatim(n as u64);
         rest.fx.event(Class::Hash, "hdel", rest.db, key.bytes);
-        if hash.is_empty() {
+        let empty = hash.is_empty();
+        if before.is_some() {
+            cx.store.fields_changed(cx.db, &key, before);
+        }
+        if empty {
             cx.delete_if_empty(&key);
         }
     }
@@ -380,9 +395,13 @@ fn hincrbyfloat(cx: &mut Cx, args: Args) -> Done {
     let sum = old.plus(step).filter(LongDouble::is_finite);
     let text = sum.ok_or(Fault::Text("ERR increment would produce NaN or Infinity"))?.to_string();
     let limits = limits(cx.options);
-    cx.collection_or_new::<Hash>(&key)?.set(args[2], text.as_bytes(), limits);
-    cx.reply.bulk(text.as_bytes());
-    cx.fx.rewrite(1, &[b"HSET", key.bytes, args[2], text.as_bytes()]);
+    let (hash, mut rest) = cx.collection_or_new_apart::<Hash>(&key)?;
+    hash.set(args[2], text.as_bytes(), limits);
+    rest.reply.bulk(text.as_bytes());
+    rest.fx.rewrite(1, &[b"HSET", key.bytes, args[2], text.as_bytes()]);
+    if let Some(at) = hash.deadline(args[2]) {
+        super::hash_fields::pass_deadline_on(&mut rest, key.bytes, args[2], at);
+    }
     cx.event(Class::Hash, "hincrbyfloat", key.bytes);
     Ok(())
 }

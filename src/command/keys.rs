@@ -36,7 +36,62 @@ pub fn places(spec: &Spec, args: Args<'_>) -> Option<Places> {
     Some(out)
 }
 
+/// Does this call reach keys that its arguments do not name? SORT does by its
+/// patterns.
+pub fn undeclared(spec: &Spec, args: Args<'_>) -> bool {
+    let by_pattern = spec.keys.iter().any(|k| matches!(k.begin, Begin::Unknown));
+    by_pattern
+        && args.windows(2).skip(2).any(|w| {
+            let names = w[0].eq_ignore_ascii_case(b"by") || w[0].eq_ignore_ascii_case(b"get");
+            names && w[1].contains(&b'*')
+        })
+}
+
+/// Where the key stands that SORT stores to: after its last STORE, read as the
+/// handler reads its options.
+fn sort_destination(args: Args<'_>) -> Option<usize> {
+    let (mut at, mut found) = (2, None);
+    while at < args.len() {
+        let is = |word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
+        if is("store") && at + 1 < args.len() {
+            found = Some(at + 1);
+        }
+        at += if is("limit") {
+            3
+        } else if is("get") || is("by") || is("store") {
+            2
+        } else {
+            1
+        };
+    }
+    found
+}
+
+/// The same of GEORADIUS, whose STORE and STOREDIST override each other.
+fn radius_destination(args: Args<'_>) -> Option<usize> {
+    let (mut at, mut found) = (5, None);
+    while at + 1 < args.len() {
+        let stores = args[at].eq_ignore_ascii_case(b"store") || args[at].eq_ignore_ascii_case(b"storedist");
+        if stores {
+            found = Some(at + 1);
+        }
+        at += 1 + usize::from(stores);
+    }
+    found
+}
+
 fn by_spec(k: &KeySpec, args: Args<'_>, out: &mut Places) -> Option<()> {
+    let destination = match k.begin {
+        Begin::Unknown if k.flags & keyflag::OW != 0 => sort_destination(args),
+        Begin::Keyword("STORE", _) => radius_destination(args),
+        Begin::Keyword("STOREDIST", _) => return Some(()),
+        _ => return by_search(k, args, out),
+    };
+    out.extend(destination.map(|index| Place { index, flags: k.flags, step: 1 }));
+    Some(())
+}
+
+fn by_search(k: &KeySpec, args: Args<'_>, out: &mut Places) -> Option<()> {
     let Some(begin) = begin(k, args) else { return Some(()) };
     let (first, last, step) = match k.find {
         Find::Range { last, step, limit } => {
@@ -135,6 +190,19 @@ mod tests {
             find: Find::Range { last: -1, step: 1, limit: 2 },
         }];
         assert_eq!(indices(STREAMS, "xread count 2 streams a b 0 0"), Some(vec![4, 5]));
+        const SORT: &[KeySpec] =
+            &[KeySpec::one(keyflag::RO, 1), KeySpec { flags: keyflag::OW, begin: Begin::Unknown, find: Find::Unknown }];
+        assert_eq!(indices(SORT, "sort l get store store d by store limit 0 store store e"), Some(vec![1, 12]));
+        assert_eq!(indices(SORT, "sort l store"), Some(vec![1]));
+        const RADIUS: &[KeySpec] = &[
+            KeySpec::one(keyflag::RO, 1),
+            KeySpec {
+                flags: keyflag::OW,
+                begin: Begin::Keyword("STORE", 6),
+                find: Find::Range { last: 0, step: 1, limit: 0 },
+            },
+        ];
+        assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a storedist b"), Some(vec![1, 9]));
         const BITOP: &[KeySpec] = &[KeySpec::one(keyflag::OW, 2), KeySpec::range(keyflag::RO, 3, -1, 1)];
         assert_eq!(indices(BITOP, "bitop and d a b"), Some(vec![2, 3, 4]));
     }

@@ -259,7 +259,7 @@ fn popped(end: End) -> &'static str {
     if end == End::Left { "lpop" } else { "rpop" }
 }
 
-fn node_limits(o: &Options) -> Fill {
+pub(super) fn node_limits(o: &Options) -> Fill {
     Fill::new(o.list_max_listpack_size).at_most(o.list_node_max_bytes)
 }
 

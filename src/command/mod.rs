@@ -17,9 +17,15 @@ pub mod effect;
 pub mod expiry;
 pub mod fault;
 pub mod generic;
+pub mod geo;
+pub mod geo_search;
+#[cfg(test)]
+mod geo_tests;
 pub mod hash;
+pub mod hash_fields;
 #[cfg(test)]
 mod hash_tests;
+pub mod hyperloglog;
 pub mod keys;
 pub mod keyspace;
 pub mod lcs;
@@ -33,7 +39,16 @@ pub mod set;
 #[cfg(test)]
 mod set_tests;
 pub mod setops;
+pub mod sort;
 pub mod spec;
+pub mod stream;
+pub mod stream_args;
+pub mod stream_claim;
+pub mod stream_group;
+pub mod stream_info;
+pub mod stream_read;
+#[cfg(test)]
+mod stream_tests;
 pub mod string;
 pub mod string_edit;
 pub mod string_multi;
@@ -53,7 +68,7 @@ pub use spec::{Across, Command, Merge, Spec};
 pub type Done = Result<(), Fault>;
 
 /// The rows of all families.
-pub fn families() -> [&'static [Command]; 21] {
+pub fn families() -> [&'static [Command]; 31] {
     [
         string::ROWS,
         string_multi::ROWS,
@@ -71,10 +86,20 @@ pub fn families() -> [&'static [Command]; 21] {
         set::ROWS,
         setops::ROWS,
         hash::ROWS,
+        hash_fields::ROWS,
         zset::ROWS,
         debug::ROWS,
         memory::ROWS,
         zrange::ROWS,
         zsetops::ROWS,
+        stream::ROWS,
+        stream_read::ROWS,
+        stream_group::ROWS,
+        stream_claim::ROWS,
+        stream_info::ROWS,
+        hyperloglog::ROWS,
+        geo::ROWS,
+        geo_search::ROWS,
+        sort::ROWS,
     ]
 }

@@ -279,6 +279,8 @@ impl Spec {
             Group::SortedSet => acl::SORTEDSET,
             Group::Hash => acl::HASH,
             Group::Bitmap => acl::BITMAP,
+            // Their containers are in no category but that of slow commands.
+            Group::Stream if matches!(self.name, "xgroup" | "xinfo") => 0,
             Group::Stream => acl::STREAM,
             Group::Geo => acl::GEO,
             Group::HyperLogLog => acl::HYPERLOGLOG,

@@ -122,6 +122,20 @@ pub const ROWS: &[Command] = &[
         run: getex,
         across: Across::Gather,
     },
+    Command {
+        spec: Spec {
+            name: "delifeq",
+            arity: 3,
+            flags: flag::WRITE | flag::FAST,
+            keys: &[KeySpec::one(keyflag::RM | keyflag::ACCESS | keyflag::DELETE, 1)],
+            group: Group::String,
+            since: "9.0.0",
+            summary: "Deletes a key if it holds this string.",
+            ..Spec::DEFAULT
+        },
+        run: delete_if_equal,
+        across: Across::Gather,
+    },
 ];
 
 fn get(cx: &mut Cx, args: Args) -> Done {
@@ -200,20 +214,25 @@ impl<'a> Lifetime<'a> {
 struct SetOptions<'a> {
     /// `Some(true)` with NX, `Some(false)` with XX.
     absent: Option<bool>,
+    /// The value that there must be (IFEQ, of Valkey 8.1).
+    equal: Option<&'a [u8]>,
     get: bool,
     lifetime: Lifetime<'a>,
 }
 
 impl<'a> SetOptions<'a> {
     fn parse(words: Args<'a>) -> Result<SetOptions<'a>, Fault> {
-        let mut o = SetOptions { absent: None, get: false, lifetime: Lifetime::Unsaid };
+        let mut o = SetOptions { absent: None, equal: None, get: false, lifetime: Lifetime::Unsaid };
         let mut i = 0;
         while i < words.len() {
             let w = words[i];
-            if is(w, "nx") && o.absent != Some(false) {
+            if is(w, "nx") && o.absent != Some(false) && o.equal.is_none() {
                 o.absent = Some(true);
-            } else if is(w, "xx") && o.absent != Some(true) {
+            } else if is(w, "xx") && o.absent != Some(true) && o.equal.is_none() {
                 o.absent = Some(false);
+            } else if is(w, "ifeq") && o.absent.is_none() && i + 1 < words.len() {
+                i += 1;
+                o.equal = Some(words[i]);
             } else if is(w, "get") {
                 o.get = true;
             } else if o.lifetime.add(w, words.get(i + 1).copied(), true)? {
@@ -236,7 +255,14 @@ fn set_with_options(cx: &mut Cx, args: Args) -> Done {
     if o.get {
         reply_value(cx, &key)?;
     }
-    if o.absent.is_some_and(|absent| cx.exists(&key) == absent) {
+    let refused = match o.equal {
+        Some(wanted) => match cx.find(&key) {
+            Some(e) => e.as_str().ok_or(WRONG_TYPE)? != wanted,
+            None => true,
+        },
+        None => o.absent.is_some_and(|absent| cx.exists(&key) == absent),
+    };
+    if refused {
         if !o.get {
             cx.reply.null();
         }
@@ -244,7 +270,7 @@ fn set_with_options(cx: &mut Cx, args: Args) -> Done {
     }
     put(cx, &key, args[2], ttl);
     if !matches!(ttl, Ttl::At(_)) {
-        pass_on_without_get(cx, args, o.get);
+        pass_on_plain(cx, args, o.get || o.equal.is_some());
     }
     if !o.get {
         cx.reply.ok();
@@ -252,13 +278,37 @@ fn set_with_options(cx: &mut Cx, args: Args) -> Done {
     Ok(())
 }
 
-fn pass_on_without_get(cx: &mut Cx, args: Args, has_get: bool) {
-    if !has_get {
+/// SET for replicas: without GET, and without the condition that held.
+fn pass_on_plain(cx: &mut Cx, args: Args, has_more: bool) {
+    if !has_more {
         return cx.fx.verbatim(1);
     }
-    let options = args[3..].iter().copied().filter(|w| !is(w, "get"));
-    let kept: Vec<&[u8]> = args[..3].iter().copied().chain(options).collect();
+    let mut kept: Vec<&[u8]> = args[..3].to_vec();
+    let mut words = args[3..].iter();
+    while let Some(w) = words.next() {
+        if is(w, "ifeq") {
+            words.next();
+        } else if !is(w, "get") {
+            kept.push(w);
+        }
+    }
     cx.fx.rewrite(1, &kept);
+}
+
+/// DELIFEQ, of Valkey 9.0.
+fn delete_if_equal(cx: &mut Cx, args: Args) -> Done {
+    let key = cx.key(args[1]);
+    let equal = match cx.find(&key) {
+        Some(e) => e.as_str().ok_or(WRONG_TYPE)? == args[2],
+        None => false,
+    };
+    if equal {
+        cx.store.delete(cx.db, &key);
+        cx.fx.rewrite(1, &[b"DEL", key.bytes]);
+        cx.event(Class::Generic, "del", key.bytes);
+    }
+    cx.reply.int(i64::from(equal));
+    Ok(())
 }
 
 fn setnx(cx: &mut Cx, args: Args) -> Done {

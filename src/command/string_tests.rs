@@ -241,3 +241,34 @@ fn other_types_are_refused() {
     assert_eq!(b.run("set l v"), "+OK");
     assert_eq!(b.run("get l"), "$1 v");
 }
+
+/// As Valkey documents SET ... IFEQ (8.1) and DELIFEQ (9.0).
+#[test]
+fn comparing_before_a_change() {
+    let mut b = Bench::default();
+    for (line, want) in [
+        ("set k new ifeq old", "$-1"),
+        ("exists k", ":0"),
+        ("set k old", "+OK"),
+        ("set k x ifeq other", "$-1"),
+        ("set k x ifeq other get", "$3 old"),
+        ("set k new ifeq old get", "$3 old"),
+        ("set k x nx ifeq new", "-ERR syntax error"),
+        ("set k x ifeq", "-ERR syntax error"),
+        ("rpush l a", ":1"),
+        ("set l x ifeq a", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("delifeq k old", ":0"),
+        ("delifeq l a", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("delifeq none a", ":0"),
+    ] {
+        assert_eq!(b.run(line), want, "{line}");
+    }
+    assert_eq!(
+        (b.run("set k newer ifeq new keepttl"), b.stream.join("|")),
+        ("+OK".into(), "set k newer keepttl".into())
+    );
+    assert_eq!(
+        (b.run("delifeq k newer"), b.stream.join("|"), b.events()),
+        (":1".into(), "DEL k".into(), vec!["del k".into()])
+    );
+}

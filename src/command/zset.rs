@@ -276,6 +276,11 @@ fn pairs<'a>(words: Args<'a>) -> Result<Pairs<'a>, Fault> {
     words.chunks_exact(2).map(|w| Ok((parse_f64(w[0]).ok_or(NOT_A_FLOAT)?, w[1]))).collect()
 }
 
+/// ZADD with these words (GEOADD).
+pub(super) fn zadd_line(cx: &mut Cx, args: Args) -> Done {
+    zadd(cx, args, Adding::default())
+}
+
 fn zadd(cx: &mut Cx, args: Args, mut adding: Adding) -> Done {
     let at = if adding.incr { 2 } else { 2 + adding.parse(&args[2..]) };
     let words = &args[at..];

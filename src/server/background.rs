@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::shared::Garbage;
 use crate::base::slot::Key;
+use crate::command::cx::expire_fields;
 use crate::observe::ticks;
 use crate::transaction::locks::{Mode, Need};
 
@@ -105,6 +106,13 @@ impl Core {
                 self.store.delete(db, &Key { bytes: &key, hash });
                 self.store.stats.expired += 1;
                 self.fx.expired(db, &key);
+            }
+            for (hash, key) in self.store.due_fields(db, self.now, EXPIRE_BATCH) {
+                if self.is_locked(db, hash) {
+                    continue;
+                }
+                worked = true;
+                expire_fields(&mut self.store, &mut self.fx, db, &Key { bytes: &key, hash }, self.now);
             }
             self.journal_alone(db as u32);
         }

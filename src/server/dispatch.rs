@@ -9,7 +9,7 @@ use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
 use crate::base::num::parse_u64;
 use crate::base::slot::{Key, SLOT_SHIFT, slot_of_hash};
-use crate::command::keys::{Place, Places, places};
+use crate::command::keys::{Place, Places, places, undeclared};
 use crate::command::spec::flag;
 use crate::command::{Across, Fault, Merge};
 use crate::config::{Guard, PipelineOrder};
@@ -310,6 +310,9 @@ impl Core {
             self.execute_here(conn, entry, args, (0, 0));
             return Flow::Next;
         };
+        if self.shared.cores > 1 && undeclared(entry.spec, args) {
+            return self.route_everywhere(conn, entry, args);
+        }
         let keys: Vec<Key> = found.iter().map(|p| Key::new(args[p.index])).collect();
         let owner = self.map[keys[0].slot() as usize];
         if keys.iter().all(|k| self.map[k.slot() as usize] == owner) {
@@ -324,6 +327,22 @@ impl Core {
         }
         let origin = self.origin(conn);
         let ordered = self.order_keys(entry, args, origin);
+        self.after_submit(conn, entry, origin, ordered)
+    }
+
+    /// A command that may reach any key: the whole keyspace comes to it.
+    fn route_everywhere(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
+        if conn.replies.outstanding() > 0 {
+            return Flow::Hold;
+        }
+        let origin = self.origin(conn);
+        let kind = Kind::Gather { command: entry.index, args: owned(args) };
+        let cores = self.shared.cores;
+        let ordered = self.submit_tx(origin, kind, |_, _| {
+            let mut plan = Plan::default();
+            (0..cores).for_each(|c| plan.part(c).need = whole(Mode::Exclusive));
+            plan
+        });
         self.after_submit(conn, entry, origin, ordered)
     }
 
@@ -413,10 +432,13 @@ impl Core {
             Route::Key(_) => need
                 .keys
                 .push(((db as u32, hash), if entry.writes() { Mode::Exclusive } else { self.mode(db, args[k], hash) })),
+            Route::Keys if undeclared(entry.spec, args) => return whole(Mode::Exclusive),
             Route::Keys => {
                 for p in places(entry.spec, args).unwrap_or_default() {
                     let key = Key::new(args[p.index]);
-                    let mode = if p.read_only() { self.mode(db, key.bytes, key.hash) } else { Mode::Exclusive };
+                    // XREADGROUP changes what its specification says it reads.
+                    let reads = p.read_only() && !entry.writes();
+                    let mode = if reads { self.mode(db, key.bytes, key.hash) } else { Mode::Exclusive };
                     need.keys.push(((db as u32, key.hash), mode));
                 }
                 if entry.spec.name == "copy" || entry.spec.name == "move" {
@@ -444,7 +466,7 @@ impl Core {
     /// Readers of a key with a deadline need it exclusively: to find it
     /// expired is a write.
     pub fn mode(&self, db: usize, key: &[u8], hash: u64) -> Mode {
-        let volatile = self.store.get(db, &Key { bytes: key, hash }).is_some_and(|e| e.deadline().is_some());
+        let volatile = self.store.get(db, &Key { bytes: key, hash }).is_some_and(|e| e.volatile());
         if volatile { Mode::Exclusive } else { Mode::Shared }
     }
 }

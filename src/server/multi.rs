@@ -10,7 +10,7 @@ use crate::base::Args;
 use crate::base::num::parse_u64;
 use crate::base::slot::Key;
 use crate::command::Fault;
-use crate::command::keys::places;
+use crate::command::keys::{places, undeclared};
 use crate::command::spec::flag;
 use crate::session::conn::{Conn, Multi, Queued, Watched};
 use crate::transaction::locks::{Mode, Need};
@@ -233,7 +233,7 @@ fn footprint(conn: &Conn, multi: &Multi) -> Footprint {
                     f.keys.push((db, Key::new(args[p.index]).hash, args[p.index].to_vec(), Mode::Exclusive));
                 }
                 // These reach into a database that only the handler knows.
-                f.whole |= matches!(entry.spec.name, "copy" | "move");
+                f.whole |= matches!(entry.spec.name, "copy" | "move") || undeclared(entry.spec, &args);
             }
             Route::Conn | Route::ConnLight => {}
         }

@@ -250,8 +250,7 @@ impl Core {
         let Some(Waiter::Part(tx, at)) = self.locks.payload(seq) else { return };
         let (tx, at) = (tx.clone(), *at);
         for (db, hash, key) in &tx.parts[at].keys {
-            let volatile =
-                self.store.get(*db, &Key { bytes: key, hash: *hash }).is_some_and(|e| e.deadline().is_some());
+            let volatile = self.store.get(*db, &Key { bytes: key, hash: *hash }).is_some_and(Entry::volatile);
             if volatile {
                 self.locks.upgrade(seq, (*db as u32, *hash));
             }

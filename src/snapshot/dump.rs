@@ -208,14 +208,54 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_those_of_redis() {
+        let mut b = bench();
+        for line in [
+            "xadd x 1-1 f v",
+            "xadd x 1-2 f w g 7",
+            "xadd x 5-0 f 300",
+            "xdel x 1-2",
+            "xgroup create x g 1-1 entriesread 1",
+            "xgroup create x h 0",
+        ] {
+            b.run(line);
+        }
+        // What redis-server 7.0.15 replied to DUMP after the same.
+        let want = b"\x13\x01\x10\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\
+              \x01\x3e\x3e\x00\x00\x00\x18\x00\x02\x01\x01\x01\x01\x01\x81\x66\x02\x00\
+              \x01\x02\x01\x00\x01\x00\x01\x81\x76\x02\x04\x01\x01\x01\x00\x01\x01\x01\
+              \x02\x01\x81\x66\x02\x81\x77\x02\x81\x67\x02\x07\x01\x08\x01\x02\x01\x04\
+              \x01\xdf\xff\x02\xc1\x2c\x02\x04\x01\xff\x02\x05\x00\x01\x01\x01\x02\x03\
+              \x02\x01\x67\x01\x01\x01\x00\x00\x01\x68\x00\x00\x81\xff\xff\xff\xff\xff\
+              \xff\xff\xff\x00\x00\x0a\x00\x3b\x42\x63\x12\x0b\x3f\x05\x0f";
+        let payload = payload_of(&mut b, "x");
+        assert_eq!(payload, want[..]);
+        assert_eq!(restore(&mut b, "y", "0", &payload, &[]), "+OK");
+        for probe in ["xinfo stream", "xinfo groups", "debug digest-value"] {
+            let [a, c] = ["x", "y"].map(|k| b.run(&format!("{probe} {k}")));
+            assert_eq!(a, c);
+        }
+    }
+
+    #[test]
     fn values_of_all_types_are_restored() {
         let mut b = bench();
+        for line in [
+            "xadd x 1-1 f v",
+            "xadd x 2-2 g w",
+            "xgroup create x g 0",
+            "xreadgroup group g c streams x >",
+            "hset v f 1 g 2",
+            "hpexpire v 5000 fields 1 g",
+        ] {
+            b.run(line);
+        }
         b.run("set s value");
         b.run("rpush l a 1 b");
         b.run("sadd i 1 2 3");
         b.run("hset h f v");
         b.run("zadd z 1.5 m");
-        for key in ["s", "l", "i", "h", "z"] {
+        for key in ["s", "l", "i", "h", "z", "x", "v"] {
             let p = payload_of(&mut b, key);
             let copy = format!("{key}2");
             assert_eq!(restore(&mut b, &copy, "0", &p, &[]), "+OK", "{key}");

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use super::cut::{DbCut, SlotCut};
 use super::entry::Entry;
+use super::hash::Hash;
+use super::object::Object;
 use super::table::SlotTable;
 use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
@@ -22,6 +24,9 @@ pub struct Db {
     deadlines: BTreeSet<(UnixMs, u64)>,
     /// What a snapshot has still to read.
     pub(super) cut: Option<Box<DbCut>>,
+    /// (earliest deadline of a field, key hash) of hashes that have any. What
+    /// stands here may be out of date: it tells where to look.
+    field_deadlines: BTreeSet<(UnixMs, u64)>,
 }
 
 /// Mask of the hash bits that name a position of SCAN: slot, then order.
@@ -35,6 +40,7 @@ impl Db {
             len: 0,
             deadlines: BTreeSet::new(),
             cut: None,
+            field_deadlines: BTreeSet::new(),
         }
     }
 
@@ -108,8 +114,8 @@ impl Db {
     #[inline]
     pub(super) fn insert_new(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         debug_assert!(self.get(&Key { bytes: entry.key(), hash }).is_none());
-        if let Some(d) = entry.deadline() {
-            self.deadlines.insert((d, hash));
+        if entry.volatile() {
+            self.index(hash, &entry);
         }
         self.len += 1;
         self.mark(hash);
@@ -130,10 +136,59 @@ impl Db {
         if self.tables[slot].is_empty() {
             self.occupied[slot / 64] &= !(1 << (slot % 64));
         }
-        if let Some(d) = entry.deadline() {
-            self.forget_deadline(d, key.hash);
+        if entry.volatile() {
+            self.forget(key.hash, &entry);
         }
         Some(entry)
+    }
+
+    /// Enters an entry's deadlines into the indices.
+    fn index(&mut self, hash: u64, entry: &Entry) {
+        if let Some(d) = entry.deadline() {
+            self.deadlines.insert((d, hash));
+        }
+        if let Some(d) = entry.volatile_hash().and_then(Hash::next_deadline) {
+            self.field_deadlines.insert((d, hash));
+        }
+    }
+
+    fn forget(&mut self, hash: u64, entry: &Entry) {
+        if let Some(d) = entry.deadline() {
+            self.forget_deadline(d, hash);
+        }
+        if let Some(d) = entry.volatile_hash().and_then(Hash::next_deadline) {
+            self.field_deadlines.remove(&(d, hash));
+        }
+    }
+
+    /// The earliest deadline among a hash's fields is another one than before.
+    pub(super) fn fields_changed(&mut self, key: &Key, before: Option<UnixMs>) {
+        if let Some(d) = before {
+            self.field_deadlines.remove(&(d, key.hash));
+        }
+        let Some(entry) = self.get_mut(key) else { return };
+        if let Some(Object::Hash(h)) = entry.as_object()
+            && let Some(d) = h.next_deadline()
+        {
+            entry.mark_fields();
+            self.field_deadlines.insert((d, key.hash));
+        }
+    }
+
+    /// Up to `max` keys with fields whose deadline has passed at `now`.
+    pub fn due_fields(&mut self, now: UnixMs, max: usize) -> Vec<(u64, Vec<u8>)> {
+        let due: Vec<(UnixMs, u64)> =
+            self.field_deadlines.iter().take_while(|&&(d, _)| d <= now).take(max).copied().collect();
+        let mut found = Vec::with_capacity(due.len());
+        for (d, hash) in due {
+            let table = &self.tables[slot_of_hash(hash) as usize];
+            let has = |e: &Entry| e.volatile_hash().and_then(Hash::next_deadline) == Some(d);
+            match table.find_by(hash, |e| has(e) && Key::new(e.key()).hash == hash) {
+                Some(e) => found.push((hash, e.key().to_vec())),
+                None => drop(self.field_deadlines.remove(&(d, hash))),
+            }
+        }
+        found
     }
 
     fn forget_deadline(&mut self, deadline: UnixMs, hash: u64) {
@@ -158,7 +213,11 @@ impl Db {
     }
 
     pub(super) fn next_deadline(&self) -> Option<UnixMs> {
-        self.deadlines.first().map(|&(d, _)| d)
+        let first = |index: &BTreeSet<(UnixMs, u64)>| index.first().map(|&(d, _)| d);
+        match (first(&self.deadlines), first(&self.field_deadlines)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// Up to `max` keys whose deadline has passed at `now`, with their hashes,
@@ -251,10 +310,8 @@ impl Db {
         let table = std::mem::take(&mut self.tables[s]);
         self.len -= table.len();
         self.occupied[s / 64] &= !(1 << (s % 64));
-        for e in table.iter() {
-            if let Some(d) = e.deadline() {
-                self.forget_deadline(d, Key::new(e.key()).hash);
-            }
+        for e in table.iter().filter(|e| e.volatile()) {
+            self.forget(Key::new(e.key()).hash, e);
         }
         Some((table, cut))
     }
@@ -262,10 +319,8 @@ impl Db {
     pub(super) fn install_slot(&mut self, slot: u16, table: SlotTable, cut: Option<SlotCut>) {
         let s = slot as usize;
         assert!(self.tables[s].is_empty(), "a slot is installed where there is none");
-        for e in table.iter() {
-            if let Some(d) = e.deadline() {
-                self.deadlines.insert((d, Key::new(e.key()).hash));
-            }
+        for e in table.iter().filter(|e| e.volatile()) {
+            self.index(Key::new(e.key()).hash, e);
         }
         self.len += table.len();
         if !table.is_empty() {
@@ -280,6 +335,6 @@ impl Db {
 
     pub(super) fn overhead(&self) -> usize {
         let tables: usize = self.tables.iter().map(SlotTable::memory).sum();
-        tables + SLOTS * size_of::<SlotTable>() + self.deadlines.len() * 24
+        tables + SLOTS * size_of::<SlotTable>() + (self.deadlines.len() + self.field_deadlines.len()) * 24
     }
 }

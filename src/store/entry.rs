@@ -19,6 +19,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
+use super::hash::Hash;
 use super::object::Object;
 use crate::base::clock::UnixMs;
 
@@ -33,6 +34,9 @@ const KIND_MASK: u8 = 0b0000_0111;
 const FLAG_DEADLINE: u8 = 0b0000_1000;
 /// The string was edited in place (APPEND, SETRANGE): `raw` in OBJECT ENCODING.
 const FLAG_RAW: u8 = 0b0001_0000;
+
+/// The object is a hash that may have deadlines of fields.
+const FLAG_FIELDS: u8 = 0b0010_0000;
 
 const KIND_INLINE: u8 = 0;
 const KIND_BIG: u8 = 1;
@@ -162,6 +166,9 @@ impl Entry {
 
     pub fn object(key: &[u8], object: Object, deadline: Option<UnixMs>) -> Entry {
         let e = Entry::allocate(KIND_OBJECT, key, POINTER, deadline);
+        if matches!(&object, Object::Hash(h) if h.is_volatile()) {
+            e.mark_fields();
+        }
         e.store_pointer(Box::into_raw(Box::new(object)).cast());
         e
     }
@@ -289,10 +296,51 @@ impl Entry {
         self.has_deadline().then(|| unsafe { self.base().add(HEADER).cast::<u64>().read() })
     }
 
-    /// Is the entry past its deadline at `now`?
+    /// Can time change the entry: has it a deadline, or may its fields have?
+    #[inline]
+    pub fn volatile(&self) -> bool {
+        self.byte(0) & (FLAG_DEADLINE | FLAG_FIELDS) != 0
+    }
+
+    /// Is the entry gone at `now`: past its deadline, or with all its fields
+    /// past theirs?
     #[inline]
     pub fn expired(&self, now: UnixMs) -> bool {
-        self.deadline().is_some_and(|d| d <= now)
+        self.volatile() && (self.deadline().is_some_and(|d| d <= now) || self.without_fields(now))
+    }
+
+    /// Are all fields past their deadlines?
+    fn without_fields(&self, now: UnixMs) -> bool {
+        self.volatile_hash().and_then(Hash::end).is_some_and(|d| d <= now)
+    }
+
+    /// The hash, if its fields may have deadlines.
+    #[inline]
+    pub fn volatile_hash(&self) -> Option<&Hash> {
+        if self.byte(0) & FLAG_FIELDS == 0 {
+            return None;
+        }
+        match self.as_object() {
+            Some(Object::Hash(h)) => Some(h),
+            _ => None,
+        }
+    }
+
+    pub fn volatile_hash_mut(&mut self) -> Option<&mut Hash> {
+        if self.byte(0) & FLAG_FIELDS == 0 {
+            return None;
+        }
+        match self.as_object_mut() {
+            Some(Object::Hash(h)) => Some(h),
+            _ => None,
+        }
+    }
+
+    /// Fields of the entry's hash have deadlines from now on.
+    pub(super) fn mark_fields(&self) {
+        debug_assert_eq!(self.kind(), KIND_OBJECT);
+        // SAFETY: the flags byte; entries are never shared between threads.
+        unsafe { self.base().write(self.byte(0) | FLAG_FIELDS) };
     }
 
     /// Replaces the deadline. The caller keeps the expiry index in step.
@@ -319,6 +367,9 @@ impl Entry {
         fresh.set_clock(self.clock());
         if self.raw() {
             fresh.set_raw(true);
+        }
+        if self.byte(0) & FLAG_FIELDS != 0 {
+            fresh.mark_fields();
         }
         self.forget_value();
         fresh
@@ -484,6 +535,9 @@ impl Entry {
         fresh.set_clock(self.clock());
         if self.raw() {
             fresh.set_raw(true);
+        }
+        if self.byte(0) & FLAG_FIELDS != 0 {
+            fresh.mark_fields();
         }
         self.forget_value();
         fresh

@@ -1,10 +1,13 @@
 //! Hash values: few short fields in a listpack, others in a hash table with
 //! field and value in one piece.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Pair, estimate};
 use super::undo::Undo;
+use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
 
@@ -16,9 +19,53 @@ pub struct Limits {
 }
 
 #[derive(Clone)]
-enum Form {
+enum Base {
     Packed(Listpack),
     Table(Box<Dict<Pair>>),
+}
+
+#[derive(Clone)]
+enum Form {
+    Plain(Base),
+    /// With deadlines of fields.
+    Volatile(Box<Volatile>),
+}
+
+const _: () = assert!(size_of::<Form>() == size_of::<Listpack>(), "hashes without deadlines pay nothing for them");
+
+#[derive(Clone)]
+struct Volatile {
+    base: Base,
+    deadlines: Deadlines,
+}
+
+/// Deadlines of fields, by field and by time; both hold the same.
+#[derive(Clone, Default)]
+struct Deadlines {
+    by_field: BTreeMap<Box<[u8]>, UnixMs>,
+    by_time: BTreeSet<(UnixMs, Box<[u8]>)>,
+}
+
+impl Deadlines {
+    fn set(&mut self, field: &[u8], deadline: Option<UnixMs>) -> Option<UnixMs> {
+        let old = match deadline {
+            Some(d) => {
+                self.by_time.insert((d, field.into()));
+                self.by_field.insert(field.into(), d)
+            }
+            None => self.by_field.remove(field),
+        };
+        if let Some(old) = old.filter(|old| Some(*old) != deadline) {
+            self.by_time.remove(&(old, field.into()));
+        }
+        old
+    }
+
+    fn memory(&self) -> usize {
+        /// Two trees' elements, with the room that their nodes keep.
+        const PER_FIELD: usize = (size_of::<(Box<[u8]>, UnixMs)>() * 2) * 4 / 3;
+        self.by_field.keys().map(|f| 2 * f.len() + PER_FIELD).sum()
+    }
 }
 
 /// A hash.
@@ -27,7 +74,7 @@ pub struct Hash(Form);
 
 impl Default for Hash {
     fn default() -> Hash {
-        Hash(Form::Packed(Listpack::new()))
+        Hash(Form::Plain(Base::Packed(Listpack::new())))
     }
 }
 
@@ -45,18 +92,88 @@ fn value_at(l: &Listpack, field: &[u8]) -> Option<usize> {
 }
 
 impl Hash {
-    pub fn encoding(&self) -> &'static str {
+    #[inline]
+    fn base(&self) -> &Base {
         match &self.0 {
-            Form::Packed(_) => "listpack",
-            Form::Table(_) => "hashtable",
+            Form::Plain(b) => b,
+            Form::Volatile(v) => &v.base,
+        }
+    }
+
+    #[inline]
+    fn base_mut(&mut self) -> &mut Base {
+        match &mut self.0 {
+            Form::Plain(b) => b,
+            Form::Volatile(v) => &mut v.base,
+        }
+    }
+
+    /// Has any field a deadline?
+    #[inline]
+    pub fn is_volatile(&self) -> bool {
+        matches!(self.0, Form::Volatile(_))
+    }
+
+    pub fn deadline(&self, field: &[u8]) -> Option<UnixMs> {
+        let Form::Volatile(v) = &self.0 else { return None };
+        v.deadlines.by_field.get(field).copied()
+    }
+
+    /// Sets or takes away the deadline of a field that the hash has; the one
+    /// before.
+    pub fn set_deadline(&mut self, field: &[u8], deadline: Option<UnixMs>) -> Option<UnixMs> {
+        debug_assert!(deadline.is_none() || self.contains(field));
+        if let Form::Plain(b) = &mut self.0 {
+            deadline?;
+            let base = std::mem::replace(b, Base::Packed(Listpack::new()));
+            self.0 = Form::Volatile(Box::new(Volatile { base, deadlines: Deadlines::default() }));
+        }
+        let Form::Volatile(v) = &mut self.0 else { return None };
+        let old = v.deadlines.set(field, deadline);
+        if v.deadlines.by_field.is_empty() {
+            let base = std::mem::replace(&mut v.base, Base::Packed(Listpack::new()));
+            self.0 = Form::Plain(base);
+        }
+        old
+    }
+
+    /// The earliest deadline.
+    pub fn next_deadline(&self) -> Option<UnixMs> {
+        let Form::Volatile(v) = &self.0 else { return None };
+        v.deadlines.by_time.first().map(|(d, _)| *d)
+    }
+
+    /// When the last field is gone, if all have deadlines.
+    pub fn end(&self) -> Option<UnixMs> {
+        let Form::Volatile(v) = &self.0 else { return None };
+        let last = v.deadlines.by_time.last().map(|(d, _)| *d);
+        last.filter(|_| v.deadlines.by_field.len() == self.len())
+    }
+
+    /// Removes the fields whose deadline has passed at `now`, earliest first.
+    pub fn take_due(&mut self, now: UnixMs) -> Vec<Box<[u8]>> {
+        let Form::Volatile(v) = &self.0 else { return Vec::new() };
+        let due = v.deadlines.by_time.iter().take_while(|(d, _)| *d <= now);
+        let fields: Vec<Box<[u8]>> = due.map(|(_, f)| f.clone()).collect();
+        for f in &fields {
+            self.remove(f);
+        }
+        fields
+    }
+
+    pub fn encoding(&self) -> &'static str {
+        match self.base() {
+            Base::Packed(_) if self.is_volatile() => "listpackex",
+            Base::Packed(_) => "listpack",
+            Base::Table(_) => "hashtable",
         }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Packed(l) => l.len() / 2,
-            Form::Table(d) => d.len(),
+        match self.base() {
+            Base::Packed(l) => l.len() / 2,
+            Base::Table(d) => d.len(),
         }
     }
 
@@ -66,46 +183,51 @@ impl Hash {
 
     /// What a snapshot that reads it in steps keeps; none for the compact forms.
     pub fn undo_mut(&mut self) -> Option<&mut Option<Box<Undo<Pair>>>> {
-        match &mut self.0 {
-            Form::Packed(_) => None,
-            Form::Table(d) => Some(d.undo_mut()),
+        match self.base_mut() {
+            Base::Packed(_) => None,
+            Base::Table(d) => Some(d.undo_mut()),
         }
     }
 
     pub fn undo_id(&self) -> Option<u64> {
-        match &self.0 {
-            Form::Packed(_) => None,
-            Form::Table(d) => d.undo().map(|u| u.id),
+        match self.base() {
+            Base::Packed(_) => None,
+            Base::Table(d) => d.undo().map(|u| u.id),
         }
     }
 
     /// One step of a snapshot's reader: about `max` elements; false when that
     /// were the last.
     pub fn read_on(&mut self, max: usize, mut f: impl FnMut(Item, Item)) -> bool {
-        match &mut self.0 {
-            Form::Packed(_) => false,
-            Form::Table(d) => d.read_on(max, hash_of, |p| f(Item::Str(p.field()), Item::Str(p.value()))),
+        match self.base_mut() {
+            Base::Packed(_) => false,
+            Base::Table(d) => d.read_on(max, hash_of, |p| f(Item::Str(p.field()), Item::Str(p.value()))),
         }
     }
 
     pub fn memory(&self) -> usize {
-        match &self.0 {
-            Form::Packed(l) => l.memory(),
-            Form::Table(d) => size_of::<Dict<Pair>>() + d.memory() + estimate(d.len(), d.iter().map(Pair::heap)),
-        }
+        let deadlines = match &self.0 {
+            Form::Plain(_) => 0,
+            Form::Volatile(v) => size_of::<Volatile>() + v.deadlines.memory(),
+        };
+        deadlines
+            + match self.base() {
+                Base::Packed(l) => l.memory(),
+                Base::Table(d) => size_of::<Dict<Pair>>() + d.memory() + estimate(d.len(), d.iter().map(Pair::heap)),
+            }
     }
 
     pub fn free_effort(&self) -> usize {
-        match &self.0 {
-            Form::Packed(_) => 1,
-            Form::Table(d) => d.len() + d.tables(),
+        match self.base() {
+            Base::Packed(_) => 1,
+            Base::Table(d) => d.len() + d.tables(),
         }
     }
 
     /// Becomes a table at once when a command brings words too long, or too
     /// many fields, for the compact encoding.
     pub fn expect(&mut self, words: &[&[u8]], limits: Limits) {
-        if matches!(self.0, Form::Packed(_))
+        if matches!(self.base(), Base::Packed(_))
             && (words.len() / 2 > limits.entries || words.iter().any(|w| w.len() > limits.value))
         {
             self.become_table();
@@ -117,14 +239,14 @@ impl Hash {
         for (field, value) in self.iter() {
             field.with(|f| value.with(|v| insert(&mut d, f, v)));
         }
-        self.0 = Form::Table(Box::new(d));
+        *self.base_mut() = Base::Table(Box::new(d));
     }
 
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Item<'_>> {
-        match &self.0 {
-            Form::Packed(l) => Some(l.get(value_at(l, field)?)),
-            Form::Table(d) => d.find(hash_bytes(field), |p| p.field() == field).map(|p| Item::Str(p.value())),
+        match self.base() {
+            Base::Packed(l) => Some(l.get(value_at(l, field)?)),
+            Base::Table(d) => d.find(hash_bytes(field), |p| p.field() == field).map(|p| Item::Str(p.value())),
         }
     }
 
@@ -135,9 +257,9 @@ impl Hash {
     /// Sets a field; true when it is new.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: Limits) -> bool {
-        match &mut self.0 {
-            Form::Packed(_) => self.set_packed(field, value, limits),
-            Form::Table(d) => match d.find_mut(hash_bytes(field), |p| p.field() == field, hash_of) {
+        match self.base_mut() {
+            Base::Packed(_) => self.set_packed(field, value, limits),
+            Base::Table(d) => match d.find_mut(hash_bytes(field), |p| p.field() == field, hash_of) {
                 Some(pair) => {
                     pair.set_value(value);
                     false
@@ -151,7 +273,7 @@ impl Hash {
     }
 
     fn set_packed(&mut self, field: &[u8], value: &[u8], limits: Limits) -> bool {
-        let Form::Packed(l) = &mut self.0 else { return false };
+        let Base::Packed(l) = self.base_mut() else { return false };
         if field.len().max(value.len()) > limits.value || !l.has_room(field.len() + value.len()) {
             self.become_table();
             return self.set(field, value, limits);
@@ -167,24 +289,27 @@ impl Hash {
         true
     }
 
-    /// Removes a field; false when it was not there.
+    /// Removes a field with its deadline; false when it was not there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match &mut self.0 {
-            Form::Packed(l) => match l.find(&Item::of(field), l.first(), 2) {
+        if self.is_volatile() {
+            self.set_deadline(field, None);
+        }
+        match self.base_mut() {
+            Base::Packed(l) => match l.find(&Item::of(field), l.first(), 2) {
                 Some(at) => {
                     l.remove(at, 2);
                     true
                 }
                 None => false,
             },
-            Form::Table(d) => d.remove(hash_bytes(field), |p| p.field() == field, hash_of).is_some(),
+            Base::Table(d) => d.remove(hash_bytes(field), |p| p.field() == field, hash_of).is_some(),
         }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone {
-        let (packed, table) = match &self.0 {
-            Form::Packed(l) => (Some(l), None),
-            Form::Table(d) => (None, Some(d)),
+        let (packed, table) = match self.base() {
+            Base::Packed(l) => (Some(l), None),
+            Base::Table(d) => (None, Some(d)),
         };
         let pairs = table.into_iter().flat_map(|d| d.iter()).map(as_items);
         packed.into_iter().flat_map(|l| l.pairs()).chain(pairs)
@@ -192,36 +317,39 @@ impl Hash {
 
     /// A hash of this encoding: distinct fields and values by turns, canonical.
     pub fn from_packed(pairs: Listpack) -> Hash {
-        Hash(Form::Packed(pairs))
+        Hash(Form::Plain(Base::Packed(pairs)))
     }
 
     /// Becomes a table at once when so many fields are too many for the
     /// compact encoding.
     pub fn expect_fields(&mut self, n: usize, limits: Limits) {
-        if matches!(self.0, Form::Packed(_)) && n > limits.entries {
+        if matches!(self.base(), Base::Packed(_)) && n > limits.entries {
             self.become_table();
         }
     }
 
     /// The hash as a listpack of fields and values by turns, if it is one.
     pub fn packed(&self) -> Option<&Listpack> {
-        if let Form::Packed(l) = &self.0 { Some(l) } else { None }
+        match self.base() {
+            Base::Packed(l) => Some(l),
+            Base::Table(_) => None,
+        }
     }
 
     /// A uniformly random field with its value.
     pub fn random(&self, rng: &mut Rng) -> Option<(Item<'_>, Item<'_>)> {
-        match &self.0 {
-            Form::Packed(l) => {
+        match self.base() {
+            Base::Packed(l) => {
                 let at = l.seek(rng.below(self.len()) * 2)?;
                 Some((l.get(at), l.get(l.next(at)?)))
             }
-            Form::Table(d) => d.random(rng).map(as_items),
+            Base::Table(d) => d.random(rng).map(as_items),
         }
     }
 
     /// One step of HSCAN; see [`super::set::Set::scan`].
     pub fn scan(&self, position: u64, count: usize) -> (Vec<(Item<'_>, Item<'_>)>, u64) {
-        let Form::Table(d) = &self.0 else { return (self.iter().collect(), 0) };
+        let Base::Table(d) = self.base() else { return (self.iter().collect(), 0) };
         let mut found = Vec::new();
         let next = d.scan(position, count, hash_of, &mut found);
         (found.into_iter().map(as_items).collect(), next)
@@ -248,10 +376,20 @@ mod tests {
                 let (f, v) = (f.to_string().into_bytes(), vec![b'7'; v]);
                 match op {
                     0 => prop_assert_eq!(h.remove(&f), model.remove(&f).is_some()),
-                    _ => prop_assert_eq!(h.set(&f, &v, limits), model.insert(f.clone(), v).is_none()),
+                    _ => prop_assert_eq!(h.set(&f, &v, limits), model.insert(f.clone(), v.clone()).is_none()),
                 }
                 prop_assert_eq!(h.get(&f).map(|i| i.to_vec()), model.get(&f).cloned());
                 prop_assert_eq!(h.len(), model.len());
+                if v.len() % 3 == 0 && model.contains_key(&f) {
+                    h.set_deadline(&f, (v.len() % 2 == 0).then_some(v.len() as u64));
+                }
+                if v.len() == 7 {
+                    for gone in h.take_due(6) {
+                        prop_assert!(model.remove(&gone[..]).is_some());
+                    }
+                    prop_assert!(h.next_deadline().is_none_or(|d| d > 6));
+                }
+                prop_assert_eq!(h.is_volatile(), h.next_deadline().is_some());
                 let all: HashMap<_, _> = h.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect();
                 prop_assert_eq!(&all, &model);
             }

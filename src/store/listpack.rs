@@ -323,7 +323,7 @@ impl Listpack {
 
     /// The element at `at`, and where its entry ends.
     #[inline]
-    fn read(&self, at: usize) -> (Item<'_>, usize) {
+    pub fn read(&self, at: usize) -> (Item<'_>, usize) {
         let b = &self.0[at..];
         let h = b[0];
         if h & 0xC0 == 0x80 {
@@ -471,6 +471,11 @@ impl Listpack {
 
     pub fn push_front(&mut self, item: Item) {
         self.insert(HEADER, &[item]);
+    }
+
+    /// The position of the first entry, or of the end.
+    pub fn front(&self) -> usize {
+        HEADER
     }
 
     /// The position behind the last entry.

@@ -6,6 +6,7 @@ pub mod db;
 pub mod dict;
 pub mod entry;
 pub mod hash;
+pub mod hll;
 pub mod intset;
 pub mod list;
 mod list_undo;
@@ -15,6 +16,7 @@ pub mod object;
 pub mod ranked;
 pub mod scan;
 pub mod set;
+pub mod stream;
 pub mod table;
 pub mod undo;
 pub mod zset;
@@ -52,6 +54,8 @@ pub struct Stats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// Fields of hashes removed at their deadlines.
+    pub expired_fields: u64,
     pub evicted: u64,
     /// Payloads that were sanitized (RESTORE).
     pub sanitized: u64,
@@ -337,6 +341,19 @@ impl Store {
         std::mem::take(&mut self.garbage)
     }
 
+    /// After a change of deadlines of a hash's fields, of which `before` was
+    /// the earliest.
+    pub fn fields_changed(&mut self, db: usize, key: &Key, before: Option<UnixMs>) {
+        if let Some(d) = self.db_opt(db) {
+            d.fields_changed(key, before);
+        }
+    }
+
+    /// Keys with fields past their deadlines; see [`Db::due_fields`].
+    pub fn due_fields(&mut self, db: usize, now: UnixMs, max: usize) -> Vec<(u64, Vec<u8>)> {
+        self.db_opt(db).map_or(Vec::new(), |d| d.due_fields(now, max))
+    }
+
     pub fn has_garbage(&self) -> bool {
         !self.garbage.is_empty() || !self.flushed.is_empty()
     }
@@ -416,6 +433,7 @@ impl Store {
         self.stats.hits += s.hits;
         self.stats.misses += s.misses;
         self.stats.expired += s.expired;
+        self.stats.expired_fields += s.expired_fields;
         self.stats.evicted += s.evicted;
         self.stats.sanitized += s.sanitized;
         self.garbage.append(&mut other.garbage);

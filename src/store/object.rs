@@ -4,6 +4,7 @@ use super::cut::{Chunk, Recorder};
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
+use super::stream::Stream;
 use super::undo::{Debt, Undo};
 use super::zset::ZSet;
 
@@ -19,6 +20,8 @@ pub enum Object {
     Set(Set),
     Hash(Hash),
     ZSet(ZSet),
+    /// In a box, because it is much larger than the others.
+    Stream(Box<Stream>),
 }
 
 impl Object {
@@ -29,6 +32,7 @@ impl Object {
             Object::Set(_) => "set",
             Object::Hash(_) => "hash",
             Object::ZSet(_) => "zset",
+            Object::Stream(_) => "stream",
         }
     }
 
@@ -39,21 +43,24 @@ impl Object {
             Object::Set(x) => x.encoding(),
             Object::Hash(x) => x.encoding(),
             Object::ZSet(x) => x.encoding(),
+            Object::Stream(x) => x.encoding(),
         }
     }
 
-    /// Number of elements; an object of none does not exist.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Object::List(x) => x.len(),
             Object::Set(x) => x.len(),
             Object::Hash(x) => x.len(),
             Object::ZSet(x) => x.len(),
+            Object::Stream(x) => x.len(),
         }
     }
 
+    /// Is there nothing left, so that the key goes? A stream may be empty.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !matches!(self, Object::Stream(_))
     }
 
     /// Bytes of memory behind the object, itself included.
@@ -64,6 +71,7 @@ impl Object {
                 Object::Set(x) => x.memory(),
                 Object::Hash(x) => x.memory(),
                 Object::ZSet(x) => x.memory(),
+                Object::Stream(x) => x.memory(),
             }
     }
 
@@ -72,8 +80,11 @@ impl Object {
         match self {
             Object::List(x) => x.nodes().len() > LARGE_NODES,
             Object::Set(x) => x.len() > LARGE_ELEMENTS && x.ints().is_none() && x.packed().is_none(),
-            Object::Hash(x) => x.len() > LARGE_ELEMENTS && x.packed().is_none(),
+            // With deadlines of fields it is recorded whole.
+            Object::Hash(x) => x.len() > LARGE_ELEMENTS && x.packed().is_none() && !x.is_volatile(),
             Object::ZSet(x) => x.len() > LARGE_ELEMENTS && x.packed().is_none(),
+            // Recorded whole, however large.
+            Object::Stream(_) => false,
         }
     }
 
@@ -84,6 +95,7 @@ impl Object {
             Object::Set(x) => x.undo_id(),
             Object::Hash(x) => x.undo_id(),
             Object::ZSet(x) => x.undo_id(),
+            Object::Stream(_) => None,
         }
     }
 
@@ -95,6 +107,7 @@ impl Object {
             Object::Set(x) => begin(x.undo_mut(), id, debt),
             Object::Hash(x) => begin(x.undo_mut(), id, debt),
             Object::ZSet(x) => begin(x.undo_mut(), id, debt),
+            Object::Stream(_) => debug_assert!(false, "streams are recorded whole"),
         }
     }
 
@@ -105,6 +118,7 @@ impl Object {
             Object::Set(x) => end(x.undo_mut()),
             Object::Hash(x) => end(x.undo_mut()),
             Object::ZSet(x) => end(x.undo_mut()),
+            Object::Stream(_) => {}
         }
     }
 
@@ -129,6 +143,7 @@ impl Object {
                 to.scored(out, member, score);
                 n += 1;
             }),
+            Object::Stream(_) => false,
         };
         (more, n)
     }
@@ -140,6 +155,7 @@ impl Object {
             Object::Set(x) => x.free_effort(),
             Object::Hash(x) => x.free_effort(),
             Object::ZSet(x) => x.free_effort(),
+            Object::Stream(x) => x.free_effort(),
         }
     }
 }
@@ -181,3 +197,15 @@ macro_rules! collection {
 }
 
 collection!(List, Set, Hash, ZSet);
+
+impl Collection for Stream {
+    fn of(object: &Object) -> Option<&Self> {
+        if let Object::Stream(x) = object { Some(x) } else { None }
+    }
+    fn of_mut(object: &mut Object) -> Option<&mut Self> {
+        if let Object::Stream(x) = object { Some(x) } else { None }
+    }
+    fn wrap(self) -> Object {
+        Object::Stream(Box::new(self))
+    }
+}

@@ -84,7 +84,11 @@ impl Comparer<'_> {
     }
 
     fn agree_one(&self, command: &Command, ours: &Value, stock: &Value) -> bool {
-        ours == stock || agree_loosely(&name(command), ours, stock) || self.differences.allow(command, ours, stock)
+        let of_set = command.iter().any(|word| word.eq_ignore_ascii_case(b"nosort"));
+        ours == stock
+            || (of_set && ours.clone().sorted() == stock.clone().sorted())
+            || agree_loosely(&name(command), ours, stock)
+            || self.differences.allow(command, ours, stock)
     }
 }
 
@@ -98,7 +102,66 @@ fn agree_loosely(name: &str, ours: &Value, stock: &Value) -> bool {
         "HGETALL" => ours.clone().sorted_pairs() == stock.clone().sorted_pairs(),
         "TTL" | "EXPIRETIME" => near(ours, stock, TTL_SLACK_SECONDS),
         "PTTL" | "PEXPIRETIME" => near(ours, stock, TTL_SLACK_SECONDS * 1000),
+        // Times of deliveries, and how long ago they were.
+        "XPENDING" => all_near(ours, stock),
+        // 7.2 tells more of consumers than 7.0.
+        "XINFO" => all_near(&without(ours, &["inactive", "active-time"]), stock),
         _ => false,
+    }
+}
+
+/// Equal but for times in milliseconds: fields named so, and the last but one
+/// element of a pending entry.
+fn all_near(ours: &Value, stock: &Value) -> bool {
+    match (ours, stock) {
+        (Value::Array(a), Value::Array(b)) => {
+            let pending = matches!(b[..], [.., Value::Int(_), Value::Int(_)]);
+            let timed = |i: usize| (pending && i + 2 == b.len()) || (i > 0 && is_time(&b[i - 1]));
+            let same = |i: usize| if timed(i) { time_near(&a[i], &b[i]) } else { all_near(&a[i], &b[i]) };
+            a.len() == b.len() && (0..a.len()).all(same)
+        }
+        (Value::Map(a), Value::Map(b)) => {
+            let same = |(a, b): (&(Value, Value), &(Value, Value))| {
+                a.0 == b.0 && if is_time(&b.0) { time_near(&a.1, &b.1) } else { all_near(&a.1, &b.1) }
+            };
+            a.len() == b.len() && a.iter().zip(b).all(same)
+        }
+        _ => ours == stock,
+    }
+}
+
+fn is_time(name: &Value) -> bool {
+    matches!(name, Value::Bulk(b) if matches!(&b[..], b"idle" | b"seen-time"))
+}
+
+fn time_near(ours: &Value, stock: &Value) -> bool {
+    match (ours, stock) {
+        (Value::Int(a), Value::Int(b)) => *a >= 0 && *b >= 0 && (a - b).abs() <= TTL_SLACK_SECONDS * 1000,
+        _ => false,
+    }
+}
+
+/// The value without these fields of maps, at whatever depth.
+fn without(value: &Value, names: &[&str]) -> Value {
+    let named = |v: &Value| matches!(v, Value::Bulk(b) if names.iter().any(|n| n.as_bytes() == b));
+    match value {
+        Value::Array(items) => {
+            let mut kept = Vec::new();
+            let mut items = items.iter();
+            while let Some(item) = items.next() {
+                if named(item) {
+                    items.next();
+                } else {
+                    kept.push(without(item, names));
+                }
+            }
+            Value::Array(kept)
+        }
+        Value::Map(pairs) => {
+            let kept = pairs.iter().filter(|(k, _)| !named(k));
+            Value::Map(kept.map(|(k, v)| (k.clone(), without(v, names))).collect())
+        }
+        other => other.clone(),
     }
 }
 

@@ -6,7 +6,10 @@
 //! value, `%m` a member or field, `%i` an integer, `%f` a float, `%c` a count,
 //! `%o` a byte offset, `%b` a bit offset, `%T` a distant number of seconds,
 //! `%M` of milliseconds, `%A` a distant moment, `%y` an integer type of
-//! BITFIELD, `%r` a range bound.
+//! BITFIELD, `%r` a range bound, `%x` a stream's key, `%I` an identifier of an
+//! entry, `%J` the end of an interval of them, `%g` a consumer group, `%p` a
+//! HyperLogLog's key, `%e` a geo index's, `%G %L %R %U` a longitude, latitude,
+//! radius, unit, `%n` a small number.
 
 use super::support::Rng;
 
@@ -125,10 +128,6 @@ const GENERIC: &[&str] = &[
     "SELECT 0",
     "SELECT 1",
     "SELECT %i",
-    "SORT %l ALPHA",
-    "SORT %l",
-    "SORT %t ALPHA LIMIT %i %i",
-    "SORT %z ALPHA DESC STORE %l",
     "PING",
     "PING %v",
     "ECHO %v",
@@ -177,6 +176,217 @@ const COLLECTIONS: &[&str] = &[
     "ZPOPMIN %z %c",
     "ZREM %z %m",
     "ZREM %z %m %m",
+];
+
+const STREAMS: &[&str] = &[
+    "XADD %x %I a %v",
+    "XADD %x %I a %v",
+    "XADD %x %I %m %v %m %v",
+    "XADD %x %I a %v b %i c %v",
+    "XADD %x NOMKSTREAM %I a 1",
+    "XADD %x MAXLEN %c %I a 1",
+    "XADD %x MAXLEN ~ %c LIMIT %c %I a 1",
+    "XADD %x MINID = %I %I a 1",
+    "XADD %x MINID ~ %I %I a 1",
+    "XLEN %x",
+    "XDEL %x %I",
+    "XDEL %x %I %I",
+    "XTRIM %x MAXLEN %c",
+    "XTRIM %x MAXLEN ~ %c",
+    "XTRIM %x MINID %I",
+    "XTRIM %x MAXLEN ~ %c LIMIT %i",
+    "XRANGE %x - +",
+    "XRANGE %x %J %J",
+    "XRANGE %x %J %J COUNT %c",
+    "XREVRANGE %x + -",
+    "XREVRANGE %x %J %J COUNT %c",
+    "XREAD STREAMS %x %I",
+    "XREAD COUNT %c STREAMS %x %x %I %I",
+    "XREAD STREAMS %x %x $ 0",
+    "XGROUP CREATE %x %g %I",
+    "XGROUP CREATE %x %g $ MKSTREAM",
+    "XGROUP CREATE %x %g 0 ENTRIESREAD %i",
+    "XGROUP CREATE %x %g 0 MKSTREAM",
+    "XGROUP SETID %x %g %I",
+    "XGROUP SETID %x %g %I ENTRIESREAD %i",
+    "XGROUP DESTROY %x %g",
+    "XGROUP CREATECONSUMER %x %g %m",
+    "XGROUP DELCONSUMER %x %g %m",
+    "XREADGROUP GROUP %g %m STREAMS %x >",
+    "XREADGROUP GROUP %g %m COUNT %c STREAMS %x >",
+    "XREADGROUP GROUP %g %m NOACK COUNT %c STREAMS %x >",
+    "XREADGROUP GROUP %g %m STREAMS %x %I",
+    "XREADGROUP GROUP %g %m STREAMS %x %x > >",
+    "XREADGROUP GROUP %g %m COUNT %c STREAMS %x %x > 0",
+    "XACK %x %g %I",
+    "XACK %x %g %I %I",
+    "XPENDING %x %g",
+    "XPENDING %x %g %J %J %c",
+    "XPENDING %x %g - + %c %m",
+    "XPENDING %x %g IDLE 0 - + %c",
+    "XPENDING %x %g IDLE 100000000 - + 10",
+    "XCLAIM %x %g %m 0 %I",
+    "XCLAIM %x %g %m 0 %I %I JUSTID",
+    "XCLAIM %x %g %m 0 %I FORCE RETRYCOUNT %i",
+    "XCLAIM %x %g %m 0 %I FORCE",
+    "XCLAIM %x %g %m 0 %I IDLE %i",
+    "XCLAIM %x %g %m 0 %I TIME %i FORCE",
+    "XCLAIM %x %g %m 100000000 %I",
+    "XCLAIM %x %g %m 0 %I LASTID %I",
+    "XAUTOCLAIM %x %g %m 0 %J",
+    "XAUTOCLAIM %x %g %m 0 0 COUNT %c",
+    "XAUTOCLAIM %x %g %m 0 %J COUNT 1 JUSTID",
+    "XAUTOCLAIM %x %g %m 100000000 -",
+    "XINFO STREAM %x",
+    "XINFO STREAM %x FULL",
+    "XINFO STREAM %x FULL COUNT %c",
+    "XINFO GROUPS %x",
+    "XINFO CONSUMERS %x %g",
+    "XSETID %x %I",
+    "XSETID %x %I ENTRIESADDED %i MAXDELETEDID %I",
+    "DEBUG DIGEST-VALUE %x %x",
+    "DEL %x",
+];
+
+const HYPERLOGLOGS: &[&str] = &[
+    "PFADD %p %v",
+    "PFADD %p %m %m %v",
+    "PFADD %p %i %i %i %i",
+    "PFADD %p",
+    "PFCOUNT %p",
+    "PFCOUNT %p",
+    "PFCOUNT %p %p %p",
+    "PFMERGE %p %p",
+    "PFMERGE %p %p %p",
+    "PFMERGE %p",
+    "GET %p",
+    "STRLEN %p",
+    "DEBUG DIGEST-VALUE %p",
+    "PFDEBUG DECODE %p",
+    "PFDEBUG ENCODING %p",
+    "PFDEBUG TODENSE %p",
+    "SETRANGE %p %o %v",
+    "SET %p %v",
+    "DEL %p",
+];
+
+const GEO: &[&str] = &[
+    "GEOADD %e %G %L %m",
+    "GEOADD %e %G %L %m %G %L %m",
+    "GEOADD %e NX %G %L %m",
+    "GEOADD %e XX CH %G %L %m",
+    "GEOADD %e CH %G %L %m",
+    "GEODIST %e %m %m",
+    "GEODIST %e %m %m %U",
+    "GEOHASH %e %m %m",
+    "GEOPOS %e %m %m",
+    "GEOSEARCH %e FROMMEMBER %m BYRADIUS %R %U ASC WITHDIST WITHCOORD WITHHASH",
+    "GEOSEARCH %e FROMLONLAT %G %L BYRADIUS %R %U ASC",
+    "GEOSEARCH %e FROMLONLAT %G %L BYBOX %R %R %U DESC WITHDIST",
+    "GEOSEARCH %e FROMLONLAT %G %L BYBOX %R %R %U COUNT %c ASC WITHCOORD",
+    "GEOSEARCH %e FROMMEMBER %m BYRADIUS %R %U COUNT %c DESC",
+    "GEOSEARCH %e FROMMEMBER %m BYBOX %R %R %U ASC COUNT %c ANY",
+    "GEOSEARCHSTORE %e %e FROMMEMBER %m BYRADIUS %R %U",
+    "GEOSEARCHSTORE %z %e FROMLONLAT %G %L BYBOX %R %R %U STOREDIST",
+    "GEORADIUS %e %G %L %R %U ASC",
+    "GEORADIUS %e %G %L %R %U WITHDIST WITHHASH DESC COUNT %c",
+    "GEORADIUS %e %G %L %R %U STORE %e",
+    "GEORADIUS %e %G %L %R %U STOREDIST %z",
+    "GEORADIUS_RO %e %G %L %R %U ASC",
+    "GEORADIUSBYMEMBER %e %m %R %U ASC WITHDIST",
+    "GEORADIUSBYMEMBER %e %m %R %U STORE %z",
+    "GEORADIUSBYMEMBER_RO %e %m %R %U DESC",
+    "ZRANGE %e 0 -1 WITHSCORES",
+];
+
+const SORTS: &[&str] = &[
+    "SORT %l",
+    "SORT %l DESC",
+    "SORT %l ALPHA",
+    "SORT %l ALPHA LIMIT %r %r",
+    "SORT %l LIMIT %i %i",
+    "SORT %t ALPHA LIMIT %i %i",
+    "SORT %t ALPHA DESC",
+    "SORT %t BY nosort STORE %l",
+    "SORT %z ALPHA DESC STORE %l",
+    "SORT %z BY nosort",
+    "SORT %z BY nosort DESC",
+    "SORT %l BY s* ALPHA",
+    "SORT %l ALPHA BY h*->m1",
+    "SORT %l ALPHA GET # GET s* GET h*->m1",
+    "SORT %l BY s* GET # STORE %l",
+    "SORT_RO %l ALPHA GET #",
+    "SORT_RO %z BY nosort ASC",
+    "SORT %k ALPHA LIMIT %c %c STORE %k",
+    "RPUSH %l %i %i %i",
+    "RPUSH %l %n %n %n",
+    "SET s%n %f",
+    "HSET h%n m1 %i",
+];
+
+const LONGITUDES: &[&str] = &[
+    "0",
+    "13.361389",
+    "15.087269",
+    "-180",
+    "180",
+    "179.9999",
+    "-122.4",
+    "2.3522",
+    "0.0001",
+    "181",
+    "abc",
+    "nan",
+    "1e2",
+];
+const LATITUDES: &[&str] = &[
+    "0",
+    "38.115556",
+    "37.502669",
+    "85.05112878",
+    "-85.05112878",
+    "89",
+    "-33.9",
+    "48.8566",
+    "0.0001",
+    "86",
+    "",
+    "inf",
+];
+const RADII: &[&str] = &["0", "1", "100", "200.5", "1000", "5000", "20000", "50000", "1e3", "-1", "abc", "nan", "0.1"];
+const UNITS: &[&str] = &["m", "km", "ft", "mi", "km", "KM", "parsec"];
+
+const IDS: &[&str] = &[
+    "1-1",
+    "1-2",
+    "1-*",
+    "2-*",
+    "2",
+    "3-0",
+    "3-5",
+    "4-*",
+    "5-1",
+    "6-*",
+    "7-7",
+    "8",
+    "9-9",
+    "10-*",
+    "11-1",
+    "12",
+    "13-*",
+    "15-2",
+    "20-*",
+    "30-1",
+    "0",
+    "0-0",
+    "0-1",
+    "1-",
+    "-1",
+    "a",
+    "",
+    "5-18446744073709551615",
+    "+5-07",
+    "5--3",
 ];
 
 const VALUES: &[&[u8]] = &[
@@ -339,7 +549,7 @@ impl Generator {
 
     /// All commands that templates name.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        let templates = [STRING, BITS, GENERIC, COLLECTIONS].into_iter().flatten();
+        let templates = [STRING, BITS, GENERIC, COLLECTIONS, STREAMS, HYPERLOGLOGS, GEO, SORTS].into_iter().flatten();
         templates.map(|template| template.split(' ').next().unwrap_or(""))
     }
 
@@ -353,11 +563,15 @@ impl Generator {
             return vec![words.as_bytes().to_vec()];
         }
         let template = loop {
-            let template = match self.rng.below(10) {
-                0..=3 => *self.rng.pick(STRING),
-                4 => *self.rng.pick(BITS),
-                5..=6 => *self.rng.pick(GENERIC),
-                _ => *self.rng.pick(COLLECTIONS),
+            let template = match self.rng.below(20) {
+                0..=4 => *self.rng.pick(STRING),
+                5 => *self.rng.pick(BITS),
+                6..=8 => *self.rng.pick(GENERIC),
+                9..=12 => *self.rng.pick(COLLECTIONS),
+                13..=16 => *self.rng.pick(STREAMS),
+                17 => *self.rng.pick(HYPERLOGLOGS),
+                18 => *self.rng.pick(GEO),
+                _ => *self.rng.pick(SORTS),
             };
             if !self.without.iter().any(|name| template.split(' ').next() == Some(name)) {
                 break template;
@@ -389,6 +603,9 @@ impl Generator {
 
     fn fill(&mut self, word: &str) -> Vec<u8> {
         let rng = &mut self.rng;
+        if let Some(family) = word.strip_suffix("%n") {
+            return format!("{family}{}", rng.below(4)).into_bytes();
+        }
         let Some(kind) = word.strip_prefix('%') else {
             return word.as_bytes().to_vec();
         };
@@ -405,6 +622,20 @@ impl Generator {
             "M" => rng.pick(MILLISECONDS),
             "A" => rng.pick(MOMENTS),
             "v" => return rng.pick(VALUES).to_vec(),
+            "I" if rng.one_in(60) => "18446744073709551615-18446744073709551615",
+            "I" if rng.one_in(2) => return format!("{}-{}", rng.below(30), rng.below(4)).into_bytes(),
+            "I" => rng.pick(IDS),
+            "J" if rng.one_in(3) => return format!("({}-{}", rng.below(30), rng.below(4)).into_bytes(),
+            "J" if rng.one_in(3) => {
+                rng.pick(&["-", "+", "(-", "(", "(18446744073709551615-18446744073709551615", "(0"])
+            }
+            "J" => rng.pick(IDS),
+            "g" => rng.pick(&["g1", "g1", "g2"]),
+            "G" => rng.pick(LONGITUDES),
+            "L" => rng.pick(LATITUDES),
+            "R" => rng.pick(RADII),
+            "U" => rng.pick(UNITS),
+            "n" => return rng.below(4).to_string().into_bytes(),
             "m" => return format!("m{}", rng.below(8)).into_bytes(),
             kind => return key(rng, kind),
         };
@@ -442,7 +673,7 @@ impl Generator {
 }
 
 fn key(rng: &mut Rng, kind: &str) -> Vec<u8> {
-    let letters = ["s", "l", "t", "h", "z"];
+    let letters = ["s", "l", "t", "h", "z", "x", "p", "e"];
     let letter = match kind {
         "k" => *rng.pick(&letters),
         _ if rng.one_in(12) => *rng.pick(&letters),

@@ -89,6 +89,7 @@ impl Pair {
                     "list" => vec![word("LRANGE"), key, word("0"), word("-1")],
                     "set" => vec![word("SMEMBERS"), key],
                     "hash" => vec![word("HGETALL"), key],
+                    "stream" => vec![word("XINFO"), word("STREAM"), key, word("FULL"), word("COUNT"), word("0")],
                     _ => vec![word("ZRANGE"), key, word("0"), word("-1"), word("WITHSCORES")],
                 });
             }

@@ -22,7 +22,9 @@ const STRING_MAX: usize = 2048;
 const WORDS: &str = "EX PX EXAT PXAT NX XX GT LT CH INCR GET KEEPTTL PERSIST LIMIT WITHSCORES WITHSCORE WITHVALUES \
     BYSCORE BYLEX REV MATCH COUNT TYPE NOVALUES LEFT RIGHT BEFORE AFTER AGGREGATE SUM MIN MAX WEIGHTS STORE RANK \
     MAXLEN LEN IDX MINMATCHLEN WITHMATCHLEN REPLACE DB ASYNC SYNC BIT BYTE AND OR XOR NOT OVERFLOW WRAP SAT FAIL SET \
-    INCRBY u8 i64 u63 u64 i65 #1 string list set zset hash ENCODING FREQ IDLETIME REFCOUNT a b c (1 (a [a [b - + -inf \
+    INCRBY u8 i64 u63 u64 i65 #1 string list set zset hash stream ENCODING STREAMS GROUP MKSTREAM ENTRIESREAD NOMKSTREAM MINID ~ = > $ \
+    1-1 1-2 2-* 3-1 5-5 0-0 g c FORCE JUSTID RETRYCOUNT LASTID TIME IDLE NOACK FULL ENTRIESADDED MAXDELETEDID BY DESC ALPHA # \
+    string:* hash:*->a km m FROMMEMBER FROMLONLAT BYRADIUS BYBOX WITHDIST WITHCOORD WITHHASH ANY STOREDIST getreg decode FREQ IDLETIME REFCOUNT a b c (1 (a [a [b - + -inf \
     +inf inf nan ( [ * ? [a-z] \\ a* 0 1 -1 2 3 10 16 100 -100 0.5 1.5e3 -0 0x10 01 1e400 4294967295 2147483648 \
     -2147483649 9223372036854775807 -9223372036854775808 9223372036854775808 18446744073709551615 16777216 1.7e308";
 
@@ -58,9 +60,10 @@ fn word(rng: &mut Rng) -> Vec<u8> {
 
 /// Mostly a key that commands of the same family use.
 fn key(rng: &mut Rng, group: Group) -> Vec<u8> {
-    let any = ["string", "list", "set", "sorted-set", "hash"];
+    let any = ["string", "list", "set", "sorted-set", "hash", "stream", "hyperloglog"];
     let family = match group {
         Group::Bitmap => "string",
+        Group::Geo => "sorted-set",
         Group::Generic | Group::Server => *rng.pick(&any),
         _ if rng.one_in(8) => *rng.pick(&any),
         g => g.name(),

@@ -3,22 +3,18 @@
 //! A listed feature is skipped only as long as the server denies it (the probe
 //! is answered with `unknown command` or `not supported`), so its tests switch
 //! themselves on; then its row is to be deleted. Tests ask [`lacks`];
-//! transcripts say `@needs sort wait`; the differential tester leaves out the
+//! transcripts say `@needs wait scripts`; the differential tester leaves out the
 //! commands whose name is a listed feature's.
 
 use super::server::{Server, plain};
 
 /// A feature's name, and a command that only a server with it understands.
 const UNBUILT: &[(&str, &str)] = &[
-    ("sort", "SORT none"),
-    ("streams", "XLEN none"),
     ("monitor", "MONITOR"),
     ("wait", "WAIT 0 0"),
     ("migrate", "MIGRATE 127.0.0.1 1 none 0 1"),
     ("tracking", "CLIENT TRACKING on"),
     ("scripts", "EVAL return 0"),
-    ("geo", "GEOPOS none"),
-    ("hyperloglog", "PFCOUNT none"),
     ("eviction", "CONFIG SET maxmemory 64gb"),
 ];
 

@@ -72,6 +72,55 @@ fn never_visible_after_the_deadline() {
     });
 }
 
+#[test]
+fn hash_fields_are_never_visible_after_their_deadline() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        for round in 0..30 {
+            let deadline = unix_ms() + 5 + round % 7;
+            assert!(!c.run("HSET key other v field v").is_error());
+            assert!(!c.cmd(&["HPEXPIREAT", "key", &deadline.to_string(), "FIELDS", "1", "field"]).is_error());
+            loop {
+                let before = unix_ms();
+                let size = c.run("HLEN key").as_int();
+                let after = unix_ms();
+                if before > deadline {
+                    assert_eq!(size, 1, "visible {} ms late", before - deadline);
+                    break;
+                }
+                if after < deadline {
+                    assert_eq!(size, 2, "gone {} ms early", deadline - after);
+                }
+            }
+        }
+    });
+}
+
+/// Without anybody looking at them, a hash goes with its last field.
+#[test]
+fn hash_fields_end_by_themselves() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        let deadline = (unix_ms() + 50).to_string();
+        for i in 0..100 {
+            let key = format!("key{i}");
+            assert!(!c.cmd(&["HSET", &key, "f", "v"]).is_error());
+            assert!(!c.cmd(&["HPEXPIREAT", &key, &deadline, "FIELDS", "1", "f"]).is_error());
+        }
+        let start = Instant::now();
+        while c.run("DBSIZE").as_int() > 0 {
+            assert!(start.elapsed() < Duration::from_secs(30), "hashes stay after their fields' deadlines");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
 /// Many deadlines at one moment stall nobody.
 #[test]
 fn a_mass_of_deadlines_stalls_nobody() {

@@ -11,7 +11,20 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts!(strings, bits, keys, expiry, transactions, connection, object, sort, dump_restore, streams,);
+transcripts!(
+    strings,
+    bits,
+    keys,
+    expiry,
+    transactions,
+    connection,
+    object,
+    sort,
+    dump_restore,
+    streams,
+    hyperloglog,
+    geo
+);
 
 /// A file without a test would be forgotten.
 #[test]

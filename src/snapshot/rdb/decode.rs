@@ -136,7 +136,12 @@ impl Decoder {
                 list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
                 self.finished_list(list)
             }
-            kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => Err(Fault::unsupported("Streams are not supported")),
+            kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
+                super::stream::read_stream(kind, bytes).map(|s| Object::Stream(Box::new(s)))
+            }
+            kind::HASH_TTL | kind::HASH_LISTPACK_TTL => {
+                super::stream::read_volatile_hash(kind, bytes, self.limits.hash).map(Object::Hash)
+            }
             kind::MODULE_PRE_GA | kind::MODULE_2 => Err(Fault::unsupported("Values of modules are not supported")),
             _ => {
                 let mut builder = self.begin(kind, bytes)?;
@@ -174,6 +179,7 @@ impl Decoder {
                 Object::Set(s) => self.set_member(s, builder.left, bytes)?,
                 Object::Hash(h) => self.hash_field(h, bytes)?,
                 Object::ZSet(z) => self.zset_member(builder.kind, z, bytes)?,
+                Object::Stream(_) => return Err(Fault::corrupt("A stream does not come in parts")),
             }
             builder.left -= 1;
         }

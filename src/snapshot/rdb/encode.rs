@@ -13,6 +13,7 @@
 //! [`Encoder::plan`], each one `match` over [`Object`].
 
 use super::lzf::Lzf;
+use super::stream::stream_kind;
 use super::write;
 use super::{NODE_PACKED, NODE_PLAIN, Version, kind, op};
 use crate::base::clock::UnixMs;
@@ -132,9 +133,9 @@ impl Encoder {
         match object {
             Object::List(l) if l.nodes().len() > 1 => Plan::Elements(l.len()),
             Object::Set(s) if s.ints().is_none() && s.packed().is_none() => Plan::Members(s.len()),
-            Object::Hash(h) if h.packed().is_none() => Plan::Fields(h.len()),
+            Object::Hash(h) if h.packed().is_none() && !h.is_volatile() => Plan::Fields(h.len()),
             Object::ZSet(z) if z.packed().is_none() => Plan::Scored(z.len()),
-            Object::List(_) | Object::Set(_) | Object::Hash(_) | Object::ZSet(_) => Plan::Done,
+            Object::List(_) | Object::Set(_) | Object::Hash(_) | Object::ZSet(_) | Object::Stream(_) => Plan::Done,
         }
     }
 
@@ -146,10 +147,12 @@ impl Encoder {
             Object::Set(s) if s.ints().is_some() => kind::SET_INTSET,
             Object::Set(s) if self.packed_set(s).is_some() => kind::SET_LISTPACK,
             Object::Set(_) => kind::SET,
+            Object::Hash(h) if h.is_volatile() => kind::HASH_TTL,
             Object::Hash(h) if h.packed().is_some() => kind::HASH_LISTPACK,
             Object::Hash(_) => kind::HASH,
             Object::ZSet(z) if z.packed().is_some() => kind::ZSET_LISTPACK,
             Object::ZSet(_) => kind::ZSET_2,
+            Object::Stream(_) => stream_kind(self.version),
         }
     }
 
@@ -167,6 +170,7 @@ impl Encoder {
             Object::Set(s) => self.set(out, s),
             Object::Hash(h) => self.hash(out, h),
             Object::ZSet(z) => self.zset(out, z),
+            Object::Stream(s) => self.stream(out, s),
         }
     }
 
@@ -199,6 +203,9 @@ impl Encoder {
     }
 
     fn hash(&mut self, out: &mut Vec<u8>, hash: &Hash) {
+        if hash.is_volatile() {
+            return self.volatile_hash(out, hash);
+        }
         if let Some(l) = hash.packed() {
             return self.string(out, l.as_bytes());
         }

@@ -31,6 +31,7 @@ pub mod read;
 pub mod scan;
 #[cfg(test)]
 mod scan_tests;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub mod write;

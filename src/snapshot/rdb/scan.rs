@@ -142,6 +142,8 @@ enum Step {
     TextScored(u64),
     /// Containers with strings.
     Nodes(u64),
+    /// Fields with values, a lifetime before each.
+    Volatile(u64),
     /// The number of elements of the step that comes next.
     Count,
     Lengths(u64),
@@ -190,8 +192,10 @@ fn steps_of(kind: u8, out: &mut Vec<Step>) -> Result<(), Fault> {
         }
         kind::MODULE_2 => out.extend([Step::Module, Step::Lengths(1)]),
         kind::MODULE_PRE_GA => return Err(Fault::unsupported("Values of modules in a form before their release")),
-        kind::HASH_TTL | kind::HASH_LISTPACK_TTL | kind::HASH_TTL_PRE_GA | kind::HASH_LISTPACK_TTL_PRE_GA => {
-            return Err(Fault::unsupported("Hashes whose fields have deadlines are not supported"));
+        kind::HASH_TTL => out.extend([Step::Volatile(0), Step::Count, Step::Skip(8)]),
+        kind::HASH_LISTPACK_TTL => out.extend([ONE_STRING, Step::Skip(8)]),
+        kind::HASH_TTL_PRE_GA | kind::HASH_LISTPACK_TTL_PRE_GA => {
+            return Err(Fault::unsupported("Hashes whose fields have deadlines, in a form before their release"));
         }
         _ => return Err(Fault::Corrupt(format!("Unknown RDB encoding type {kind}"))),
     }
@@ -598,6 +602,10 @@ impl Walk<'_> {
             Step::Strings { left, unit } => self.strings(left, unit),
             Step::Scored(n) => self.repeat(n, Step::Scored, &[Step::Skip(8), ONE_STRING]),
             Step::Nodes(n) => self.repeat(n, Step::Nodes, &[ONE_STRING, Step::Lengths(1)]),
+            Step::Volatile(n) => {
+                let pair = Step::Strings { left: 2, unit: 2 };
+                self.repeat(n, Step::Volatile, &[pair, Step::Lengths(1)])
+            }
             Step::TextScored(n) => self.text_scored(n),
             Step::Count => self.count().map(|()| None),
             Step::Lengths(n) => {
@@ -711,6 +719,7 @@ impl Walk<'_> {
             Some(Step::Scored(_)) => Step::Scored(n),
             Some(Step::TextScored(_)) => Step::TextScored(n),
             Some(Step::Nodes(_)) => Step::Nodes(n),
+            Some(Step::Volatile(_)) => Step::Volatile(n),
             Some(Step::Pending(_)) => Step::Pending(n),
             Some(Step::Groups { version, .. }) => Step::Groups { version, left: n },
             Some(Step::Consumers { version, .. }) => Step::Consumers { version, left: n },

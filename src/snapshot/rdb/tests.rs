@@ -12,8 +12,11 @@ use crate::command::cx::Options;
 use crate::store::entry::{Entry, Value};
 use crate::store::hash::Hash;
 use crate::store::list::{End, List};
-use crate::store::object::Object;
+use crate::store::object::{Collection, Object};
 use crate::store::set::Set;
+use crate::store::stream::group::Group;
+use crate::store::stream::id::StreamId;
+use crate::store::stream::{self, Stream};
 use crate::store::zset::ZSet;
 
 fn options() -> Options {
@@ -45,11 +48,32 @@ fn content(value: Value) -> Vec<Vec<u8>> {
             out.sort();
         }
         Value::Object(Object::Hash(h)) => {
-            out.extend(h.iter().map(|(f, v)| [f.to_vec(), v.to_vec()].join(&b'=')));
+            out.extend(h.iter().map(|(f, v)| {
+                let deadline = f.with(|f| h.deadline(f)).map_or(String::new(), |d| format!("@{d}"));
+                [[f.to_vec(), v.to_vec()].join(&b'='), deadline.into_bytes()].concat()
+            }));
             out.sort();
         }
         Value::Object(Object::ZSet(z)) => {
             out.extend(z.iter().map(|(m, s)| [m.to_vec(), s.to_le_bytes().to_vec()].concat()));
+        }
+        Value::Object(Object::Stream(s)) => {
+            for row in s.iter() {
+                out.push(row.id.to_bytes().to_vec());
+                out.extend(row.pairs().flat_map(|(f, v)| [f.to_vec(), v.to_vec()]));
+            }
+            out.push(format!("{:?}", s.counters()).into_bytes());
+            out.extend(s.groups().map(|(name, g)| {
+                let pending: Vec<_> = g
+                    .pending_range(StreamId::MIN, StreamId::MAX)
+                    .map(|(id, p)| (id, p.delivered_ms, p.count))
+                    .collect();
+                let consumers: Vec<_> = g
+                    .consumers()
+                    .map(|c| (c.name.to_vec(), c.seen_ms, g.pending_of(c).map(|(id, _)| id).collect::<Vec<_>>()))
+                    .collect();
+                format!("{name:?} {} {:?} {pending:?} {consumers:?}", g.last_id.ms, g.entries_read).into_bytes()
+            }));
         }
     }
     out
@@ -63,6 +87,25 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
         (0usize..3000).prop_map(|n| vec![b'a'; n]),
         (0usize..300).prop_map(|n| (0..n).map(|i| (i * 7919) as u8).collect()),
     ]
+}
+
+/// A stream in several nodes, with entries deleted and a group that has some
+/// pending.
+fn stream(texts: &[Vec<u8>]) -> Stream {
+    let mut s = Stream::default();
+    let limits = stream::Limits { bytes: 200, entries: 5 };
+    for (i, t) in texts.iter().enumerate() {
+        let words: [&[u8]; 4] = [b"f", t, if i % 3 == 0 { b"g" } else { b"h" }, b"7"];
+        s.append(StreamId::new(1000 + i as u64 / 2, i as u64), &words, limits);
+    }
+    let ids: Vec<StreamId> = s.iter().map(|r| r.id).collect();
+    ids.iter().skip(1).step_by(4).for_each(|id| assert!(s.delete(*id)));
+    let mut group = Group::new(ids[0], ids.len().is_multiple_of(2).then_some(1));
+    let (a, b) = (group.add(b"a", 17).expect("new"), group.add(b"b", 18).expect("new"));
+    ids.iter().enumerate().for_each(|(i, id)| group.assign(*id, if i % 2 == 0 { a } else { b }, i as i64, 3));
+    s.add_group(b"group", group);
+    s.add_group(b"idle", Group::new(StreamId::MIN, None));
+    s
 }
 
 fn object(of: u8, texts: &[Vec<u8>]) -> Object {
@@ -90,6 +133,15 @@ fn object(of: u8, texts: &[Vec<u8>]) -> Object {
             });
             Object::Hash(hash)
         }
+        5 => stream(texts).wrap(),
+        6 => {
+            let mut hash = Hash::default();
+            for (i, t) in texts.iter().enumerate() {
+                hash.set(t, b"v", l.hash);
+                hash.set_deadline(t, (i % 2 == 0).then_some(1_800_000_000_000 + i as u64 * 1000));
+            }
+            Object::Hash(hash)
+        }
         _ => {
             let mut zset = ZSet::default();
             texts.iter().enumerate().for_each(|(i, t)| {
@@ -104,7 +156,7 @@ fn object(of: u8, texts: &[Vec<u8>]) -> Object {
 type Recipe = (u8, Vec<Vec<u8>>, Vec<u8>, Option<u64>);
 
 fn recipes() -> impl Strategy<Value = Vec<Recipe>> {
-    let one = (0u8..5, proptest::collection::vec(text(), 1..40), text(), proptest::option::of(1u64..1 << 50));
+    let one = (0u8..7, proptest::collection::vec(text(), 1..40), text(), proptest::option::of(1u64..1 << 50));
     proptest::collection::vec(one, 1..8)
 }
 
