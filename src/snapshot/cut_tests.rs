@@ -45,6 +45,7 @@ impl Recorder for Words {
             Value::Object(Object::Set(x)) => x.iter().for_each(|e| self.element(out, e)),
             Value::Object(Object::Hash(x)) => x.iter().for_each(|(f, v)| self.field(out, f, v)),
             Value::Object(Object::ZSet(x)) => x.iter().for_each(|(m, s)| self.scored(out, m, s)),
+            Value::Object(Object::Stream(x)) => x.nodes().for_each(|(_, l)| word(out, l.as_bytes())),
         }
     }
 
