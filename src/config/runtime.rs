@@ -92,6 +92,14 @@ impl Config {
         change.changed
     }
 
+    /// REPLICAOF: the directive `replicaof` follows the command.
+    pub fn set_replicaof(&self, primary: Option<(String, u16)>) {
+        let mut current = self.lock();
+        let mut next = Settings::clone(&current);
+        next.replication.replicaof = primary;
+        *current = Arc::new(next);
+    }
+
     /// Whether CONFIG SET must answer `LOADING` while the dataset is loading.
     pub fn denied_while_loading(names: &[&str]) -> bool {
         names.iter().any(|name| table::find(name).is_some_and(|d| d.deny_loading))

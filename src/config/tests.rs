@@ -301,7 +301,6 @@ fn lines_are_refused_with_the_reasons_of_redis() {
         ("dbfilename a/b", "dbfilename can't be a path, just a filename"),
         ("sentinel x y", "sentinel directive while not in sentinel mode"),
         ("bind a b c d e f g h i j k l m n o p q", "Too many bind addresses specified."),
-        ("replicaof h 1", "'replicaof' is not supported: there is no replication yet"),
     ] {
         assert_eq!(reason(text), expected, "{text}");
     }

@@ -127,6 +127,12 @@ impl Node {
         self.history.promote(offset, &mut self.rng);
     }
 
+    /// Obeys other settings from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.good_told = None;
+    }
+
     /// Takes one event; returns what is to be done, in order.
     pub fn step(&mut self, at: Moment, event: Event) -> Vec<Action> {
         self.now = at.now;

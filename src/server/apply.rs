@@ -122,9 +122,8 @@ impl Core {
         let new = self.shared.config.settings();
         let old = std::mem::replace(&mut self.settings, new);
         let list_node_max_bytes = self.options.list_node_max_bytes;
-        self.options =
-            Options { list_node_max_bytes, keep_expired: self.pause.active, ..super::options(&self.settings) };
         self.update_notifying();
+        self.options = Options { list_node_max_bytes, ..super::options(&self.settings) };
         self.update_gate();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);
         if !old.requirepass.is_empty() && self.settings.requirepass.is_empty() {

@@ -56,7 +56,7 @@ impl Core {
         self.expire_again = false;
         // A pause promises that the dataset stays as it is.
         let loading = self.shared.persistence.loading.load(std::sync::atomic::Ordering::Relaxed);
-        if !self.active_expire || self.pause.active || loading {
+        if !self.active_expire || self.pause.active || loading || self.role.replica {
             return;
         }
         let Some(mut next) = self.store.next_deadline() else { return };

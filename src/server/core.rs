@@ -26,6 +26,8 @@ use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Port;
 use crate::reactor::ring::Ring;
 use crate::reactor::turn::Stages;
+use crate::replication::peer::Peer;
+use crate::session::conn::ConnRef;
 use crate::session::pubsub::{Audience, Subscribers};
 use crate::session::watch::{Token, Watches};
 use crate::store::Store;
@@ -145,10 +147,24 @@ pub struct Core {
     /// Connections held back by CLIENT PAUSE.
     pub paused: Vec<u32>,
     pub pause: super::pause::Pause,
-    /// Commands may not simply run: see [`Core::update_gate`].
-    pub gated: bool,
     /// Takes in a snapshot that is being loaded.
     pub intake: Option<Box<crate::snapshot::load::Intake>>,
+    /// What the server is in replication.
+    pub role: super::role::Role,
+    /// Which commands are held up or refused, as a set of gates.
+    pub gate: u8,
+    /// What connections said of themselves with REPLCONF, by client.
+    pub peers: HashMap<u64, Box<Peer>, foldhash::fast::RandomState>,
+    /// Connections on their way to the service core, and what they asked.
+    pub departing: HashMap<ConnRef, super::depart::Wish, foldhash::fast::RandomState>,
+    /// Those that the ring has let go.
+    pub departed: Vec<ConnRef>,
+    /// A transaction's commands are running: nothing in it may wait.
+    pub in_exec: bool,
+    /// A snapshot that is being loaded.
+    pub incoming: Option<Box<super::loader::Incoming>>,
+    /// Connections in WAIT.
+    pub waiting: HashMap<ConnRef, u64, foldhash::fast::RandomState>,
     pub output_pool: Vec<Vec<u8>>,
     pub parse: super::serve::ParseSpace,
 
@@ -253,8 +269,15 @@ impl Core {
             rearm: Vec::new(),
             paused: Vec::new(),
             pause: super::pause::Pause::default(),
-            gated: false,
             intake: None,
+            role: super::role::Role::default(),
+            gate: 0,
+            peers: HashMap::default(),
+            departing: HashMap::default(),
+            departed: Vec::new(),
+            in_exec: false,
+            incoming: None,
+            waiting: HashMap::default(),
             output_pool: Vec::new(),
             parse: super::serve::ParseSpace::default(),
             next_cron_ms: 0,
@@ -445,6 +468,9 @@ impl Stages for Core {
     }
 
     fn flush(&mut self) {
+        if !self.departed.is_empty() {
+            self.finish_departures();
+        }
         self.flush_connections();
         self.flush_mesh();
     }

@@ -26,7 +26,7 @@ impl Core {
             && e.spec.arity_fits(args.len())
             && k < args.len()
             && !conn.special
-            && !self.gated
+            && self.gate & e.gates == 0
         {
             let owner = self.map[slot_of_hash(hash) as usize] as usize;
             if conn.replies.outstanding() == 0 && owner == self.id && self.locks.is_empty() {
@@ -71,7 +71,7 @@ impl Core {
             let told = (entry.spec.name != "exec").then_some(entry);
             return self.reject(conn, told, &f);
         }
-        if self.gated {
+        if self.gate != 0 {
             if let Some(f) = self.refused_by_state(conn, entry) {
                 return self.reject(conn, Some(entry), &f);
             }

@@ -16,6 +16,10 @@ use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ConnRef};
 
+/// A question whose asking was put off.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking(u64);
+
 type Part = Box<dyn Any + Send>;
 type Finish = Box<dyn FnOnce(&mut Core, Vec<Part>, &mut Reply)>;
 
@@ -54,11 +58,18 @@ impl Core {
         each: impl Fn(&mut Core) -> T + Send + Sync + 'static,
         finish: impl FnOnce(&mut Core, Vec<T>, &mut Reply) + 'static,
     ) -> Result<Outcome, Fault> {
+        let asking = self.begin_gather(conn);
+        self.go_on_gathering(asking, each, finish);
+        Ok(Outcome::Later)
+    }
+
+    /// Reserves the place of the reply; [`Core::go_on_gathering`] must follow.
+    pub fn begin_gather(&mut self, conn: &mut Conn) -> Asking {
         let seq = self.origin(conn).seq;
         conn.barrier = true;
-        self.gathers.fresh = Some(self.gathers.next);
-        self.ask(Some((conn.me, seq, conn.proto)), each, finish);
-        Ok(Outcome::Later)
+        let asking = self.open_gather(Some((conn.me, seq, conn.proto)));
+        self.gathers.fresh = Some(asking.0);
+        asking
     }
 
     /// Accounts a command whose reply comes later.
@@ -80,24 +91,34 @@ impl Core {
         each: impl Fn(&mut Core) -> T + Send + Sync + 'static,
         finish: impl FnOnce(&mut Core, Vec<T>) + 'static,
     ) {
-        self.ask(None, each, |core, parts, _| finish(core, parts));
+        let asking = self.open_gather(None);
+        self.go_on_gathering(asking, each, |core, parts, _| finish(core, parts));
     }
 
-    fn ask<T: Send + 'static>(
-        &mut self,
-        asker: Option<(ConnRef, u32, Proto)>,
-        each: impl Fn(&mut Core) -> T + Send + Sync + 'static,
-        finish: impl FnOnce(&mut Core, Vec<T>, &mut Reply) + 'static,
-    ) {
+    fn open_gather(&mut self, asker: Option<(ConnRef, u32, Proto)>) -> Asking {
         let id = self.gathers.next;
         self.gathers.next += 1;
         let cores = self.shared.cores;
-        let finish: Finish = Box::new(move |core, parts, reply| {
+        let parts = (0..cores).map(|_| None).collect();
+        let finish: Finish = Box::new(|_, _, _| ());
+        self.gathers.open.insert(id, Gather { asker, missing: cores, parts, finish, command: None });
+        Asking(id)
+    }
+
+    /// Asks every core; see [`Core::gather`].
+    pub fn go_on_gathering<T: Send + 'static>(
+        &mut self,
+        asking: Asking,
+        each: impl Fn(&mut Core) -> T + Send + Sync + 'static,
+        finish: impl FnOnce(&mut Core, Vec<T>, &mut Reply) + 'static,
+    ) {
+        let id = asking.0;
+        let cores = self.shared.cores;
+        let Some(gather) = self.gathers.open.get_mut(&id) else { return };
+        gather.finish = Box::new(move |core, parts, reply| {
             let parts = parts.into_iter().filter_map(|p| p.downcast::<T>().ok().map(|b| *b)).collect();
             finish(core, parts, reply);
         });
-        let parts = (0..cores).map(|_| None).collect();
-        self.gathers.open.insert(id, Gather { asker, missing: cores, parts, finish, command: None });
         let each = Arc::new(each);
         let home = self.id;
         for core in 0..cores {

@@ -340,6 +340,7 @@ impl Core {
         self.forget_watches(conn);
         self.forget_subscriptions(conn);
         self.unblocked(conn, false);
+        self.forget_replication(conn);
         if conn.paused {
             self.paused.retain(|index| *index != conn.me.index);
         }
@@ -350,13 +351,16 @@ impl Core {
         }
     }
 
-    fn cancel_recv(&mut self, conn: &Conn) {
+    pub fn cancel_recv(&mut self, conn: &Conn) {
         let target = Token::new(Op::Recv, conn.me.generation, conn.me.index).pack();
         let e = opcode::AsyncCancel::new(target).build();
         self.ring.push(e, Token::new(Op::Cancel, 0, OWN));
     }
 
     fn free_conn(&mut self, mut conn: Box<Conn>) {
+        if conn.departing {
+            return self.depart_when_quiet(conn);
+        }
         // SAFETY: nothing in the ring refers to the descriptor any more.
         unsafe { libc::close(conn.fd) };
         let mut b = std::mem::take(&mut conn.inflight);

@@ -16,6 +16,10 @@
 //! | `saving` | snapshots: the cut, reading in slices |
 //! | `blocking`, `pubsub` | commands that wait; messages and keyspace events |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
+//! | `loader` | a snapshot on its way into the keyspace |
+//! | `image` | the whole keyspace at one moment |
+//! | `replication` | both roles of replication at work |
+//! | `role`, `depart` | what the server is in replication; connections that become replicas |
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
 //! | `redact` | what must not be shown of a command |
@@ -29,13 +33,16 @@ pub mod blocking;
 pub mod check_aof;
 pub mod commands;
 pub mod core;
+pub mod depart;
 pub mod dispatch;
 pub mod effects;
 pub mod endpoints;
 pub mod exec;
 pub mod gather;
 pub mod holding;
+pub mod image;
 pub mod io;
+pub mod loader;
 pub mod moves;
 pub mod msg;
 pub mod multi;
@@ -47,6 +54,8 @@ pub mod pubsub;
 pub mod rebalance;
 pub mod redact;
 pub mod registry;
+pub mod replication;
+pub mod role;
 pub mod sampling;
 pub mod saving;
 pub mod serve;

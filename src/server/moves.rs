@@ -43,7 +43,8 @@ impl Core {
     }
 
     pub fn may_start_moves(&self) -> bool {
-        !self.moves_waiting.is_empty() && self.moves_out < MOVES_MAX && !self.moves_stalled
+        // Slots stay where a snapshot is being loaded for them.
+        !self.moves_waiting.is_empty() && self.incoming.is_none() && self.moves_out < MOVES_MAX && !self.moves_stalled
     }
 
     /// Starts what waits, as many as may be under way. Slots whose last move is

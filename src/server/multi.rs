@@ -107,7 +107,7 @@ impl Core {
             self.discard_multi(conn);
             return Err(Fault::Text("EXECABORT Transaction discarded because of previous errors."));
         }
-        let foot = footprint(conn, multi);
+        let foot = footprint(conn, multi, self.store.databases());
         if self.exec_is_local(&foot) {
             let token = conn.extra.as_ref().and_then(|x| x.watch_token);
             let valid = token.is_none_or(|t| self.watches.vote(t, |db, h, k| self.gone(db, h, k, self.now)));
@@ -176,11 +176,13 @@ impl Core {
         let outer = std::mem::replace(&mut self.now, now);
         self.in_unit = true;
         self.journal.begin_unit();
+        self.in_exec = true;
         for q in &queue {
             let entry = &registry().entries[q.command];
             let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
             self.exec_one(conn, entry, &args);
         }
+        self.in_exec = false;
         self.journal.end_unit();
         self.in_unit = false;
         self.now = outer;
@@ -217,14 +219,16 @@ impl Core {
 }
 
 /// Keys of all queued commands and of the watch, by database (SELECT counts).
-fn footprint(conn: &Conn, multi: &Multi) -> Footprint {
+fn footprint(conn: &Conn, multi: &Multi, databases: usize) -> Footprint {
     let mut f = Footprint::default();
     let mut db = conn.db;
     for q in &multi.queue {
         let entry = &registry().entries[q.command];
         let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
         if entry.spec.name == "select" {
-            db = args.get(1).and_then(|a| parse_u64(a)).map_or(db, |n| n as usize);
+            // One that will fail selects nothing.
+            let chosen = args.get(1).and_then(|a| parse_u64(a)).filter(|n| *n < databases as u64);
+            db = chosen.map_or(db, |n| n as usize);
         }
         match entry.route {
             Route::Whole(_) | Route::Cursor | Route::Anywhere => f.whole = true,

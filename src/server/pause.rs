@@ -40,15 +40,13 @@ impl Core {
         p.until_ms = if p.active { p.until_ms.max(until_ms) } else { until_ms };
         p.all |= all;
         p.active = true;
-        self.gated = true;
-        self.options.keep_expired = true;
+        self.update_gate();
     }
 
     /// Lets all paused connections go on.
     pub fn unpause(&mut self) {
         self.pause = Pause::default();
         self.update_gate();
-        self.options.keep_expired = false;
         for index in std::mem::take(&mut self.paused) {
             if let Some(mut c) = self.conns.take_at(index) {
                 c.paused = false;

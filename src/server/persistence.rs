@@ -100,17 +100,9 @@ const MISCONF: Fault = Fault::Text(
 );
 
 impl Core {
-    /// Looks again at everything that keeps commands from running at once.
-    pub fn update_gate(&mut self) {
-        let p = &self.shared.persistence;
-        let loading = p.loading.load(Ordering::SeqCst);
-        let failing = p.aof.errno.load(Ordering::SeqCst) != 0 || self.saves_fail();
-        self.gated = self.pause.active || loading || failing;
-    }
-
     /// Has the last snapshot failed, so that nothing may be written
     /// (`stop-writes-on-bgsave-error`)?
-    fn saves_fail(&self) -> bool {
+    pub fn saves_fail(&self) -> bool {
         let p = &self.settings.persistence;
         let failed = self.shared.saves.last_failed.load(Ordering::Relaxed);
         failed && p.stop_writes_on_bgsave_error && !p.save.is_empty()
@@ -134,6 +126,6 @@ impl Core {
         if p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING) {
             return Some(Fault::Text("LOADING Redis is loading the dataset in memory"));
         }
-        None
+        self.refused_by_role(conn, entry)
     }
 }

@@ -64,6 +64,8 @@ pub struct Entry {
     pub route: Route,
     /// Indices of the subcommands of a container.
     pub subs: Vec<usize>,
+    /// The gates that hold it up ([`super::role`]).
+    pub gates: u8,
     /// The name clients use, when it was renamed; empty when disabled.
     pub renamed: Option<String>,
 }
@@ -160,7 +162,8 @@ impl Registry {
 
     fn add(&mut self, spec: &'static Spec, action: Action, route: Route) {
         let index = self.entries.len();
-        self.entries.push(Entry { index, spec, action, route, subs: Vec::new(), renamed: None });
+        let gates = super::role::gates_of(spec);
+        self.entries.push(Entry { index, spec, action, route, gates, subs: Vec::new(), renamed: None });
     }
 
     fn link_subcommands(&mut self) {

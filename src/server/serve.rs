@@ -164,6 +164,9 @@ impl Core {
         self.stats.bytes_in += bytes.len() as u64;
         self.stats.reads += 1;
         if conn.closing || conn.close_after {
+            if conn.departing {
+                keep(conn, bytes);
+            }
             return;
         }
         if conn.input_bytes() == 0 && !congested && !conn.listed_ready {

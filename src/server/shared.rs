@@ -33,8 +33,6 @@ pub struct Shared {
     /// Held while a CONFIG SET is prepared and made.
     pub config_change: Mutex<()>,
     pub run_id: String,
-    /// The id of the dataset's history (INFO master_replid).
-    pub replication_id: String,
     pub started_ms: u64,
     pub port: AtomicUsize,
     /// The port of core 0's own endpoint, with `core-endpoints`.
@@ -91,7 +89,6 @@ impl Shared {
             sequencer: Sequencer::new(cores, map),
             config_change: Mutex::new(()),
             run_id: crate::base::rng::hex_id::<40>(),
-            replication_id: crate::base::rng::hex_id::<40>(),
             started_ms: crate::base::clock::now_ms(),
             port: AtomicUsize::new(0),
             endpoint_base: AtomicUsize::new(0),

@@ -42,6 +42,8 @@ pub enum Kind {
     Gather { command: usize, args: Vec<Vec<u8>> },
     /// The coordinator runs the connection's queued commands.
     Exec,
+    /// The whole keyspace is written down, or only waited for.
+    Image(super::image::Image),
     /// Commands are applied, not served.
     Apply(Apply),
     /// A slot changes its core.
@@ -270,6 +272,10 @@ impl Core {
                 let done = self.run_applied(&tx, at, a);
                 self.send(tx.coordinator, done);
             }
+            Kind::Image(image) => {
+                let done = self.run_image(&tx, at, image);
+                self.send(tx.coordinator, done);
+            }
             Kind::Gather { .. } | Kind::Exec | Kind::Apply(_) => {
                 if self.wait_for_snapshot(&tx, at) {
                     return;
@@ -362,6 +368,9 @@ impl Core {
             let args = joined_args(&tx.parts, places.len());
             self.account_spent(entry, p.spent, failed, &args, Who::Ref(tx.origin.conn));
             self.finish_conn(tx.origin.conn, tx.origin.seq, &reply);
+        }
+        if let Kind::Image(image) = &tx.kind {
+            self.image_is_made(image);
         }
         if let Kind::Apply(a) = &tx.kind {
             let (ticket, error) = (a.ticket, p.replies.into_iter().find(|r| !r.is_empty()).unwrap_or_default());

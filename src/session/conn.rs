@@ -175,6 +175,8 @@ pub struct Conn {
     pub close_after: bool,
     /// Shut down; the place is freed when the ring has let go.
     pub closing: bool,
+    /// Closing here, because it goes to the service core.
+    pub departing: bool,
     /// The peer has closed its side.
     pub eof: bool,
     /// The map's epoch when the first outstanding request was sent.
@@ -224,6 +226,7 @@ impl Conn {
             paused: false,
             close_after: false,
             closing: false,
+            departing: false,
             eof: false,
             route_epoch: 0,
             created_ms: now_ms,

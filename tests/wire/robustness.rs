@@ -311,3 +311,19 @@ fn replies_reach_their_own_client() {
         });
     });
 }
+
+/// A transaction that selects a database which does not exist made a server
+/// with several cores look its keys up there, and ended it.
+#[test]
+fn a_transaction_selects_a_database_that_is_not_there() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for words in ["MULTI", "SELECT 50", "SET a 1", "SET b 2", "SET c 3"] {
+            c.run(words);
+        }
+        let replies = c.run("EXEC");
+        assert_eq!(replies.items()[0], super::support::error("ERR DB index is out of range"));
+        assert_eq!(replies.items()[1..], [ok(), ok(), ok()]);
+        assert_eq!(c.run("MGET a b c"), super::support::bulks("1 2 3"));
+    });
+}

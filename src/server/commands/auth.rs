@@ -161,6 +161,7 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     }
     conn.proto = w.proto.unwrap_or(conn.proto);
     let (id, version) = (conn.id as i64, if conn.proto == Proto::Resp3 { 3 } else { 2 });
+    let role: &[u8] = if core.role.replica { b"replica" } else { b"master" };
     conn.reply(|r| {
         r.map(7);
         r.bulk(b"server");
@@ -174,7 +175,7 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         r.bulk(b"mode");
         r.bulk(b"standalone");
         r.bulk(b"role");
-        r.bulk(b"master");
+        r.bulk(role);
         r.bulk(b"modules");
         r.array(0);
     });

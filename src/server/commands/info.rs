@@ -1,11 +1,15 @@
 //! INFO: what every core contributes, and which sections are shown.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::info_text::{self, View};
 use crate::base::Args;
 use crate::command::Fault;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::server::core::Core;
+use crate::server::gather::Asking;
 use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::replication::Described;
 use crate::server::sampling::{RATES, Sizes};
 use crate::server::stats::CoreStats;
 use crate::session::conn::Conn;
@@ -119,15 +123,41 @@ fn part(core: &mut Core, per_command: bool) -> Part {
     }
 }
 
+/// Replication is the service core's; what it says comes first.
 fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let chosen = chosen(&args[1..]);
     let is_chosen = |name: &str| SECTIONS.iter().zip(chosen).any(|(s, c)| c && s.name == name);
     let per_command = is_chosen("commandstats") || is_chosen("latencystats") || is_chosen("stats");
-    core.gather(
-        conn,
+    let told = Arc::new(Mutex::new(Described::default()));
+    if ["replication", "stats", "memory"].iter().any(|name| is_chosen(name)) {
+        let (id, stamp, told) = (core.id, core.stamp, told.clone());
+        let asking = core.begin_gather(conn);
+        core.tell_service(move |s| {
+            s.describe_replication(id, stamp, move |core, described| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = described;
+                gather(core, asking, chosen, per_command, told);
+            });
+        });
+        return Ok(Outcome::Later);
+    }
+    let asking = core.begin_gather(conn);
+    gather(core, asking, chosen, per_command, told);
+    Ok(Outcome::Later)
+}
+
+fn gather(
+    core: &mut Core,
+    asking: Asking,
+    chosen: [bool; SECTIONS.len()],
+    per_command: bool,
+    told: Arc<Mutex<Described>>,
+) {
+    core.go_on_gathering(
+        asking,
         move |core| part(core, per_command),
         move |core, parts, reply| {
-            let view = View { core, parts: &parts };
+            let replication = &*told.lock().unwrap_or_else(PoisonError::into_inner);
+            let view = View { core, parts: &parts, replication };
             let mut text = String::new();
             for (section, _) in SECTIONS.iter().zip(chosen).filter(|(_, c)| *c) {
                 if !text.is_empty() {
@@ -137,7 +167,7 @@ fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> 
             }
             reply.verbatim("txt", text.as_bytes());
         },
-    )
+    );
 }
 
 #[cfg(test)]

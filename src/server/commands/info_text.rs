@@ -14,6 +14,7 @@ use crate::server::core::Core;
 use crate::server::persistence::{AofStatus, Persistence};
 use crate::server::process::{REDIS_VERSION, VERSION};
 use crate::server::registry::registry;
+use crate::server::replication::Described;
 use crate::server::stats::CommandStats;
 use crate::session::pubsub::Kind;
 
@@ -21,6 +22,7 @@ use crate::session::pubsub::Kind;
 pub struct View<'a> {
     pub core: &'a Core,
     pub parts: &'a [Part],
+    pub replication: &'a Described,
 }
 
 impl View<'_> {
@@ -194,8 +196,10 @@ pub fn memory(v: &View, t: &mut String) {
     put_all(t, &[("rss_overhead_ratio", "1.00"), ("rss_overhead_bytes", "0")]);
     put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, used)));
     put(t, "mem_fragmentation_bytes", rss as i64 - used as i64);
-    put_all(t, &[("mem_not_counted_for_evict", "0"), ("mem_replication_backlog", "0")]);
-    put_all(t, &[("mem_total_replication_buffers", "0"), ("mem_clients_slaves", "0")]);
+    put(t, "mem_not_counted_for_evict", 0);
+    put(t, "mem_replication_backlog", v.replication.backlog_memory);
+    put(t, "mem_total_replication_buffers", v.replication.backlog_memory);
+    put(t, "mem_clients_slaves", 0);
     put(t, "mem_clients_normal", clients);
     put_all(t, &[("mem_cluster_links", "0"), ("mem_aof_buffer", "0")]);
     put(t, "mem_allocator", memory::allocator());
@@ -315,7 +319,9 @@ pub fn stats(v: &View, t: &mut String) {
     put(t, "instantaneous_output_kbps", kbps(v.rate(2)));
     put_all(t, &[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
     put(t, "rejected_connections", v.sum(|p| p.stats.rejected_connections));
-    put_all(t, &[("sync_full", "0"), ("sync_partial_ok", "0"), ("sync_partial_err", "0")]);
+    put(t, "sync_full", v.replication.full);
+    put(t, "sync_partial_ok", v.replication.partial_ok);
+    put(t, "sync_partial_err", v.replication.partial_err);
     put(t, "expired_keys", v.sum(|p| p.store.expired));
     put_all(t, &[("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", "0")]);
     put(t, "expire_cycle_cpu_milliseconds", v.sum(|p| p.stats.expire_cycle_us) / 1000);
@@ -380,12 +386,7 @@ fn put_cycles(v: &View, t: &mut String) {
 
 pub fn replication(v: &View, t: &mut String) {
     title(t, "Replication");
-    put_all(t, &[("role", "master"), ("connected_slaves", "0"), ("master_failover_state", "no-failover")]);
-    put(t, "master_replid", &v.core.shared.replication_id);
-    put(t, "master_replid2", "0".repeat(40));
-    put_all(t, &[("master_repl_offset", "0"), ("second_repl_offset", "-1"), ("repl_backlog_active", "0")]);
-    put(t, "repl_backlog_size", v.core.settings.replication.repl_backlog_size);
-    put_all(t, &[("repl_backlog_first_byte_offset", "0"), ("repl_backlog_histlen", "0")]);
+    t.push_str(&v.replication.section);
 }
 
 /// The main thread of Redis has its counterpart in all data cores together.

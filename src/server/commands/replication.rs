@@ -1,10 +1,15 @@
-//! ROLE, REPLICAOF and SLAVEOF of a server that is always a master.
+//! REPLICAOF, ROLE, WAIT and FAILOVER, and what replicas say: REPLCONF, PSYNC, SYNC.
 
 use crate::base::Args;
-use crate::command::Fault;
+use crate::base::num::parse_i64;
 use crate::command::spec::{Group, Spec, acl, flag};
+use crate::command::{Fault, fault};
+use crate::replication::event::FailoverOrder;
+use crate::replication::peer::Replconf;
 use crate::server::core::Core;
-use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::depart::Wish;
+use crate::server::registry::{ConnCommand, ConnRun, Outcome};
+use crate::server::replication::parse_psync;
 use crate::session::conn::Conn;
 
 const OF: Spec = Spec {
@@ -15,9 +20,22 @@ const OF: Spec = Spec {
     ..Spec::DEFAULT
 };
 
+/// What only replicas send.
+const LINK: Spec = Spec {
+    flags: flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | flag::NO_MULTI,
+    group: Group::Server,
+    since: "2.8.0",
+    summary: "An internal command of replication.",
+    ..Spec::DEFAULT
+};
+
+const fn row(spec: Spec, run: ConnRun) -> ConnCommand {
+    ConnCommand { spec, run: Some(run), light: false }
+}
+
 pub const ROWS: &[ConnCommand] = &[
-    ConnCommand {
-        spec: Spec {
+    row(
+        Spec {
             name: "role",
             arity: 1,
             flags: flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST,
@@ -27,29 +45,160 @@ pub const ROWS: &[ConnCommand] = &[
             summary: "Role of the server in replication.",
             ..Spec::DEFAULT
         },
-        run: Some(role),
+        role,
+    ),
+    row(Spec { name: "replicaof", since: "5.0.0", ..OF }, replicaof),
+    row(Spec { name: "slaveof", ..OF }, replicaof),
+    row(
+        Spec {
+            name: "wait",
+            arity: 3,
+            flags: flag::NOSCRIPT,
+            acl: acl::CONNECTION,
+            group: Group::Generic,
+            since: "3.0.0",
+            summary: "Waits until replicas have what the connection wrote.",
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..Spec::DEFAULT
+        },
+        wait,
+    ),
+    row(
+        Spec {
+            name: "failover",
+            arity: -1,
+            flags: flag::ADMIN | flag::NOSCRIPT | flag::STALE,
+            group: Group::Server,
+            since: "6.2.0",
+            summary: "Hands the role of master to a replica.",
+            ..Spec::DEFAULT
+        },
+        failover,
+    ),
+    ConnCommand {
         light: true,
+        ..row(
+            Spec {
+                name: "replconf",
+                arity: -1,
+                since: "3.0.0",
+                flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::ALLOW_BUSY,
+                ..LINK
+            },
+            replconf,
+        )
     },
-    ConnCommand { spec: Spec { name: "replicaof", since: "5.0.0", ..OF }, run: Some(replicaof), light: false },
-    ConnCommand { spec: Spec { name: "slaveof", ..OF }, run: Some(replicaof), light: false },
+    row(Spec { name: "psync", arity: -3, ..LINK }, psync),
+    row(Spec { name: "sync", arity: 1, since: "1.0.0", ..LINK }, sync),
 ];
 
-/// A master without replicas.
-fn role(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    conn.reply(|r| {
-        r.array(3);
-        r.bulk(b"master");
-        r.int(0);
-        r.array(0);
-    });
+fn role(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    let (asker, stamp) = (core.asker(conn), core.stamp);
+    core.tell_service(move |s| s.tell_role(asker, stamp));
+    Ok(Outcome::Later)
+}
+
+fn replicaof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    if args[1].eq_ignore_ascii_case(b"no") && args[2].eq_ignore_ascii_case(b"one") {
+        let asker = core.asker(conn);
+        core.tell_service(move |s| s.replica_of_no_one(asker));
+        return Ok(Outcome::Later);
+    }
+    let port = parse_i64(args[2]).and_then(|n| u16::try_from(n).ok()).ok_or(Fault::Text("ERR Invalid master port"))?;
+    let host = String::from_utf8_lossy(args[1]).into_owned();
+    let asker = core.asker(conn);
+    core.tell_service(move |s| s.replica_of(asker, host, port));
+    Ok(Outcome::Later)
+}
+
+fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let replicas = parse_i64(args[1]).ok_or(fault::NOT_AN_INTEGER)?;
+    let timeout_ms = parse_i64(args[2]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
+    let replicas = usize::try_from(replicas).unwrap_or(0);
+    let (asker, stamp, waits) = (core.asker(conn), core.stamp, !core.in_exec);
+    core.tell_service(move |s| s.wait_for_replicas(asker, stamp, replicas, timeout_ms, waits));
+    Ok(Outcome::Later)
+}
+
+fn failover(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let order = parse_failover(&args[1..])?;
+    let asker = core.asker(conn);
+    match order {
+        Some(order) => core.tell_service(move |s| s.fail_over(asker, order)),
+        None => core.tell_service(move |s| s.abort_failover(asker)),
+    }
+    Ok(Outcome::Later)
+}
+
+/// FAILOVER's arguments; `None` for ABORT.
+fn parse_failover(args: Args) -> Result<Option<FailoverOrder>, Fault> {
+    let is = |i: usize, name: &str| args.get(i).is_some_and(|a| a.eq_ignore_ascii_case(name.as_bytes()));
+    let mut order = FailoverOrder::default();
+    let (mut i, mut abort) = (0, false);
+    while i < args.len() {
+        if is(i, "timeout") && order.timeout_ms.is_none() && i + 1 < args.len() {
+            let ms = parse_i64(args[i + 1]).ok_or(fault::NOT_AN_INTEGER)?;
+            if ms <= 0 {
+                return Err(Fault::Text("ERR FAILOVER timeout must be greater than 0"));
+            }
+            order.timeout_ms = Some(ms as u64);
+            i += 2;
+        } else if is(i, "abort") && args.len() == 1 {
+            abort = true;
+            i += 1;
+        } else if is(i, "to") && order.target.is_none() && i + 2 < args.len() {
+            let port = parse_i64(args[i + 2]).ok_or(fault::NOT_AN_INTEGER)?;
+            let port = u16::try_from(port).map_err(|_| fault::NOT_AN_INTEGER)?;
+            order.target = Some((String::from_utf8_lossy(args[i + 1]).into_owned(), port));
+            i += 3;
+        } else if is(i, "force") && order.target.is_some() && !order.force {
+            order.force = true;
+            i += 1;
+        } else {
+            return Err(fault::SYNTAX);
+        }
+    }
+    Ok((!abort).then_some(order))
+}
+
+fn replconf(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    match core.peers.entry(conn.id).or_default().replconf(args) {
+        Replconf::Ok => conn.reply(|r| r.ok()),
+        // From who is no replica: nothing, as in Redis.
+        Replconf::Ack { .. } | Replconf::GetAck => {}
+        Replconf::Error(text) => return Err(Fault::Composed(text.into_bytes())),
+    }
     Ok(Outcome::Done)
 }
 
-/// NO ONE asks for what is the case.
-fn replicaof(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    if args[1].eq_ignore_ascii_case(b"no") && args[2].eq_ignore_ascii_case(b"one") {
-        conn.reply(|r| r.ok());
-        return Ok(Outcome::Done);
+fn psync(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let wish = parse_psync(args).map_err(Fault::Text)?;
+    core.depart(conn, wish);
+    Ok(Outcome::Later)
+}
+
+fn sync(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    core.depart(conn, Wish::Sync);
+    Ok(Outcome::Later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<FailoverOrder>, Vec<u8>> {
+        let args: Vec<&[u8]> = line.split_ascii_whitespace().map(str::as_bytes).collect();
+        parse_failover(&args).map_err(|f| f.text().to_vec())
     }
-    Err(Fault::Text("ERR Replication is not supported yet"))
+
+    #[test]
+    fn orders_of_failover() {
+        assert_eq!(parse(""), Ok(Some(FailoverOrder::default())));
+        assert_eq!(parse("abort"), Ok(None));
+        let order = FailoverOrder { target: Some(("h".into(), 7)), force: true, timeout_ms: Some(5) };
+        assert_eq!(parse("TO h 7 FORCE TIMEOUT 5"), Ok(Some(order)));
+        assert!(parse("force").is_err() && parse("abort timeout 5").is_err() && parse("to h").is_err());
+        assert!(parse("timeout 0").unwrap_err().ends_with(b"greater than 0"));
+    }
 }

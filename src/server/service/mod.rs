@@ -39,6 +39,7 @@ use hashbrown::HashMap;
 use super::core::Core;
 use super::msg::Msg;
 use super::process::signals;
+use super::replication::Repl;
 use super::shared::Shared;
 use crate::base::{clock, memory};
 use crate::observe::log;
@@ -71,6 +72,7 @@ pub struct Service {
     pub written_aof: Bell,
     /// The snapshot under way.
     intake: RefCell<Option<Rc<snapshot::Intake>>>,
+    pub repl: Repl,
     /// Rung when a core has woken the service core.
     pub woken: Bell,
     /// Rung when the stream has grown or the merge has come further in time.
@@ -124,7 +126,11 @@ fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: Sender<Result<(), String>
         let loading = service.clone();
         glommio::spawn_local(async move {
             // Nobody listens when the start has been given up.
-            let _ = loaded.send(loading.load_dataset().await);
+            let outcome = loading.load_dataset().await;
+            if outcome.is_ok() {
+                loading.start_replication();
+            }
+            let _ = loaded.send(outcome);
         })
         .detach();
         service.clone().pump().await;
@@ -145,6 +151,7 @@ impl Service {
             written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
+            repl: Repl::new(shared.config.settings()),
             woken: Bell::default(),
             advanced: Bell::default(),
             shared,
@@ -187,6 +194,8 @@ impl Service {
     pub fn settings_changed(self: &Rc<Self>) {
         let s = self.shared.config.settings();
         self.take_aof_policy(&s);
+        self.follow_settings();
+        self.publish_role();
         if self.shared.persistence.loading.load(Ordering::SeqCst) {
             return;
         }
@@ -286,8 +295,8 @@ impl Service {
         all
     }
 
-    /// [`Service::ask`] in two steps: the question, and [`Service::answer`].
-    fn ask_later<T: Send + 'static>(&self, core: usize, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> u64 {
+    /// The question of [`Service::ask`], in the order of the calls.
+    pub fn ask_later<T: Send + 'static>(&self, core: usize, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> u64 {
         let id = {
             let mut answers = self.answers.borrow_mut();
             answers.next += 1;
@@ -303,7 +312,7 @@ impl Service {
         id
     }
 
-    async fn answer<T: 'static>(&self, id: u64) -> T {
+    pub async fn answer<T: 'static>(&self, id: u64) -> T {
         loop {
             let came = self.answers.borrow_mut().came.remove(&id);
             match came.map(|a| a.downcast::<T>()) {

@@ -52,6 +52,8 @@ pub struct Outputs {
 pub struct Replication {
     pub selected: Selected,
     pub backlog: Backlog,
+    /// The bytes are the primary's: what the cores do does not go in.
+    pub relays: bool,
 }
 
 /// The append-only file's stream: what is to be written.
@@ -187,7 +189,7 @@ impl Replication {
 
 impl Sink for Outputs {
     fn run(&mut self, core: usize, run: &mut Run) {
-        if let Some(Replication { selected, backlog }) = &mut self.replication {
+        if let Some(Replication { selected, backlog, relays: false }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
         }
         if let Some(aof) = &mut self.aof {

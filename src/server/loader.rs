@@ -1,0 +1,334 @@
+//! Loading a snapshot, in parallel over the cores.
+//!
+//! The service core takes the file apart ([`Scanner`]) and sends every record
+//! to the core of its key, which decodes it. Entries gather beside the
+//! keyspace; [`Loader::install`] puts them into its place on all cores at once.
+//! So a file that turns out to be broken never shows half.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::image::Want;
+use super::service::Service;
+use crate::base::slot::{Key, slot_of_hash};
+use crate::command::cx::Touch;
+use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
+use crate::snapshot::rdb::read::{Bytes, Fault};
+use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
+use crate::store::Store;
+use crate::store::entry::Entry;
+
+/// Records, and bytes of them, that go to a core together.
+const BATCH_RECORDS: usize = 1024;
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Bytes on their way to the cores at most; then the loader waits.
+const FLIGHT_BYTES: usize = 16 << 20;
+
+/// Records for one core.
+#[derive(Default)]
+pub struct Records {
+    heads: Vec<Head>,
+    data: Vec<u8>,
+}
+
+struct Head {
+    db: u32,
+    hash: u64,
+    kind: u8,
+    part: Part,
+    deadline: Option<u64>,
+    key: usize,
+    body: usize,
+    /// In the file, for errors.
+    offset: u64,
+}
+
+/// What gathers on a core.
+pub struct Incoming {
+    store: Box<Store>,
+    decoder: Decoder,
+    /// A collection of which parts are still to come.
+    open: Option<Open>,
+    failed: Option<String>,
+}
+
+/// A collection under construction.
+struct Open {
+    key: Vec<u8>,
+    deadline: Option<u64>,
+    builder: Builder,
+}
+
+/// What the file says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub stream_db: Option<u32>,
+    pub repl_id: Option<Vec<u8>>,
+    pub repl_offset: Option<u64>,
+    pub keys: u64,
+    pub functions: Vec<Vec<u8>>,
+    pub ended: bool,
+}
+
+#[derive(Default)]
+struct Flight {
+    bytes: Cell<usize>,
+    failed: RefCell<Option<String>>,
+}
+
+/// See the module's description.
+pub struct Loader {
+    service: Rc<Service>,
+    scanner: Scanner,
+    map: Arc<Vec<u16>>,
+    db: u32,
+    databases: u32,
+    batches: Vec<Records>,
+    flight: Rc<Flight>,
+    pub about: About,
+}
+
+impl Loader {
+    /// Begins to load; what an earlier loader left unfinished is dropped.
+    pub async fn begin(service: &Rc<Service>) -> Loader {
+        let s = service.shared.config.settings();
+        service.ask_all(Core::begin_incoming).await;
+        Loader {
+            scanner: Scanner::new(s.persistence.rdbchecksum),
+            map: service.shared.sequencer.map(),
+            db: 0,
+            databases: s.databases,
+            batches: (0..service.shared.cores).map(|_| Records::default()).collect(),
+            flight: Rc::default(),
+            about: About::default(),
+            service: service.clone(),
+        }
+    }
+
+    /// Takes the next bytes of the file.
+    pub async fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.scanner.push(bytes);
+        self.scan().await
+    }
+
+    /// The file has ended: everything must be there.
+    pub async fn finish(&mut self) -> Result<(), String> {
+        self.scanner.close();
+        self.scan().await?;
+        if !self.about.ended {
+            return Err(format!("Unexpected end of file at offset {}", self.scanner.offset()));
+        }
+        (0..self.batches.len()).for_each(|core| self.send(core));
+        while self.flight.bytes.get() > 0 {
+            self.service.woken.wait().await;
+        }
+        self.verdict()
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        self.flight.failed.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// Puts what was loaded into the place of the keyspace, on all cores at once.
+    pub async fn install(self) {
+        let cut = self.service.next_cut();
+        self.service.image(cut, Want::Install).await;
+    }
+
+    /// Drops what was loaded.
+    pub async fn give_up(self) {
+        self.service.ask_all(|core| core.incoming = None).await;
+    }
+
+    async fn scan(&mut self) -> Result<(), String> {
+        loop {
+            let full = {
+                match self.scanner.next().map_err(|e| e.to_string())? {
+                    None => break,
+                    Some(Event::Record(r)) => {
+                        let hash = Key::new(r.key).hash;
+                        let core = self.map[slot_of_hash(hash) as usize] as usize;
+                        self.about.keys += u64::from(r.part.begins());
+                        self.batches[core].add(self.db, hash, &r);
+                        self.batches[core].is_full().then_some(core)
+                    }
+                    Some(Event::Select(db)) => {
+                        if db >= u64::from(self.databases) {
+                            return Err(format!("The file has a database {db}; this server has {}", self.databases));
+                        }
+                        self.db = db as u32;
+                        None
+                    }
+                    Some(Event::Aux { name, value }) => {
+                        self.about.note(&name, value);
+                        None
+                    }
+                    Some(Event::Function(source)) => {
+                        self.about.functions.push(source);
+                        None
+                    }
+                    Some(Event::End(_)) => {
+                        self.about.ended = true;
+                        None
+                    }
+                    Some(Event::Version { .. } | Event::Resize { .. } | Event::ModuleAux(_)) => None,
+                }
+            };
+            if let Some(core) = full {
+                self.send(core);
+                while self.flight.bytes.get() > FLIGHT_BYTES {
+                    self.service.woken.wait().await;
+                }
+                self.verdict()?;
+            }
+        }
+        self.verdict()
+    }
+
+    fn send(&mut self, core: usize) {
+        let batch = std::mem::take(&mut self.batches[core]);
+        if batch.heads.is_empty() {
+            return;
+        }
+        let bytes = batch.data.len() + 1;
+        self.flight.bytes.set(self.flight.bytes.get() + bytes);
+        let (service, flight) = (self.service.clone(), self.flight.clone());
+        let question = self.service.ask_later(core, move |c| c.take_records(&batch));
+        glommio::spawn_local(async move {
+            let failed: Option<String> = service.answer(question).await;
+            if let Some(reason) = failed {
+                flight.failed.borrow_mut().get_or_insert(reason);
+            }
+            flight.bytes.set(flight.bytes.get() - bytes);
+            service.woken.ring();
+        })
+        .detach();
+    }
+}
+
+impl About {
+    fn note(&mut self, name: &[u8], value: Vec<u8>) {
+        let number = || crate::base::num::parse_u64(&value);
+        match name {
+            b"repl-stream-db" => self.stream_db = number().and_then(|n| u32::try_from(n).ok()),
+            b"repl-offset" => self.repl_offset = number(),
+            b"repl-id" => self.repl_id = Some(value),
+            _ => {}
+        }
+    }
+}
+
+impl Records {
+    fn add(&mut self, db: u32, hash: u64, r: &Record) {
+        self.heads.push(Head {
+            db,
+            hash,
+            kind: r.kind,
+            part: r.part,
+            deadline: r.deadline,
+            key: r.key.len(),
+            body: r.body.len(),
+            offset: r.offset,
+        });
+        self.data.extend_from_slice(r.key);
+        self.data.extend_from_slice(r.body);
+    }
+
+    fn is_full(&self) -> bool {
+        self.heads.len() >= BATCH_RECORDS || self.data.len() >= BATCH_BYTES
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, head: &Head, key: &[u8], body: &[u8]) -> Result<Option<Entry>, Fault> {
+        if head.part == Part::Whole {
+            return self.decoder.entry(head.kind, key, body, head.deadline).map(Some);
+        }
+        let mut bytes = Bytes::new(body);
+        if head.part == Part::First {
+            let builder = self.decoder.begin(head.kind, &mut bytes)?;
+            self.open = Some(Open { key: key.to_vec(), deadline: head.deadline, builder });
+        }
+        let Some(open) = &mut self.open else { return Err(Fault::Short) };
+        self.decoder.feed(&mut open.builder, &mut bytes)?;
+        if head.part != Part::Last {
+            return Ok(None);
+        }
+        let Some(open) = self.open.take() else { return Err(Fault::Short) };
+        Ok(Some(Entry::object(&open.key, open.builder.finish()?, open.deadline)))
+    }
+}
+
+impl Core {
+    pub fn begin_incoming(&mut self) {
+        self.incoming = Some(Box::new(Incoming {
+            store: Box::new(Store::new(self.store.databases())),
+            decoder: Decoder::new(Limits::new(&self.options), false),
+            open: None,
+            failed: None,
+        }));
+    }
+
+    /// Decodes records; what is wrong with the first that is broken.
+    fn take_records(&mut self, records: &Records) -> Option<String> {
+        let clock = match self.touch {
+            Touch::Lru(clock) => clock,
+            _ => 0,
+        };
+        let incoming = self.incoming.as_deref_mut()?;
+        let mut at = 0;
+        for head in &records.heads {
+            let key = &records.data[at..at + head.key];
+            let body = &records.data[at + head.key..at + head.key + head.body];
+            at += head.key + head.body;
+            if incoming.failed.is_some() {
+                break;
+            }
+            match incoming.take(head, key, body) {
+                Ok(Some(entry)) => {
+                    if clock != 0 {
+                        entry.set_clock(clock);
+                    }
+                    incoming.store.put_hashed(head.db as usize, head.hash, entry);
+                }
+                // Redis leaves out collections without elements, too.
+                Ok(None) | Err(Fault::Empty) => {}
+                Err(fault) => {
+                    let (offset, key) = (head.offset, key.escape_ascii());
+                    incoming.failed = Some(format!("{fault} at offset {offset} (type {}, key '{key}')", head.kind));
+                }
+            }
+        }
+        incoming.failed.clone()
+    }
+
+    /// Empties the keyspace of this core.
+    pub fn drop_keyspace(&mut self) {
+        for db in 0..self.store.databases() {
+            for (hash, key) in self.watches.in_db(db) {
+                self.watches.touch(db, hash, &key);
+            }
+            if let Some(old) = self.store.flush(db) {
+                self.store.discard_db(old);
+            }
+        }
+    }
+
+    /// What was loaded becomes the keyspace.
+    pub fn install_incoming(&mut self) {
+        self.drop_keyspace();
+        let Some(mut incoming) = self.incoming.take() else { return };
+        for pack in incoming.store.take_all_slots() {
+            let owner = self.map[pack.slot as usize] as usize;
+            if owner == self.id {
+                self.store.install_slot(pack);
+            } else {
+                // The slot has moved while its entries were being loaded.
+                self.send(owner, super::msg::Msg::Call(Box::new(move |core| core.store.install_slot(pack))));
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the primary sends, on its way into the keyspace.
+//!
+//! All batches that have come are handed to the applier together; while they
+//! are being applied, the next gather. The node hears of it when all of them
+//! are in place, and only then are their bytes passed on.
+
+use std::rc::Rc;
+
+use super::super::service::applier::{Applier, ApplyError};
+use crate::observe::log;
+use crate::replication::event::Event;
+use crate::replication::stream::{Batch, Command, Place};
+use crate::server::service::Service;
+
+impl Service {
+    pub(super) fn enqueue_batch(&self, batch: Batch) {
+        self.repl.batch_bytes.set(self.repl.batch_bytes.get() + batch.bytes.len());
+        self.repl.batches.borrow_mut().push_back(batch);
+        self.repl.arrived.ring();
+    }
+
+    pub(super) async fn apply_batches(self: Rc<Self>) {
+        let mut applier = Applier::new(&self);
+        loop {
+            self.wait_until_released().await;
+            let batches: Vec<Batch> = self.repl.batches.borrow_mut().drain(..).collect();
+            let Some(end) = batches.last().map(|b| b.end) else {
+                self.repl.arrived.wait().await;
+                continue;
+            };
+            self.repl.held.applying.set(true);
+            let mut bytes = 0;
+            for batch in &batches {
+                bytes += batch.bytes.len();
+                apply(&mut applier, batch).await;
+            }
+            applier.settle().await;
+            if let Some(error) = applier.take_error() {
+                let error = String::from_utf8_lossy(&error);
+                log::warning(format_args!(
+                    "== CRITICAL == This replica is sending an error to its master: '{}' while applying the stream up to offset {end}",
+                    error.trim_end()
+                ));
+            }
+            self.repl.batch_bytes.set(self.repl.batch_bytes.get() - bytes);
+            self.replicate(Event::Applied { end });
+            self.repl.held.applying.set(false);
+            self.repl.applied.ring();
+        }
+    }
+}
+
+/// Hands a batch's commands to the applier, transactions marked.
+async fn apply(applier: &mut Applier, batch: &Batch) {
+    let mut open = None;
+    for c in &batch.commands {
+        let transaction = match c.place {
+            Place::Alone => None,
+            Place::Transaction(n) => Some(n),
+        };
+        if transaction != open {
+            if open.is_some() {
+                take(applier, &[b"EXEC"]).await;
+            }
+            if transaction.is_some() {
+                take(applier, &[b"MULTI"]).await;
+            }
+            open = transaction;
+        }
+        applier.set_db(c.db);
+        take_command(applier, c).await;
+    }
+    if open.is_some() {
+        take(applier, &[b"EXEC"]).await;
+    }
+}
+
+async fn take_command(applier: &mut Applier, c: &Command) {
+    let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
+    take(applier, &args).await;
+}
+
+/// What cannot be applied is passed over, as Redis does with errors of the
+/// primary's commands; it is worth a warning, because the datasets may differ.
+async fn take(applier: &mut Applier, args: &[&[u8]]) {
+    if let Err(e) = applier.command(args).await {
+        let (ApplyError::Unknown(name) | ApplyError::OutOfPlace(name)) = e;
+        let name = String::from_utf8_lossy(&name).into_owned();
+        log::warning(format_args!("== CRITICAL == A command of the primary cannot be applied: '{name}'"));
+    }
+}

@@ -1,0 +1,257 @@
+//! What clients ask about replication, and want of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::now_ms;
+use crate::replication::event::{Event, FailoverOrder, Ms, Ticket};
+use crate::replication::report::{Role, Shown};
+use crate::resp::Reply;
+use crate::resp::reply::Proto;
+use crate::server::core::Core;
+use crate::server::service::Service;
+use crate::session::conn::{Conn, ConnRef};
+
+/// A client that waits for a reply from the service core.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    pub conn: ConnRef,
+    pub seq: u32,
+    pub proto: Proto,
+}
+
+/// What is not answered yet.
+#[derive(Default)]
+pub(super) struct Asks {
+    next: Cell<Ticket>,
+    waits: RefCell<HashMap<Ticket, Asker>>,
+    roles: RefCell<Vec<Asker>>,
+}
+
+impl Core {
+    /// Reserves the place of a reply that the service core will send.
+    pub fn asker(&mut self, conn: &mut Conn) -> Asker {
+        let seq = self.origin(conn).seq;
+        Asker { conn: conn.me, seq, proto: conn.proto }
+    }
+}
+
+impl Service {
+    pub fn answer_client(&self, asker: Asker, write: impl FnOnce(&mut Reply)) {
+        let mut out = Vec::new();
+        write(&mut Reply::new(&mut out, asker.proto));
+        self.call(asker.conn.core as usize, move |core| {
+            core.waiting.remove(&asker.conn);
+            core.finish_conn(asker.conn, asker.seq, &out);
+        });
+    }
+
+    fn refuse_client(&self, asker: Asker, text: &str) {
+        let text = text.as_bytes().to_vec();
+        self.call(asker.conn.core as usize, move |core| {
+            core.stats.count_error(text.split(|b| *b == b' ').next().unwrap_or(b"ERR"));
+            let mut out = Vec::new();
+            Reply::new(&mut out, asker.proto).error(&text);
+            core.finish_conn(asker.conn, asker.seq, &out);
+        });
+    }
+
+    /// REPLICAOF host port.
+    pub fn replica_of(self: &Rc<Self>, asker: Asker, host: String, port: u16) {
+        let same = {
+            let node = self.repl.node.borrow();
+            if node.failover.underway() {
+                return self.refuse_client(asker, "ERR REPLICAOF not allowed while failing over.");
+            }
+            node.upstream.as_ref().is_some_and(|u| u.host == host && u.port == port)
+        };
+        if same {
+            return self.answer_client(asker, |r| r.simple("OK Already connected to specified master"));
+        }
+        crate::observe::log::notice(format_args!("REPLICAOF {host}:{port} enabled"));
+        self.replicate(Event::ReplicaOf { host: host.clone(), port });
+        self.remember_primary(Some((host, port)));
+        self.answer_when_changed(asker);
+    }
+
+    /// REPLICAOF NO ONE.
+    pub fn replica_of_no_one(self: &Rc<Self>, asker: Asker) {
+        let (failing_over, replica) = {
+            let node = self.repl.node.borrow();
+            (node.failover.underway(), node.is_replica())
+        };
+        if failing_over {
+            return self.refuse_client(asker, "ERR REPLICAOF not allowed while failing over.");
+        }
+        if !replica {
+            return self.answer_client(asker, |r| r.ok());
+        }
+        crate::observe::log::notice(format_args!("MASTER MODE enabled"));
+        self.repl.asks.roles.borrow_mut().push(asker);
+        self.remember_primary(None);
+        self.replicate(Event::NoOne);
+    }
+
+    /// Those who asked for the role of primary have it.
+    pub(super) fn answer_role_askers(&self) {
+        for asker in self.repl.asks.roles.take() {
+            self.answer_client(asker, |r| r.ok());
+        }
+    }
+
+    /// Answers when the cores obey the new role.
+    fn answer_when_changed(self: &Rc<Self>, asker: Asker) {
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            while !service.changes_are_made() {
+                service.repl.roles.made.wait().await;
+            }
+            service.answer_client(asker, |r| r.ok());
+        })
+        .detach();
+    }
+
+    /// CONFIG GET and CONFIG REWRITE tell the primary.
+    fn remember_primary(&self, primary: Option<(String, u16)>) {
+        self.shared.config.set_replicaof(primary);
+    }
+
+    /// ROLE.
+    pub fn tell_role(self: &Rc<Self>, asker: Asker, stamp: u64) {
+        self.when_merged(stamp, move |service| {
+            let role = service.repl.node.borrow().role(service.stream_window());
+            service.answer_client(asker, |r| write_role(r, &role));
+        });
+    }
+
+    /// Runs something when everything up to this time is in the stream.
+    fn when_merged(self: &Rc<Self>, stamp: u64, f: impl FnOnce(&Rc<Service>) + 'static) {
+        if !self.streams.borrow().running {
+            return f(self);
+        }
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            service.merged_past(stamp).await;
+            f(&service);
+        })
+        .detach();
+    }
+
+    /// INFO's section, and counters for other sections, for a core to go on with.
+    pub fn describe_replication(
+        self: &Rc<Self>,
+        core: usize,
+        stamp: u64,
+        then: impl FnOnce(&mut Core, Described) + Send + 'static,
+    ) {
+        self.when_merged(stamp, move |service| {
+            let described = service.described();
+            service.call(core, move |c| then(c, described));
+        });
+    }
+
+    fn described(&self) -> Described {
+        let settings = self.repl.settings.borrow();
+        let r = &settings.replication;
+        let shown =
+            Shown { priority: r.replica_priority, read_only: r.replica_read_only, announced: r.replica_announced };
+        let node = self.repl.node.borrow();
+        let backlog = self.streams.borrow().out.replication.as_ref().map_or(0, |r| r.backlog.memory());
+        Described {
+            section: node.info(now_ms(), self.stream_window(), shown),
+            full: node.counters.full,
+            partial_ok: node.counters.partial_ok,
+            partial_err: node.counters.partial_err,
+            backlog_memory: backlog,
+        }
+    }
+
+    /// WAIT, or the replicas' half of WAITAOF. `deadline` by [`now_ms`].
+    pub fn wait_for_replicas(self: &Rc<Self>, asker: Asker, stamp: u64, replicas: usize, timeout_ms: u64, waits: bool) {
+        if self.repl.node.borrow().is_replica() {
+            return self.refuse_client(asker, "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.");
+        }
+        let mut deadline: Option<Ms> = (timeout_ms > 0).then(|| now_ms().saturating_add(timeout_ms));
+        if !waits {
+            deadline = Some(0);
+        }
+        let ticket = self.repl.asks.next.get() + 1;
+        self.repl.asks.next.set(ticket);
+        self.repl.asks.waits.borrow_mut().insert(ticket, asker);
+        self.call(asker.conn.core as usize, move |core| core.note_waiting(asker.conn, ticket));
+        self.when_merged(stamp, move |service| {
+            let offset = service.stream_window().end;
+            service.replicate(Event::Wait { ticket, offset, replicas, fsynced: false, deadline });
+        });
+    }
+
+    pub(super) fn wait_is_done(&self, ticket: Ticket, replicas: usize) {
+        let asker = self.repl.asks.waits.borrow_mut().remove(&ticket);
+        if let Some(asker) = asker {
+            self.answer_client(asker, |r| r.int(replicas as i64));
+        }
+    }
+
+    /// Whoever waited has gone.
+    pub fn cancel_wait(self: &Rc<Self>, ticket: Ticket) {
+        if self.repl.asks.waits.borrow_mut().remove(&ticket).is_some() {
+            self.replicate(Event::WaitCancelled { ticket });
+        }
+    }
+
+    /// FAILOVER.
+    pub fn fail_over(self: &Rc<Self>, asker: Asker, order: FailoverOrder) {
+        let verdict = self.repl.node.borrow().check_failover(&order);
+        match verdict {
+            Err(text) => self.refuse_client(asker, text),
+            Ok(()) => {
+                self.replicate(Event::Failover(order));
+                self.answer_client(asker, |r| r.ok());
+            }
+        }
+    }
+
+    pub fn abort_failover(self: &Rc<Self>, asker: Asker) {
+        if !self.repl.node.borrow().failover.underway() {
+            return self.refuse_client(asker, "ERR No failover in progress.");
+        }
+        self.replicate(Event::FailoverAbort);
+        self.answer_client(asker, |r| r.ok());
+    }
+}
+
+/// What INFO tells of replication.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    pub section: String,
+    pub full: u64,
+    pub partial_ok: u64,
+    pub partial_err: u64,
+    pub backlog_memory: usize,
+}
+
+fn write_role(r: &mut Reply, role: &Role) {
+    match role {
+        Role::Primary { offset, replicas } => {
+            r.array(3);
+            r.bulk(b"master");
+            r.int(*offset as i64);
+            r.array(replicas.len());
+            for (ip, port, acked) in replicas {
+                r.array(3);
+                r.bulk(ip.as_bytes());
+                r.bulk(port.to_string().as_bytes());
+                r.bulk(acked.to_string().as_bytes());
+            }
+        }
+        Role::Replica { host, port, state, offset } => {
+            r.array(5);
+            r.bulk(b"slave");
+            r.bulk(host.as_bytes());
+            r.int(i64::from(*port));
+            r.bulk(state.as_bytes());
+            r.int(*offset);
+        }
+    }
+}

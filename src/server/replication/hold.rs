@@ -1,0 +1,82 @@
+//! The dataset standing still, or at least known, for a moment: images, and
+//! the applier held between two rounds.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::server::image::{DbImage, Want};
+use crate::server::service::Service;
+
+/// See the module's description.
+#[derive(Default)]
+pub(super) struct Held {
+    next_cut: Cell<u64>,
+    images: RefCell<HashMap<u64, Vec<Vec<DbImage>>>>,
+    /// Those who want nothing to be applied.
+    holders: Cell<usize>,
+    /// A round of batches is being applied.
+    pub applying: Cell<bool>,
+}
+
+/// While it lives, nothing that the primary sends is applied.
+pub(super) struct Hold(Rc<Service>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let held = &self.0.repl.held;
+        held.holders.set(held.holders.get() - 1);
+        self.0.repl.arrived.ring();
+    }
+}
+
+impl Service {
+    /// A number for a cut, or a barrier.
+    pub fn next_cut(&self) -> u64 {
+        let held = &self.repl.held;
+        held.next_cut.set(held.next_cut.get() + 1);
+        held.next_cut.get()
+    }
+
+    /// What all cores hold, each by itself; or only a barrier.
+    pub async fn image(self: &Rc<Self>, cut: u64, want: Want) -> Vec<Vec<DbImage>> {
+        self.call(0, move |core| core.submit_image(cut, want));
+        loop {
+            let made = self.repl.held.images.borrow_mut().remove(&cut);
+            match made {
+                Some(parts) => return parts,
+                None => self.woken.wait().await,
+            }
+        }
+    }
+
+    pub fn image_is_made(&self, cut: u64, parts: Vec<Vec<DbImage>>) {
+        self.repl.held.images.borrow_mut().insert(cut, parts);
+        self.woken.ring();
+    }
+
+    /// Waits for the round that is being applied, and keeps the next from
+    /// beginning.
+    pub(super) async fn hold_applying(self: &Rc<Self>) -> Hold {
+        let held = &self.repl.held;
+        held.holders.set(held.holders.get() + 1);
+        let hold = Hold(self.clone());
+        while held.applying.get() {
+            self.repl.applied.wait().await;
+        }
+        hold
+    }
+
+    pub(super) async fn wait_until_released(&self) {
+        while self.repl.held.holders.get() > 0 {
+            self.repl.arrived.wait().await;
+        }
+    }
+
+    /// Waits until everything that the primary has sent so far is applied.
+    pub(super) async fn all_applied(&self) {
+        while self.repl.held.applying.get() || !self.repl.batches.borrow().is_empty() {
+            self.repl.applied.wait().await;
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A replica's connection: one task reads, one writes.
+//!
+//! The writer sends, in this order: what the node wants said, a snapshot, the
+//! stream from the replica's place in the backlog. It reads the stream where it
+//! lies, so a replica that is slow costs nothing but the backlog's memory; the
+//! node drops it when that becomes too much.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{FromRawFd, RawFd};
+use std::rc::Rc;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use glommio::net::TcpStream;
+
+use crate::base::num::parse_i64;
+use crate::journal::backlog::ReaderId;
+use crate::observe::log;
+use crate::replication::event::{Event, LinkId, Psync};
+use crate::replication::id::ReplId;
+use crate::replication::peer::{Peer, Replconf};
+use crate::resp::request::{self, Limits, Resume, Step};
+use crate::server::depart::{Departed, Wish};
+use crate::server::service::Service;
+use crate::server::service::bell::Bell;
+
+/// Bytes of the stream that one send takes.
+const CHUNK: usize = 256 << 10;
+
+/// Bytes read at once; a replica says little.
+const READ: usize = 16 << 10;
+
+/// Bytes of input that may wait for the end of a command.
+const INPUT_MAX: usize = 64 << 10;
+
+/// See the module's description.
+pub(super) struct Link {
+    pub id: LinkId,
+    pub fd: RawFd,
+    pub peer: RefCell<Peer>,
+    out: RefCell<Vec<u8>>,
+    /// Rung when there is something new to write, or the link is to end.
+    pub bell: Bell,
+    feeding: Cell<bool>,
+    reader: Cell<Option<ReaderId>>,
+    /// Ends when `out` is written.
+    closing: Cell<bool>,
+    /// A write is under way.
+    writing: Cell<bool>,
+    gone: Cell<bool>,
+    pub sent: Cell<u64>,
+    /// A snapshot on its way.
+    pub bulk: RefCell<Option<super::full::Bulk>>,
+}
+
+/// A second descriptor of the same socket, as a stream of its own.
+pub(super) fn duplicate(fd: RawFd) -> std::io::Result<TcpStream> {
+    // SAFETY: duplicates an open descriptor.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the duplicate belongs to the stream alone.
+    Ok(unsafe { TcpStream::from_raw_fd(copy) })
+}
+
+/// Ends a connection in both directions; pending reads and writes return.
+pub(super) fn hang_up(fd: RawFd) {
+    // SAFETY: a plain call on a descriptor that its owner has not closed.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+impl Link {
+    fn end(&self) {
+        self.closing.set(true);
+        if self.writing.get() {
+            hang_up(self.fd);
+        }
+        self.bell.ring();
+    }
+}
+
+impl Service {
+    /// A data core has handed over the connection of a replica.
+    pub fn adopt_replica(self: Rc<Self>, d: Departed) {
+        let (reader, writer) = match (duplicate(d.fd), duplicate(d.fd)) {
+            (Ok(r), Ok(w)) => (r, w),
+            (Err(e), _) | (_, Err(e)) => {
+                log::warning(format_args!("Can't serve a replica: {e}"));
+                // SAFETY: the descriptor was handed over with the connection.
+                unsafe { libc::close(d.fd) };
+                return;
+            }
+        };
+        let _ = writer.set_nodelay(!self.repl.settings.borrow().replication.repl_disable_tcp_nodelay);
+        let link = Rc::new(Link {
+            id: d.id,
+            fd: d.fd,
+            peer: RefCell::new(d.peer.clone()),
+            out: RefCell::new(d.output),
+            bell: Bell::default(),
+            feeding: Cell::new(false),
+            reader: Cell::new(None),
+            closing: Cell::new(false),
+            writing: Cell::new(false),
+            gone: Cell::new(false),
+            sent: Cell::new(0),
+            bulk: RefCell::new(None),
+        });
+        self.repl.links.borrow_mut().insert(d.id, link.clone());
+        glommio::spawn_local(self.clone().write_to_replica(link.clone(), writer)).detach();
+        self.replicate(match d.wish {
+            Wish::Psync { id, next, failover } => {
+                Event::Psync(Psync { link: d.id, peer: d.peer, id: ReplId::parse(&id), next, failover })
+            }
+            Wish::Sync => Event::Sync { link: d.id, peer: d.peer },
+        });
+        glommio::spawn_local(self.hear_replica(link, reader, d.input)).detach();
+    }
+
+    pub(super) fn link(&self, id: LinkId) -> Option<Rc<Link>> {
+        self.repl.links.borrow().get(&id).cloned()
+    }
+
+    pub(super) fn send_to_replica(&self, id: LinkId, bytes: &[u8]) {
+        if let Some(link) = self.link(id) {
+            link.out.borrow_mut().extend_from_slice(bytes);
+            link.bell.ring();
+        }
+    }
+
+    pub(super) fn close_replica(&self, id: LinkId, reason: &str) {
+        if let Some(link) = self.link(id) {
+            log::verbose(format_args!("Closing the connection of replica {}: {reason}", link.peer.borrow().name()));
+            link.end();
+        }
+    }
+
+    /// Gives a replica its place in the stream.
+    pub(super) fn pin_replica(&self, id: LinkId, from: u64) {
+        let Some(link) = self.link(id) else { return };
+        if link.reader.get().is_none()
+            && let Some(r) = &mut self.streams.borrow_mut().out.replication
+        {
+            link.reader.set(r.backlog.attach(from - 1));
+        }
+    }
+
+    pub(super) fn feed_replica(&self, id: LinkId, from: u64) {
+        self.pin_replica(id, from);
+        let Some(link) = self.link(id) else { return };
+        if link.reader.get().is_none() {
+            log::warning(format_args!("The backlog no longer holds what replica {} needs", link.peer.borrow().name()));
+            return link.end();
+        }
+        link.feeding.set(true);
+        link.bell.ring();
+    }
+
+    /// The next piece of the stream for a replica.
+    fn next_piece(&self, link: &Link) -> Option<(Vec<u8>, u64)> {
+        if !link.feeding.get() {
+            return None;
+        }
+        let reader = link.reader.get()?;
+        let streams = self.streams.borrow();
+        let backlog = &streams.out.replication.as_ref()?.backlog;
+        let from = backlog.position(reader)?;
+        let piece = backlog.read(from, CHUNK)?;
+        (!piece.is_empty()).then(|| (piece.to_vec(), from + piece.len() as u64))
+    }
+
+    async fn write_to_replica(self: Rc<Self>, link: Rc<Link>, mut socket: TcpStream) {
+        loop {
+            let out = link.out.take();
+            if !out.is_empty() {
+                if !write(&link, &mut socket, &out).await {
+                    break;
+                }
+                continue;
+            }
+            if link.closing.get() {
+                break;
+            }
+            if link.bulk.borrow().is_some() {
+                if !self.write_bulk(&link, &mut socket).await {
+                    break;
+                }
+                continue;
+            }
+            if let Some((piece, end)) = self.next_piece(&link) {
+                if !write(&link, &mut socket, &piece).await {
+                    break;
+                }
+                self.sent_to_replica(&link, end);
+                continue;
+            }
+            future::or(link.bell.wait(), self.advanced.wait()).await;
+        }
+        self.bury(&link);
+    }
+
+    fn sent_to_replica(self: &Rc<Self>, link: &Link, end: u64) {
+        if let (Some(reader), Some(r)) = (link.reader.get(), &mut self.streams.borrow_mut().out.replication) {
+            r.backlog.advance(reader, end);
+        }
+        self.replicate(Event::Sent { link: link.id, offset: end });
+    }
+
+    /// The connection has ended, for whatever reason.
+    fn bury(self: &Rc<Self>, link: &Link) {
+        if link.gone.replace(true) {
+            return;
+        }
+        hang_up(link.fd);
+        link.bulk.borrow_mut().take();
+        self.repl.bulk_sent.ring();
+        if let (Some(reader), Some(r)) = (link.reader.take(), &mut self.streams.borrow_mut().out.replication) {
+            r.backlog.detach(reader);
+        }
+        self.repl.links.borrow_mut().remove(&link.id);
+        self.replicate(Event::Gone { link: link.id });
+        // SAFETY: the tasks' streams are duplicates; this one is ours alone.
+        unsafe { libc::close(link.fd) };
+    }
+
+    async fn hear_replica(self: Rc<Self>, link: Rc<Link>, mut socket: TcpStream, mut input: Vec<u8>) {
+        let mut buffer = vec![0; READ];
+        let mut resume = Resume::default();
+        loop {
+            if !self.take_input(&link, &mut input, &mut resume) {
+                break;
+            }
+            match socket.read(&mut buffer).await {
+                Ok(n) if n > 0 && !link.gone.get() => input.extend_from_slice(&buffer[..n]),
+                _ => break,
+            }
+        }
+        if !link.gone.get() {
+            link.end();
+        }
+    }
+
+    /// Works off what a replica has said; false when it talks nonsense.
+    fn take_input(self: &Rc<Self>, link: &Link, input: &mut Vec<u8>, resume: &mut Resume) -> bool {
+        let limits = Limits { bulk_max: INPUT_MAX, unauthenticated: false };
+        let mut at = 0;
+        let fine = loop {
+            // An empty line is no command: it shows that the replica lives.
+            if input[at..].starts_with(b"\n") || input[at..].starts_with(b"\r\n") {
+                at += if input[at] == b'\n' { 1 } else { 2 };
+                self.replicate(Event::Alive { link: link.id });
+                continue;
+            }
+            let mut args: Vec<&[u8]> = Vec::new();
+            match request::read(&input[at..], &limits, resume, &mut args) {
+                Step::Request(n) => {
+                    self.replica_says(link, &args);
+                    at += n;
+                }
+                Step::Inline(n) => {
+                    let words = std::mem::take(&mut resume.words);
+                    let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
+                    self.replica_says(link, &words);
+                    at += n;
+                }
+                Step::Partial => break true,
+                Step::Malformed(_) => break false,
+            }
+        };
+        input.drain(..at);
+        fine && input.len() <= INPUT_MAX
+    }
+
+    fn replica_says(self: &Rc<Self>, link: &Link, args: &[&[u8]]) {
+        let Some(name) = args.first() else { return };
+        if !name.eq_ignore_ascii_case(b"replconf") {
+            return;
+        }
+        let said = link.peer.borrow_mut().replconf(args);
+        if let Replconf::Ack { offset, fsynced } = said {
+            self.replicate(Event::Ack { link: link.id, offset, fsynced });
+        }
+    }
+}
+
+/// Writes everything; false when the connection has ended.
+pub(super) async fn write(link: &Link, socket: &mut TcpStream, bytes: &[u8]) -> bool {
+    link.writing.set(true);
+    let fine = socket.write_all(bytes).await.is_ok();
+    link.writing.set(false);
+    link.sent.set(link.sent.get() + bytes.len() as u64);
+    fine && !link.gone.get()
+}
+
+/// The arguments of PSYNC, as a wish; the error's text if they are none.
+pub fn parse_psync(args: &[&[u8]]) -> Result<Wish, &'static str> {
+    let next = parse_i64(args[2]).ok_or("ERR value is not an integer or out of range")?;
+    let failover = args.get(3).is_some_and(|a| a.eq_ignore_ascii_case(b"failover"));
+    Ok(Wish::Psync { id: args[1].to_vec(), next, failover })
+}

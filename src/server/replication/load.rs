@@ -1,0 +1,362 @@
+//! The primary's snapshot, from the connection into the keyspace.
+//!
+//! Usually it is written to a file first, and the old data goes only when all
+//! of the new has come (`repl-diskless-load disabled`). Or it is loaded as it
+//! comes: into an empty keyspace (`on-empty-db`), or beside the old data, which
+//! is served meanwhile and kept if the transfer fails (`swapdb`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc;
+
+use bytes::Bytes;
+use futures_lite::future;
+
+use crate::base::clock;
+use crate::config::{DisklessLoad, Settings};
+use crate::observe::log;
+use crate::replication::event::Event;
+use crate::server::image::Want;
+use crate::server::loader::Loader;
+use crate::server::service::Service;
+
+/// Bytes that wait to be written or loaded; beyond, the primary waits.
+const WAITING_MAX: usize = 32 << 20;
+
+/// Bytes between two synchronizations of the file (as in Redis).
+const SYNC_EVERY: usize = 8 << 20;
+
+/// Bytes read from the file at once.
+const PIECE: usize = 256 << 10;
+
+/// What comes from the primary.
+enum Item {
+    Bytes(Bytes),
+    End,
+}
+
+/// The snapshot that comes in.
+#[derive(Default)]
+pub(super) struct Load {
+    /// Counts loads; a later one, or an abort, ends the earlier.
+    generation: Cell<u64>,
+    queue: RefCell<VecDeque<Item>>,
+    waiting: Cell<usize>,
+}
+
+impl Service {
+    pub(super) fn begin_load(self: &Rc<Self>, _length: Option<u64>) {
+        let load = &self.repl.load;
+        load.generation.set(load.generation.get() + 1);
+        load.queue.borrow_mut().clear();
+        load.waiting.set(0);
+        glommio::spawn_local(self.clone().run_load(load.generation.get())).detach();
+    }
+
+    pub(super) fn load_bytes(&self, bytes: Bytes) {
+        let load = &self.repl.load;
+        load.waiting.set(load.waiting.get() + bytes.len());
+        load.queue.borrow_mut().push_back(Item::Bytes(bytes));
+        self.repl.arrived.ring();
+    }
+
+    pub(super) fn end_load(&self) {
+        self.repl.load.queue.borrow_mut().push_back(Item::End);
+        self.repl.arrived.ring();
+    }
+
+    pub(super) fn abort_load(&self) {
+        let load = &self.repl.load;
+        load.generation.set(load.generation.get() + 1);
+        load.queue.borrow_mut().clear();
+        load.waiting.set(0);
+        self.repl.arrived.ring();
+    }
+
+    /// Must the primary wait until more is written or loaded?
+    pub(super) fn load_is_behind(&self) -> bool {
+        self.repl.load.waiting.get() > WAITING_MAX
+    }
+
+    fn loads(&self, generation: u64) -> bool {
+        self.repl.load.generation.get() == generation
+    }
+
+    /// The next bytes; `None` at the end. The error is that it was given up.
+    async fn next_bytes(&self, generation: u64) -> Result<Option<Bytes>, Aborted> {
+        loop {
+            if !self.loads(generation) {
+                return Err(Aborted);
+            }
+            let item = self.repl.load.queue.borrow_mut().pop_front();
+            match item {
+                Some(Item::Bytes(b)) => {
+                    let load = &self.repl.load;
+                    load.waiting.set(load.waiting.get() - b.len());
+                    self.repl.applied.ring();
+                    return Ok(Some(b));
+                }
+                Some(Item::End) => return Ok(None),
+                None => self.repl.arrived.wait().await,
+            }
+        }
+    }
+
+    async fn run_load(self: Rc<Self>, generation: u64) {
+        let settings = self.repl.settings.borrow().clone();
+        let diskless = match settings.replication.repl_diskless_load {
+            DisklessLoad::Disabled => false,
+            DisklessLoad::OnEmptyDb => self.ask_all(|core| core.store.is_empty()).await.into_iter().all(|e| e),
+            DisklessLoad::Swapdb => true,
+        };
+        let outcome = match diskless {
+            true => self.load_from_socket(generation).await,
+            false => self.load_by_file(generation, &settings).await,
+        };
+        match outcome {
+            Ok(db) => {
+                self.set_loading(false);
+                self.replicate(Event::Loaded { db });
+                self.repl.applied.ring();
+            }
+            Err(Failure::Aborted) => self.set_loading(false),
+            Err(Failure::Failed(reason)) => {
+                self.set_loading(false);
+                if self.loads(generation) {
+                    self.replicate(Event::LoadFailed { reason });
+                }
+                self.repl.applied.ring();
+            }
+        }
+    }
+
+    fn set_loading(&self, loading: bool) {
+        let p = &self.shared.persistence;
+        p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
+        p.loading.store(loading, SeqCst);
+        self.update_gates();
+    }
+
+    /// Loads beside the old data, which goes when all of the new is there.
+    async fn load_from_socket(self: &Rc<Self>, generation: u64) -> Result<u32, Failure> {
+        log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
+        let mut loader = Loader::begin(self).await;
+        let result = self.feed_from_socket(generation, &mut loader).await;
+        match result {
+            Ok(()) => self.install(generation, loader).await,
+            Err(e) => {
+                loader.give_up().await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn feed_from_socket(&self, generation: u64, loader: &mut Loader) -> Result<(), Failure> {
+        while let Some(bytes) = self.next_bytes(generation).await? {
+            loader.feed(&bytes).await?;
+        }
+        Ok(loader.finish().await?)
+    }
+
+    /// The new data takes the old one's place.
+    async fn install(self: &Rc<Self>, generation: u64, loader: Loader) -> Result<u32, Failure> {
+        self.all_applied().await;
+        if !self.loads(generation) {
+            loader.give_up().await;
+            return Err(Failure::Aborted);
+        }
+        let db = loader.about.stream_db.unwrap_or(0);
+        let keys = loader.about.keys;
+        if !loader.about.functions.is_empty() {
+            log::warning(format_args!("The functions in the master's snapshot are left out: there are none yet"));
+        }
+        self.replicate(Event::Replacing);
+        loader.install().await;
+        log::notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: 0."));
+        Ok(db)
+    }
+
+    async fn load_by_file(self: &Rc<Self>, generation: u64, settings: &Settings) -> Result<u32, Failure> {
+        let path = self.receive_file(generation, settings).await?;
+        self.all_applied().await;
+        if !self.loads(generation) {
+            return Err(Failure::Aborted);
+        }
+        log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
+        self.set_loading(true);
+        self.replicate(Event::Replacing);
+        let cut = self.next_cut();
+        self.image(cut, Want::Flush).await;
+        log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
+        let mut loader = Loader::begin(self).await;
+        let p = &self.shared.persistence;
+        p.loading_total_bytes.store(std::fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
+        p.loading_done_bytes.store(0, Relaxed);
+        let fed = feed_from_file(&path, &mut loader, &p.loading_done_bytes).await;
+        if settings.persistence.rdb_del_sync_files
+            && !settings.persistence.appendonly
+            && settings.persistence.save.is_empty()
+        {
+            let _ = std::fs::remove_file(&path);
+        }
+        match fed {
+            Ok(()) => self.install(generation, loader).await,
+            Err(e) => {
+                loader.give_up().await;
+                Err(Failure::Failed(e))
+            }
+        }
+    }
+
+    /// Writes the snapshot to a temporary file and puts it into the place of
+    /// the last one.
+    async fn receive_file(&self, generation: u64, s: &Settings) -> Result<PathBuf, Failure> {
+        let name = format!("temp-{}.{}.rdb", clock::now_ms() / 1000, std::process::id());
+        let (temporary, path) = (s.resolve(&name), s.resolve(&s.persistence.dbfilename));
+        let writer = Writer::start(temporary.clone())
+            .map_err(|e| format!("Opening the temp file needed for MASTER <-> REPLICA synchronization: {e}"))?;
+        loop {
+            match self.next_bytes(generation).await {
+                Ok(Some(bytes)) => writer.write(bytes).await?,
+                Ok(None) => break,
+                Err(Aborted) => {
+                    drop(writer);
+                    let _ = std::fs::remove_file(&temporary);
+                    return Err(Failure::Aborted);
+                }
+            }
+        }
+        let (from, to) = (temporary.clone(), path.clone());
+        let moved = writer.finish(move || {
+            std::fs::rename(&from, &to)?;
+            let dir = to.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(dir)?.sync_all()
+        });
+        if let Err(e) = moved.await {
+            let _ = std::fs::remove_file(&temporary);
+            return Err(Failure::Failed(format!("writing the snapshot: {e}")));
+        }
+        Ok(path)
+    }
+}
+
+async fn feed_from_file(path: &Path, loader: &mut Loader, done: &AtomicU64) -> Result<(), String> {
+    let mut file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let n = file.read(&mut piece).map_err(|e| format!("{}: {e}", path.display()))?;
+        if n == 0 {
+            return loader.finish().await;
+        }
+        loader.feed(&piece[..n]).await?;
+        done.fetch_add(n as u64, Relaxed);
+        future::yield_now().await;
+    }
+}
+
+/// It was given up by whoever began it.
+struct Aborted;
+
+enum Failure {
+    Aborted,
+    Failed(String),
+}
+
+impl From<Aborted> for Failure {
+    fn from(_: Aborted) -> Failure {
+        Failure::Aborted
+    }
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure::Failed(reason)
+    }
+}
+
+type Finish = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+enum Order {
+    Write(Bytes),
+    Finish(Finish),
+}
+
+/// A file written by a thread of its own, so that the disk holds up nobody.
+struct Writer {
+    orders: mpsc::SyncSender<Order>,
+    outcome: mpsc::Receiver<std::io::Result<()>>,
+}
+
+/// Pieces that wait for the disk.
+const ORDERS_MAX: usize = 64;
+
+impl Writer {
+    fn start(path: PathBuf) -> std::io::Result<Writer> {
+        let file = File::create(path)?;
+        let (orders, taken) = mpsc::sync_channel(ORDERS_MAX);
+        let (tell, outcome) = mpsc::channel();
+        std::thread::Builder::new().name("snapshot-in".into()).spawn(move || {
+            let _ = tell.send(write_all(file, &taken));
+        })?;
+        Ok(Writer { orders, outcome })
+    }
+
+    async fn write(&self, bytes: Bytes) -> Result<(), String> {
+        self.order(Order::Write(bytes)).await
+    }
+
+    async fn order(&self, order: Order) -> Result<(), String> {
+        let mut order = order;
+        loop {
+            match self.orders.try_send(order) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::TrySendError::Full(back)) => order = back,
+                Err(mpsc::TrySendError::Disconnected(_)) => {
+                    let error = self.outcome.recv().ok().and_then(Result::err);
+                    return Err(error.map_or_else(|| "the file's thread has ended".into(), |e| e.to_string()));
+                }
+            }
+            glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn finish(self, then: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), String> {
+        self.order(Order::Finish(Box::new(then))).await?;
+        loop {
+            match self.outcome.try_recv() {
+                Ok(outcome) => return outcome.map_err(|e| e.to_string()),
+                Err(mpsc::TryRecvError::Disconnected) => return Err("the file's thread has ended".into()),
+                Err(mpsc::TryRecvError::Empty) => {
+                    glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
+                }
+            }
+        }
+    }
+}
+
+fn write_all(mut file: File, orders: &mpsc::Receiver<Order>) -> std::io::Result<()> {
+    let mut unsynced = 0;
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Write(bytes) => {
+                file.write_all(&bytes)?;
+                unsynced += bytes.len();
+                if unsynced >= SYNC_EVERY {
+                    file.sync_data()?;
+                    unsynced = 0;
+                }
+            }
+            Order::Finish(then) => {
+                file.sync_all()?;
+                return then();
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Replication at work: the service core's side of both roles.
+//!
+//! [`Node`](crate::replication::node::Node) decides, this module does: it
+//! gives the node its events and carries out its actions.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `actions` | the node's actions, one by one |
+//! | `link` | a replica's connection |
+//! | `upstream` | the connection to the primary |
+//! | `full`, `load` | a snapshot for replicas; the primary's snapshot |
+//! | `hold` | the dataset standing still for a moment |
+//! | `apply` | what the primary sends, on its way into the keyspace |
+//! | `roles` | going from one role to the other: fences |
+//! | `ask` | what clients ask: WAIT, ROLE, INFO, REPLICAOF, FAILOVER |
+
+mod actions;
+mod apply;
+mod ask;
+mod full;
+mod hold;
+mod link;
+mod load;
+mod roles;
+mod upstream;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::timer::sleep;
+
+use super::role::Role;
+use super::service::Service;
+use super::service::bell::Bell;
+use crate::base::clock;
+use crate::base::rng::{Rng, entropy};
+use crate::config::Settings;
+use crate::replication::event::{Event, LinkId, Moment, Ms};
+use crate::replication::history::Window;
+use crate::replication::node::Node;
+use crate::replication::policy::Policy;
+use crate::replication::stream::Batch;
+
+pub use ask::{Asker, Described};
+pub use link::parse_psync;
+
+/// Time between two ticks of the node.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the service core keeps of replication.
+pub struct Repl {
+    node: RefCell<Node>,
+    settings: RefCell<Arc<Settings>>,
+    /// Events that have come while another was being worked off.
+    events: RefCell<VecDeque<Event>>,
+    stepping: Cell<bool>,
+    /// `master_repl_offset` while there is no backlog.
+    end: Cell<u64>,
+    links: RefCell<BTreeMap<LinkId, Rc<link::Link>>>,
+    upstream: RefCell<Option<Rc<upstream::Upstream>>>,
+    /// Batches of the primary that wait to be applied, and their bytes.
+    batches: RefCell<VecDeque<Batch>>,
+    batch_bytes: Cell<usize>,
+    applied: Bell,
+    arrived: Bell,
+    asks: ask::Asks,
+    roles: roles::Roles,
+    full: full::Full,
+    /// Rung when a replica has got its snapshot, or has gone.
+    bulk_sent: Bell,
+    held: hold::Held,
+    load: load::Load,
+    role: Cell<Role>,
+}
+
+/// Milliseconds of the monotonic clock.
+fn now_ms() -> Ms {
+    clock::mono_ns() / 1_000_000
+}
+
+impl Repl {
+    pub fn new(settings: Arc<Settings>) -> Repl {
+        let policy = Policy::new(&settings);
+        Repl {
+            node: RefCell::new(Node::new(policy, Rng::new(entropy()), now_ms())),
+            settings: RefCell::new(settings),
+            events: RefCell::default(),
+            stepping: Cell::new(false),
+            end: Cell::new(0),
+            links: RefCell::default(),
+            upstream: RefCell::default(),
+            batches: RefCell::default(),
+            batch_bytes: Cell::new(0),
+            applied: Bell::default(),
+            arrived: Bell::default(),
+            asks: ask::Asks::default(),
+            roles: roles::Roles::default(),
+            full: full::Full::default(),
+            bulk_sent: Bell::default(),
+            held: hold::Held::default(),
+            load: load::Load::default(),
+            role: Cell::new(Role::default()),
+        }
+    }
+}
+
+impl Service {
+    /// Starts replication's tasks.
+    pub fn start_replication(self: &Rc<Self>) {
+        glommio::spawn_local(self.clone().change_roles()).detach();
+        glommio::spawn_local(self.clone().apply_batches()).detach();
+        glommio::spawn_local(self.clone().tick_replication()).detach();
+        let of = self.repl.settings.borrow().replication.replicaof.clone();
+        if let Some((host, port)) = of {
+            self.replicate(Event::ReplicaOf { host, port });
+        }
+    }
+
+    async fn tick_replication(self: Rc<Self>) {
+        loop {
+            self.follow_settings();
+            self.replicate(Event::Tick);
+            sleep(TICK).await;
+        }
+    }
+
+    /// Takes over a changed configuration.
+    pub fn follow_settings(&self) {
+        let new = self.shared.config.settings();
+        if Arc::ptr_eq(&new, &self.repl.settings.borrow()) {
+            return;
+        }
+        let mut node = self.repl.node.borrow_mut();
+        node.set_policy(Policy::new(&new));
+        if let Some(r) = &mut self.streams.borrow_mut().out.replication {
+            r.backlog.resize(new.replication.repl_backlog_size);
+        }
+        *self.repl.settings.borrow_mut() = new;
+    }
+
+    /// What the stream holds.
+    pub fn stream_window(&self) -> Window {
+        match &self.streams.borrow().out.replication {
+            Some(r) => Window { active: true, first: r.backlog.first() + 1, end: r.backlog.end() },
+            None => Window { active: false, first: 0, end: self.repl.end.get() },
+        }
+    }
+
+    /// Tells the node of an event and does what comes of it.
+    pub fn replicate(self: &Rc<Self>, event: Event) {
+        self.repl.events.borrow_mut().push_back(event);
+        if self.repl.stepping.replace(true) {
+            return;
+        }
+        loop {
+            let next = self.repl.events.borrow_mut().pop_front();
+            let Some(event) = next else { break };
+            let at = Moment { now: now_ms(), window: self.stream_window() };
+            let actions = self.repl.node.borrow_mut().step(at, event);
+            actions.into_iter().for_each(|action| self.carry_out(action));
+        }
+        self.repl.stepping.set(false);
+        self.publish_role();
+    }
+
+    /// Tells the cores when what replication means for their clients changed.
+    pub fn publish_role(&self) {
+        let node = self.repl.node.borrow();
+        let mut role = self.repl.role.get();
+        role.link_up = node.upstream.as_ref().is_none_or(|u| u.connected());
+        role.enough_replicas = node.policy.min_replicas == 0
+            || node.policy.min_replicas_max_lag_ms == 0
+            || node.good_replicas() >= node.policy.min_replicas;
+        self.set_role(role);
+    }
+
+    /// Takes effect on every core in one of its next turns.
+    fn set_role(&self, role: Role) {
+        if self.repl.role.replace(role) != role {
+            (0..self.shared.cores).for_each(|c| self.call(c, move |core| core.take_role(role)));
+        }
+    }
+}

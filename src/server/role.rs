@@ -1,0 +1,91 @@
+//! What replication means for a core's clients: which commands are refused.
+//!
+//! A core tests one byte for a plain command: its open gates against those of
+//! the command's row. Only what a gate concerns looks further.
+
+use std::sync::atomic::Ordering;
+
+use super::core::Core;
+use super::pause::queued_writes;
+use super::registry::Entry;
+use crate::command::Fault;
+use crate::command::spec::{Spec, flag};
+use crate::session::conn::Conn;
+
+/// Holds up commands that may write.
+pub const WRITES: u8 = 1;
+
+/// Holds up all commands.
+pub const ALL: u8 = 2;
+
+/// The gates that concern a command.
+pub fn gates_of(spec: &Spec) -> u8 {
+    if spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 { ALL | WRITES } else { ALL }
+}
+
+/// The server in replication, as every core knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub replica: bool,
+    /// Writes of clients are still, or again, taken here: false from the
+    /// moment a primary begins to step down.
+    pub fenced: bool,
+    /// A replica has a working link to its primary.
+    pub link_up: bool,
+    /// Enough replicas acknowledge in time (min-replicas-to-write).
+    pub enough_replicas: bool,
+}
+
+impl Default for Role {
+    fn default() -> Role {
+        Role { replica: false, fenced: false, link_up: true, enough_replicas: true }
+    }
+}
+
+const READONLY: Fault = Fault::Text("READONLY You can't write against a read only replica.");
+const NOREPLICAS: Fault = Fault::Text("NOREPLICAS Not enough good replicas to write.");
+const MASTERDOWN: Fault =
+    Fault::Text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
+
+impl Core {
+    /// Takes over what the service core says of the role.
+    pub fn take_role(&mut self, role: Role) {
+        self.role = role;
+        self.update_gate();
+    }
+
+    /// Puts the gates where pause, role, settings and persistence want them.
+    pub fn update_gate(&mut self) {
+        let read_only = self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced);
+        let p = &self.shared.persistence;
+        let (loading, errno) = (p.loading.load(Ordering::SeqCst), p.aof.errno.load(Ordering::SeqCst));
+        let mut gate = 0;
+        if self.pause.active {
+            gate |= if self.pause.all { ALL } else { WRITES };
+        }
+        if errno != 0 || self.saves_fail() || read_only || (!self.role.replica && !self.role.enough_replicas) {
+            gate |= WRITES;
+        }
+        if self.stale() || loading {
+            gate |= ALL;
+        }
+        self.gate = gate;
+        self.options.keep_expired = self.pause.active || self.role.replica;
+    }
+
+    fn stale(&self) -> bool {
+        self.role.replica && !self.role.link_up && !self.settings.replication.replica_serve_stale_data
+    }
+
+    /// The error of a command that the role forbids.
+    pub fn refused_by_role(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+        let writes = entry.writes() || (entry.spec.name == "exec" && queued_writes(conn));
+        if writes && !self.role.replica && !self.role.enough_replicas {
+            return Some(NOREPLICAS);
+        }
+        if writes && self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced) {
+            return Some(READONLY);
+        }
+        (self.stale() && !entry.spec.is(flag::STALE)).then_some(MASTERDOWN)
+    }
+}

@@ -1,0 +1,142 @@
+//! What clients see of replication.
+
+use super::servers::*;
+use super::support::{Server, error, eventually, int, nil, ok};
+
+/// Texts and replies that redis-server gives, from a primary and a replica.
+fn as_redis(primary: &Server, replica: &Server) {
+    replicate(replica, primary.port);
+    wait_for_link(replica);
+    let (mut p, mut r) = (primary.wire(), replica.wire());
+    assert_eq!(r.run("SET a 1"), error("READONLY You can't write against a read only replica."));
+    assert_eq!(
+        r.run(&format!("REPLICAOF 127.0.0.1 {}", primary.port)).as_text(),
+        "OK Already connected to specified master"
+    );
+    assert_eq!(p.run("REPLICAOF x y"), error("ERR Invalid master port"));
+    assert_eq!(p.run("REPLCONF a"), error("ERR syntax error"));
+    assert_eq!(p.run("REPLCONF nosuch 1"), error("ERR Unrecognized REPLCONF option: nosuch"));
+    assert_eq!(p.run("WAIT x 0"), error("ERR value is not an integer or out of range"));
+    assert_eq!(p.run("WAIT 1 x"), error("ERR timeout is not an integer or out of range"));
+    assert_eq!(p.run("WAIT 1 -1"), error("ERR timeout is negative"));
+    assert!(r.run("WAIT 1 0").as_error().starts_with("ERR WAIT cannot be used with replica instances."));
+    assert_eq!(p.run("FAILOVER ABORT"), error("ERR No failover in progress."));
+    assert_eq!(p.run("FAILOVER TO 127.0.0.1 1"), error("ERR FAILOVER target HOST and PORT is not a replica."));
+    assert_eq!(r.run("FAILOVER"), error("ERR FAILOVER is not valid when server is a replica."));
+    assert_eq!(
+        p.run(&format!("FAILOVER TO 127.0.0.1 {} FORCE", replica.port)),
+        error("ERR FAILOVER with force option requires both a timeout and target HOST and IP.")
+    );
+    assert_eq!(p.run("SET a 1").as_text(), "OK");
+    assert_eq!(p.run("WAIT 1 30000"), int(1));
+    assert_eq!(p.run("WAIT 2 100"), int(1));
+    assert_eq!(r.run("GET a").as_text(), "1");
+    let role = p.run("ROLE");
+    assert_eq!(role.items()[0].as_text(), "master");
+    assert_eq!(role.items()[2].items()[0].items()[1].as_text(), replica.port.to_string());
+    let role = r.run("ROLE");
+    assert_eq!(role.items()[0].as_text(), "slave");
+    assert_eq!(role.items()[2], int(i64::from(primary.port)));
+    assert_eq!(role.items()[3].as_text(), "connected");
+
+    for words in ["MULTI", "SET t 1", "WAIT 1 0", "EXEC"] {
+        p.run(words);
+    }
+    assert_eq!(p.run("CONFIG SET min-replicas-to-write 1").as_text(), "OK");
+    assert_eq!(p.run("SET b 1").as_text(), "OK");
+    assert_eq!(p.run("CONFIG SET min-replicas-to-write 2").as_text(), "OK");
+    eventually("too few replicas", LIMIT, || {
+        p.run("SET b 1") == error("NOREPLICAS Not enough good replicas to write.")
+    });
+    assert_eq!(p.run("GET b").as_text(), "1");
+    assert_eq!(p.run("CONFIG SET min-replicas-to-write 0").as_text(), "OK");
+    eventually("writes again", LIMIT, || p.run("SET b 2") == ok());
+
+    assert_eq!(r.run("CONFIG SET replica-serve-stale-data no").as_text(), "OK");
+    assert_eq!(r.run("GET a").as_text(), "1");
+    assert_eq!(r.run("REPLICAOF 127.0.0.1 1").as_text(), "OK");
+    eventually("no link", LIMIT, || {
+        let text = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+        r.run("GET a") == error(text)
+    });
+    assert!(!r.run("INFO").is_error());
+    assert_eq!(r.run("REPLICAOF NO ONE").as_text(), "OK");
+    assert_eq!(r.run("SET a 2").as_text(), "OK");
+}
+
+#[test]
+fn replies_are_those_of_redis() {
+    as_redis(&stock(&[]), &stock(&[]));
+    as_redis(&ours(1, &[]), &ours(3, &[]));
+    as_redis(&ours(3, &[]), &stock(&[]));
+}
+
+/// A key past its deadline is hidden on a replica, and stays until the primary
+/// deletes it.
+#[test]
+fn replicas_hide_expired_keys_and_keep_them() {
+    let primary = stock(&[]);
+    let replica = ours(2, &[]);
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    let (mut p, mut r) = (primary.wire(), replica.wire());
+    p.run("DEBUG SET-ACTIVE-EXPIRE 0");
+    p.run("SET volatile 1 PX 50");
+    assert_eq!(p.run("WAIT 1 30000"), int(1));
+    eventually("the deadline", LIMIT, || r.run("GET volatile") == nil());
+    assert_eq!(r.run("EXISTS volatile"), int(0));
+    assert_eq!(r.run("TTL volatile"), int(-2));
+    assert_eq!(r.run("DBSIZE"), int(1));
+    assert_eq!(p.run("GET volatile"), nil());
+    assert_eq!(p.run("WAIT 1 30000"), int(1));
+    assert_eq!(r.run("DBSIZE"), int(0));
+}
+
+/// After the end mark of a streamed snapshot nothing follows before the first
+/// acknowledgement: replicas find the mark only as the last bytes read.
+#[test]
+fn silence_after_the_end_mark() {
+    let primary = ours(2, &[]);
+    let mut p = primary.wire();
+    p.run("SET a 1");
+    let mut link = primary.wire();
+    assert_eq!(link.run("REPLCONF listening-port 1 capa eof capa psync2").as_text(), "OK");
+    link.send_words("PSYNC ? -1");
+    let stream = link.stream().try_clone().expect("clone");
+    let mut reader = Lines { stream, seen: Vec::new() };
+    reader.until(|seen| {
+        let at = seen.windows(5).position(|w| w == b"$EOF:");
+        at.is_some_and(|at| seen.len() > at + 47 && seen[at + 47..].ends_with(&seen[at + 5..at + 45]))
+    });
+    let mark_at = reader.seen.len();
+    assert!(reader.seen.starts_with(b"+FULLRESYNC "));
+    p.run("SET b 1");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(reader.quiet(), "something follows the end mark");
+    link.send_words("REPLCONF ACK 0");
+    reader.until(|seen| seen[mark_at..].windows(6).any(|w| w == b"SELECT"));
+}
+
+struct Lines {
+    stream: std::net::TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Lines {
+    fn until(&mut self, done: impl Fn(&[u8]) -> bool) {
+        use std::io::Read;
+        let mut buffer = [0; 4096];
+        self.stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        while !done(&self.seen) {
+            let n = self.stream.read(&mut buffer).expect("more bytes");
+            assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&self.seen));
+            self.seen.extend_from_slice(&buffer[..n]);
+        }
+    }
+
+    fn quiet(&mut self) -> bool {
+        use std::io::Read;
+        self.stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
+        self.stream.read(&mut [0; 16]).is_err()
+    }
+}

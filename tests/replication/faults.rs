@@ -1,0 +1,166 @@
+//! Connections that break at every byte, hang, or never read; killed processes.
+
+use std::time::Duration;
+
+use super::proxy::Proxy;
+use super::servers::*;
+use super::support::{Server, eventually};
+
+/// The stream is cut within transactions, at many bytes: the replica shows all
+/// of a transaction or nothing, and goes on where it stopped.
+#[test]
+fn transactions_are_whole_wherever_the_link_breaks() {
+    let primary = stock(&[]);
+    let replica = ours(2, &[]);
+    let proxy = Proxy::to(primary.port);
+    replicate(&replica, proxy.port);
+    wait_for_link(&replica);
+    let mut wire = primary.wire();
+    for cut in 0..120 {
+        proxy.cut_after(cut * 3);
+        for words in ["MULTI", "INCR a", "SET filler xxxxxxxxxxxxxxxxxxxx", "INCR b", "EXEC"] {
+            wire.run(words);
+        }
+        let mut reader = replica.wire();
+        for _ in 0..3 {
+            let pair = reader.run("MGET a b");
+            assert_eq!(pair.items()[0], pair.items()[1], "half a transaction is visible");
+        }
+        if cut % 10 == 0 {
+            wait_for_link(&replica);
+        }
+    }
+    proxy.cut_after(-1);
+    wait_for_link(&replica);
+    wait_until_equal(&primary, &[&replica]);
+    assert_eq!(count(&primary, "sync_full"), 1);
+}
+
+/// The replica connects anew while the primary still holds the old connection:
+/// the old one goes, and nothing is applied twice.
+#[test]
+fn a_connection_that_hangs_is_replaced() {
+    let primary = ours(2, &[]);
+    let replica = stock(&["--repl-timeout", "2"]);
+    let proxy = Proxy::to(primary.port);
+    replicate(&replica, proxy.port);
+    wait_for_link(&replica);
+    let mut wire = primary.wire();
+    write_plain(&mut wire, 0, 1000);
+    wait_until_equal(&primary, &[&replica]);
+    proxy.freeze(true);
+    write_plain(&mut wire, 1000, 1000);
+    eventually("the replica gives up", LIMIT, || info(&replica, "master_link_status").trim() == "down");
+    proxy.freeze(false);
+    wait_for_link(&replica);
+    write_plain(&mut wire, 2000, 1000);
+    wait_until_equal(&primary, &[&replica]);
+    assert_eq!(count(&primary, "sync_full"), 1);
+    eventually("one replica", LIMIT, || info(&primary, "connected_slaves").trim() == "1");
+}
+
+fn kill(server: &mut Server) {
+    server.signal(libc::SIGKILL);
+    server.wait_exit(LIMIT);
+}
+
+/// A primary that dies in the middle of a copy: the replica keeps its old data
+/// where it does not load in place, and copies from the next primary.
+#[test]
+fn the_primary_dies_while_it_is_copied() {
+    let mut primary = ours(2, &[]);
+    let other = ours(1, &[]);
+    let replica = ours(2, &[]);
+    let mut wire = primary.wire();
+    let big = "x".repeat(1 << 20);
+    for i in 0..40 {
+        wire.cmd(&["SET", &format!("big{i}"), &big]);
+    }
+    replica.wire().run("SET old 1");
+    let proxy = Proxy::to(primary.port);
+    proxy.cut_after(4 << 20);
+    replicate(&replica, proxy.port);
+    eventually("a copy that broke", LIMIT, || replica.log().contains("SYNC"));
+    proxy.refuse(true);
+    kill(&mut primary);
+    assert_eq!(replica.wire().run("GET old").as_text(), "1", "half a copy replaced the data");
+    other.wire().run("SET new 2");
+    replicate(&replica, other.port);
+    wait_for_link(&replica);
+    wait_until_equal(&other, &[&replica]);
+    assert_eq!(replica.wire().run("DBSIZE").as_int(), 1);
+}
+
+/// A replica that never reads: the primary's memory stays bounded, the replica
+/// is dropped, and others are served.
+#[test]
+fn a_replica_that_does_not_read_is_dropped() {
+    let primary = ours(2, &["--client-output-buffer-limit", "replica 8mb 0 0", "--repl-backlog-size", "1mb"]);
+    let good = stock(&[]);
+    replicate(&good, primary.port);
+    wait_for_link(&good);
+    let mut deaf = primary.wire();
+    deaf.send_words("PSYNC ? -1");
+    eventually("two replicas", LIMIT, || info(&primary, "connected_slaves").trim() == "2");
+    let mut wire = primary.wire();
+    let value = "y".repeat(100_000);
+    eventually("it is dropped", LIMIT, || {
+        for i in 0..20 {
+            wire.cmd(&["SET", &format!("k{i}"), &value]);
+        }
+        info(&primary, "connected_slaves").trim() == "1"
+    });
+    let backlog = count(&primary, "mem_replication_backlog");
+    assert!(backlog < 64 << 20, "{backlog} bytes of backlog");
+    wait_until_equal(&primary, &[&good]);
+}
+
+/// A replica killed and started again takes a copy, and no half of one.
+#[test]
+fn a_replica_dies_while_it_copies() {
+    let primary = stock(&[]);
+    write_some(&primary, 20, 3000);
+    for round in 0..3 {
+        let mut replica = ours(2, &["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+        std::thread::sleep(Duration::from_millis(round * 20));
+        kill(&mut replica);
+    }
+    let replica = ours(2, &["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    wait_for_link(&replica);
+    wait_until_equal(&primary, &[&replica]);
+}
+
+/// Garbage from a primary: the link is dropped with a line in the log, the data
+/// kept, and the next attempt made.
+#[test]
+fn a_primary_that_sends_garbage() {
+    use std::io::{Read, Write};
+    let replica = ours(2, &[]);
+    replica.wire().run("SET kept 1");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = listener.local_addr().expect("an address").port();
+    let id = "0123456789012345678901234567890123456789";
+    let answers: [String; 5] = [
+        "?\r\n".into(),
+        "+PONG\r\n+OK\r\n+OK\r\n+FULLRESYNC x\r\n".into(),
+        format!("+PONG\r\n+OK\r\n+OK\r\n+FULLRESYNC {id} 5\r\nhello\r\n"),
+        format!("+PONG\r\n+OK\r\n+OK\r\n+FULLRESYNC {id} 5\r\n$10\r\n0123456789"),
+        format!("+PONG\r\n+OK\r\n+OK\r\n+CONTINUE {id}\r\n*1\r\n$3\r\n+++"),
+    ];
+    let served = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut s, _) = listener.accept().expect("a replica");
+            let mut first = [0; 14];
+            let _ = s.read_exact(&mut first);
+            let _ = s.write_all(answer.as_bytes());
+            let _ = s.set_read_timeout(Some(Duration::from_secs(3)));
+            let mut rest = Vec::new();
+            let _ = s.read_to_end(&mut rest);
+        }
+    });
+    replicate(&replica, port);
+    served.join().expect("the primary");
+    // The fourth answer was a whole file: the old data had to go for it.
+    assert_eq!(replica.wire().run("REPLICAOF NO ONE").as_text(), "OK");
+    assert_eq!(replica.wire().run("SET a b").as_text(), "OK");
+}

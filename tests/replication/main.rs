@@ -1,0 +1,14 @@
+//! Replication with real servers: Coreslot and Debian's redis-server in both
+//! roles, under random writes, with connections cut and processes killed.
+
+#[path = "../differential/generate.rs"]
+#[allow(dead_code)]
+mod generate;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod faults;
+mod interop;
+mod proxy;
+mod servers;

@@ -1,0 +1,87 @@
+//! Servers in both roles, writes of all kinds, and whether datasets agree.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::generate::Generator;
+use super::support::unbuilt::lacks_command;
+use super::support::{Server, Wire, eventually};
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Full synchronizations begin at once.
+const PROMPT: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
+
+pub fn ours(cores: usize, args: &[&str]) -> Server {
+    Server::start(&[&["--cores", &cores.to_string()], &PROMPT[..], args].concat())
+}
+
+pub fn stock(args: &[&str]) -> Server {
+    Server::stock(&[&PROMPT[..], args].concat())
+}
+
+/// A field of INFO.
+pub fn info(server: &Server, field: &str) -> String {
+    let text = server.wire().run("INFO everything").as_text();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{field}:")).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("INFO has no {field}:\n{text}"))
+}
+
+pub fn count(server: &Server, field: &str) -> u64 {
+    info(server, field).trim().parse().expect("a number")
+}
+
+pub fn replicate(server: &Server, port: u16) {
+    let reply = server.wire().run(&format!("REPLICAOF 127.0.0.1 {port}"));
+    assert!(!reply.is_error(), "{reply:?}");
+}
+
+pub fn wait_for_link(server: &Server) {
+    eventually("a working link", LIMIT, || info(server, "master_link_status").trim() == "up");
+}
+
+/// Commands that our server does not have: stock servers do not send them.
+fn missing() -> &'static [String] {
+    static MISSING: OnceLock<Vec<String>> = OnceLock::new();
+    MISSING.get_or_init(|| {
+        let server = Server::start(&[]);
+        Generator::names().filter(|n| lacks_command(&server, n)).map(str::to_owned).collect()
+    })
+}
+
+/// Sends random writes and reads their replies.
+pub fn write_some(server: &Server, seed: u64, commands: usize) {
+    let mut generator = Generator::new(seed).without(missing());
+    let mut wire = server.wire();
+    for _ in 0..commands {
+        let command = generator.command();
+        wire.cmd(&command);
+    }
+}
+
+/// Writes without reading replies one by one.
+pub fn write_plain(wire: &mut Wire, from: usize, commands: usize) {
+    let mut request = Vec::new();
+    for i in from..from + commands {
+        super::support::wire::encode_into(
+            &mut request,
+            &["RPUSH".to_string(), format!("list:{}", i % 50), i.to_string()],
+        );
+    }
+    let replies = wire.pipeline(&request, commands);
+    assert!(replies.iter().all(|r| !r.is_error()));
+}
+
+fn digest(server: &Server) -> String {
+    server.wire().run("DEBUG DIGEST").as_text()
+}
+
+/// Waits until replicas have the primary's dataset and stand at its offset.
+pub fn wait_until_equal(primary: &Server, replicas: &[&Server]) {
+    let offset = |s: &Server| info(s, "master_repl_offset");
+    for replica in replicas {
+        eventually("equal offsets and datasets", LIMIT, || {
+            offset(primary) == offset(replica) && digest(primary) == digest(replica)
+        });
+    }
+}
