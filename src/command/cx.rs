@@ -97,6 +97,7 @@ pub struct Rest<'r, 'a> {
     pub options: &'r Options,
     pub db: usize,
     pub now: UnixMs,
+    pub clock: UnixMs,
 }
 
 /// The context of one command on the core that owns its keys.
@@ -105,6 +106,9 @@ pub struct Cx<'a> {
     pub db: usize,
     /// The command's time; the same for all parts of a transaction.
     pub now: UnixMs,
+    /// The host's time, also where `now` is 0 because nothing expires: for what
+    /// is noted down (when a consumer was seen), never for what is due.
+    pub clock: UnixMs,
     pub reply: Reply<'a>,
     pub fx: &'a mut Effect,
     pub options: &'a Options,
@@ -117,6 +121,12 @@ pub struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
+    /// Does the command come from a primary or an append-only file? Then what
+    /// it says was decided there, and for it nothing is due yet.
+    pub fn is_applied(&self) -> bool {
+        self.now == 0
+    }
+
     /// Splits off an entry found just before from the rest of the context.
     #[inline]
     fn apart<'r>(&'r mut self, entry: Option<*mut Entry>) -> (Option<&'r mut Entry>, Rest<'r, 'a>) {
@@ -127,6 +137,7 @@ impl<'a> Cx<'a> {
             options: self.options,
             db: self.db,
             now: self.now,
+            clock: self.clock,
         };
         // SAFETY: the entry belongs to `self.store`, which `Rest` does not
         // reach and which stays borrowed through `self`.

@@ -147,11 +147,15 @@ fn xadd(cx: &mut Cx, args: Args) -> Done {
     Ok(())
 }
 
-/// What an approximate trimming came to, as the argument of an exact one.
+/// What an approximate trimming came to, as the argument of an exact one. If
+/// nothing was left, that is the last possible identifier, as in Redis.
 fn bound(stream: &Stream, trim: Option<Trim>) -> Vec<u8> {
     match trim {
         Some(Trim::MaxLen(_)) => stream.len().to_string().into_bytes(),
-        Some(Trim::MinId(_)) => stream.first_id.text().as_bytes().to_vec(),
+        Some(Trim::MinId(_)) => {
+            let first = if stream.len() == 0 { StreamId::MAX } else { stream.first_id };
+            first.text().as_bytes().to_vec()
+        }
         None => Vec::new(),
     }
 }

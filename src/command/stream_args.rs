@@ -190,7 +190,11 @@ impl Trimming {
         if !add && self.trim.is_none() {
             return Err(Fault::Text("ERR syntax error, XTRIM must be called with a trimming strategy"));
         }
-        if self.limit_at > 0 {
+        if cx.is_applied() {
+            // What an approximate trimming came to stands there as an exact
+            // one; Redis leaves its LIMIT behind it.
+            self.limit = 0;
+        } else if self.limit_at > 0 {
             if !self.approximate {
                 return Err(Fault::Text("ERR syntax error, LIMIT cannot be used without the special ~ option"));
             }

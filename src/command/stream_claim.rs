@@ -106,7 +106,7 @@ fn xpending(cx: &mut Cx, args: Args) -> Done {
     let group = stream.and_then(|s| s.group(args[2])).ok_or_else(|| no_group(args[1], args[2]))?;
     match range {
         None => reply_sum(rest.reply, group),
-        Some(range) => reply_pending(rest.reply, group, &range, rest.now as i64),
+        Some(range) => reply_pending(rest.reply, group, &range, rest.clock as i64),
     }
     Ok(())
 }
@@ -230,14 +230,14 @@ struct Claiming<'c, 'r, 'a> {
 impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
     fn new(args: Args<'c>, (entries, group): (Entries<'c>, &'c mut Group), rest: Rest<'r, 'a>) -> Claiming<'c, 'r, 'a> {
         if let Some(no) = group.find(args[3]) {
-            group.consumer_mut(no).seen_ms = rest.now as i64;
+            group.consumer_mut(no).seen_ms = rest.clock as i64;
         }
         Claiming { key: args[1], name: args[2], entries, group, rest, to: args[3], changed: false }
     }
 
     /// The consumer, made when it gets its first entry.
     fn consumer(&mut self) -> ConsumerNo {
-        let now = self.rest.now as i64;
+        let now = self.rest.clock as i64;
         self.group.find(self.to).unwrap_or_else(|| {
             self.rest.fx.dirty += 1;
             self.rest.fx.event(Class::Stream, "xgroup-createconsumer", self.rest.db, self.key);
@@ -257,7 +257,7 @@ impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
         let consumer = self.consumer();
         self.group.assign(id, consumer, delivered_ms, count);
         propagate_claim(self.rest.fx, self.key, self.name, self.group, id);
-        self.group.consumer_mut(consumer).active_ms = Some(self.rest.now as i64);
+        self.group.consumer_mut(consumer).active_ms = Some(self.rest.clock as i64);
         self.rest.fx.dirty += 1;
         self.changed = true;
     }
@@ -272,7 +272,7 @@ impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
 
 fn xclaim(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let now = cx.now as i64;
+    let now = cx.clock as i64;
     if cx.collection::<Stream>(&key)?.is_none_or(|s| s.group(args[2]).is_none()) {
         return Err(no_group(args[1], args[2]));
     }
@@ -349,7 +349,7 @@ fn xautoclaim(cx: &mut Cx, args: Args) -> Done {
     let (stream, rest) = cx.collection_apart::<Stream>(&key)?;
     let parts = stream.and_then(|s| s.split_group(args[2])).ok_or_else(|| no_group(args[1], args[2]))?;
     let mut c = Claiming::new(args, parts, rest);
-    let now = c.rest.now as i64;
+    let now = c.rest.clock as i64;
     let (mut body, mut n) = (Vec::new(), 0);
     let mut out = Reply::new(&mut body, c.rest.reply.proto);
     let (mut deleted, mut next) = (Vec::new(), Some(start));

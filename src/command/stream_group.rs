@@ -201,7 +201,7 @@ fn destroy(cx: &mut Cx, args: Args) -> Done {
 
 fn create_consumer(cx: &mut Cx, args: Args) -> Done {
     let change = |stream: &mut Stream, rest: Rest| {
-        let now = rest.now as i64;
+        let now = rest.clock as i64;
         let added = stream.group_mut(args[3]).is_some_and(|g| g.add(args[4], now).is_some());
         rest.reply.int(i64::from(added));
         if added {

@@ -308,7 +308,7 @@ struct Delivery<'c, 'r, 'a, 'o> {
 
 impl Delivery<'_, '_, '_, '_> {
     fn read(&mut self, consumer: &[u8], from: From, r: &Reading) {
-        let now = self.rest.now as i64;
+        let now = self.rest.clock as i64;
         let created = self.group.add(consumer, now);
         if created.is_some() {
             self.rest.fx.dirty += 1;
@@ -334,7 +334,7 @@ impl Delivery<'_, '_, '_, '_> {
     fn new_entries(&mut self, no: ConsumerNo, limit: usize, noack: bool) -> usize {
         let mut body = Vec::new();
         let mut out = Reply::new(&mut body, self.out.proto);
-        let now = self.rest.now as i64;
+        let now = self.rest.clock as i64;
         let mut n = 0;
         let start = self.group.last_id.next();
         for row in start.into_iter().flat_map(|start| self.entries.from(start)).take(limit) {
@@ -366,7 +366,7 @@ impl Delivery<'_, '_, '_, '_> {
             match self.entries.get(*id) {
                 Some(row) => {
                     reply_row(self.out, &row);
-                    self.group.assign(*id, no, self.rest.now as i64, p.count.saturating_add(1));
+                    self.group.assign(*id, no, self.rest.clock as i64, p.count.saturating_add(1));
                     propagate_claim(self.rest.fx, self.key.bytes, self.name, self.group, *id);
                 }
                 None => {

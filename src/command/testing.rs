@@ -13,6 +13,8 @@ use crate::store::Store;
 pub struct Bench {
     pub store: Store,
     pub now: u64,
+    /// The host's time where `now` is 0 (what is applied, not served).
+    pub clock: u64,
     pub db: usize,
     pub proto: Proto,
     pub options: Options,
@@ -30,6 +32,7 @@ impl Default for Bench {
         Bench {
             store: Store::new(16),
             now: 1_700_000_000_000,
+            clock: 0,
             db: 0,
             proto: Proto::Resp2,
             options: Options::default(),
@@ -62,6 +65,7 @@ impl Bench {
             store: &mut self.store,
             db: self.db,
             now: self.now,
+            clock: if self.now == 0 { self.clock } else { self.now },
             reply: Reply::new(&mut out, self.proto),
             fx: &mut fx,
             options: &self.options,

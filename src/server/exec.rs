@@ -257,6 +257,7 @@ impl Core {
             store: &mut self.store,
             db: origin.db as usize,
             now,
+            clock: if now == 0 { self.now } else { now },
             reply: Reply::new(out, origin.proto),
             fx: &mut self.fx,
             options: &self.options,

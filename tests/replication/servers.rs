@@ -1,7 +1,7 @@
 //! Servers in both roles, writes of all kinds, and whether datasets agree.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::generate::Generator;
 use super::support::unbuilt::lacks_command;
@@ -77,11 +77,62 @@ fn digest(server: &Server) -> String {
 }
 
 /// Waits until replicas have the primary's dataset and stand at its offset.
+#[track_caller]
 pub fn wait_until_equal(primary: &Server, replicas: &[&Server]) {
     let offset = |s: &Server| info(s, "master_repl_offset");
     for replica in replicas {
-        eventually("equal offsets and datasets", LIMIT, || {
-            offset(primary) == offset(replica) && digest(primary) == digest(replica)
-        });
+        let equal = || offset(primary) == offset(replica) && digest(primary) == digest(replica);
+        if !becomes(LIMIT, equal) {
+            let (theirs, its) = (offset(primary), offset(replica));
+            panic!("offsets {} and {}; {}", theirs.trim(), its.trim(), differences(primary, replica));
+        }
     }
+}
+
+fn becomes(limit: Duration, condition: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Keys in which two datasets differ, with both values, and what the replica
+/// has to say about it.
+fn differences(primary: &Server, replica: &Server) -> String {
+    let mut text = String::new();
+    for db in 0..16 {
+        let (mut p, mut r) = (primary.wire(), replica.wire());
+        for wire in [&mut p, &mut r] {
+            wire.run(&format!("SELECT {db}"));
+        }
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        for wire in [&mut p, &mut r] {
+            keys.extend(wire.run("KEYS *").items().iter().map(|k| k.as_bytes().to_vec()));
+        }
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let shown = |wire: &mut Wire| -> Vec<String> {
+                ["DEBUG DIGEST-VALUE", "TYPE", "PEXPIRETIME", "DUMP"]
+                    .iter()
+                    .map(|c| {
+                        let mut words: Vec<&[u8]> = c.split(' ').map(str::as_bytes).collect();
+                        words.push(&key);
+                        format!("{:?}", wire.cmd(&words))
+                    })
+                    .collect()
+            };
+            let (a, b) = (shown(&mut p), shown(&mut r));
+            if a[..3] != b[..3] {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                text += &format!("\n{db} {key}:\n  primary {a:?}\n  replica {b:?}");
+            }
+        }
+    }
+    let critical = replica.log().lines().filter(|l| l.contains("CRITICAL")).take(5).collect::<Vec<_>>().join("\n");
+    format!("differences:{text}\n{critical}")
 }
