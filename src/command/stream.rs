@@ -153,7 +153,7 @@ fn bound(stream: &Stream, trim: Option<Trim>) -> Vec<u8> {
     match trim {
         Some(Trim::MaxLen(_)) => stream.len().to_string().into_bytes(),
         Some(Trim::MinId(_)) => {
-            let first = if stream.len() == 0 { StreamId::MAX } else { stream.first_id };
+            let first = if stream.is_empty() { StreamId::MAX } else { stream.first_id };
             first.text().as_bytes().to_vec()
         }
         None => Vec::new(),
