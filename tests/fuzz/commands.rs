@@ -157,6 +157,7 @@ fn run(session: &Session) -> usize {
             store: &mut store,
             db: 0,
             now,
+            clock: now,
             reply: Reply::new(&mut out, session.proto),
             fx: &mut fx,
             options: &options,
