@@ -35,6 +35,20 @@ pub struct Event {
     pub key: Vec<u8>,
 }
 
+impl Event {
+    /// Is it a change in the sense of WATCH? That a key expired is no news: a
+    /// vote finds that it is gone, and whoever watched it after its deadline has
+    /// lost nothing when it is removed. Groups and last IDs of streams do not
+    /// count in Redis either.
+    pub fn touches(&self) -> bool {
+        match self.class {
+            Class::Miss | Class::Expired => false,
+            Class::Stream => !(self.name.starts_with("xgroup-") || self.name == "xsetid"),
+            _ => true,
+        }
+    }
+}
+
 /// One command of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {

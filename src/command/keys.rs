@@ -83,8 +83,16 @@ fn radius_destination(args: Args<'_>) -> Option<usize> {
 fn by_spec(k: &KeySpec, args: Args<'_>, out: &mut Places) -> Option<()> {
     let destination = match k.begin {
         Begin::Unknown if k.flags & keyflag::OW != 0 => sort_destination(args),
-        Begin::Keyword("STORE", _) => radius_destination(args),
-        Begin::Keyword("STOREDIST", _) => return Some(()),
+        // Redis names the keys after the first of either; the one that counts
+        // is to be among them. The handler refuses a word without a key.
+        Begin::Keyword("STORE", _) => {
+            let _ = by_search(k, args, out);
+            None
+        }
+        Begin::Keyword("STOREDIST", _) => {
+            let _ = by_search(k, args, out);
+            radius_destination(args).filter(|at| out.iter().all(|place| place.index != *at))
+        }
         _ => return by_search(k, args, out),
     };
     out.extend(destination.map(|index| Place { index, flags: k.flags, step: 1 }));
@@ -194,15 +202,14 @@ mod tests {
             &[KeySpec::one(keyflag::RO, 1), KeySpec { flags: keyflag::OW, begin: Begin::Unknown, find: Find::Unknown }];
         assert_eq!(indices(SORT, "sort l get store store d by store limit 0 store store e"), Some(vec![1, 12]));
         assert_eq!(indices(SORT, "sort l store"), Some(vec![1]));
-        const RADIUS: &[KeySpec] = &[
-            KeySpec::one(keyflag::RO, 1),
-            KeySpec {
-                flags: keyflag::OW,
-                begin: Begin::Keyword("STORE", 6),
-                find: Find::Range { last: 0, step: 1, limit: 0 },
-            },
-        ];
-        assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a storedist b"), Some(vec![1, 9]));
+        const fn stored(keyword: &'static str) -> KeySpec {
+            let find = Find::Range { last: 0, step: 1, limit: 0 };
+            KeySpec { flags: keyflag::OW, begin: Begin::Keyword(keyword, 6), find }
+        }
+        const RADIUS: &[KeySpec] = &[KeySpec::one(keyflag::RO, 1), stored("STORE"), stored("STOREDIST")];
+        assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a storedist b"), Some(vec![1, 7, 9]));
+        assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a store b"), Some(vec![1, 7, 9]));
+        assert_eq!(indices(RADIUS, "georadius g 1 2 3 km storedist"), Some(vec![1]));
         const BITOP: &[KeySpec] = &[KeySpec::one(keyflag::OW, 2), KeySpec::range(keyflag::RO, 3, -1, 1)];
         assert_eq!(indices(BITOP, "bitop and d a b"), Some(vec![2, 3, 4]));
     }

@@ -8,7 +8,7 @@ use crate::base::Args;
 use crate::base::slot::{Key, slot_of, slot_of_hash};
 use crate::command::Cx;
 use crate::command::cx::Touch;
-use crate::command::effect::{Class, Event};
+use crate::command::effect::Event;
 use crate::command::keys::places;
 use crate::command::spec::flag;
 use crate::observe::slowlog::{SlowEntry, trimmed};
@@ -304,12 +304,11 @@ impl Core {
         }
     }
 
-    /// Tells watchers, subscribers and those who wait what happened to keys of this core. That a key expired
-    /// is no news: a vote finds that it is gone, and whoever watched it after
-    /// its deadline has lost nothing when it is removed.
+    /// Tells watchers, subscribers and those who wait what happened to keys of
+    /// this core.
     pub fn tell(&mut self, events: &[Event]) {
         if !self.watches.is_empty() {
-            for e in events.iter().filter(|e| !matches!(e.class, Class::Miss | Class::Expired)) {
+            for e in events.iter().filter(|e| e.touches()) {
                 self.watches.touch(e.db, Key::new(&e.key).hash, &e.key);
             }
         }

@@ -36,6 +36,9 @@ fn spelled_out(line: &str) -> &str {
         "RENAME" => "RENAME rk3 rk4",
         "MOVE" => "MOVE rk4 7",
         "SWAPDB" => "SWAPDB 0 1",
+        // The capture cut these off.
+        "XREADGROUP GROUP g c2 NOACK COUNT 1 STREAMS x" => "XREADGROUP GROUP g c2 NOACK COUNT 1 STREAMS x >",
+        "GEOSEARCHSTORE gd geo FROMLONLAT 15 37 BYRADIU" => "GEOSEARCHSTORE gd geo FROMLONLAT 15 37 BYRADIUS 1 m",
         _ => line,
     }
 }
@@ -66,7 +69,9 @@ fn the_stream_is_that_of_redis() {
                 continue;
             }
             let reply = c.run(line);
-            assert!(!reply.is_error(), "{line}: {reply:?}");
+            // What Redis refused left nothing in its stream.
+            let refused = matches!(want.trim(), "ping" | "(nothing)");
+            assert!(refused || !reply.is_error(), "{line}: {reply:?}");
             let want: Vec<String> = want
                 .split('|')
                 .map(str::trim)

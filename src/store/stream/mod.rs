@@ -328,9 +328,11 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// May entries at or after `start` have been deleted singly?
+    /// May entries at or after `start` have been deleted singly? Not if all that
+    /// were deleted came before the first.
     fn has_gaps_from(&self, start: StreamId) -> bool {
-        self.len > 0 && self.max_deleted_id != StreamId::MIN && start <= self.max_deleted_id
+        let deleted = self.max_deleted_id;
+        self.len > 0 && deleted != StreamId::MIN && self.first_id <= deleted && start <= deleted
     }
 
     /// How many entries were ever added up to `id`, when that can be told.
