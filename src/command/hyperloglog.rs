@@ -226,7 +226,6 @@ fn pfdebug(cx: &mut Cx, args: Args) -> Done {
         let dense = hll::to_dense(&s)?;
         put(cx, &key, dense);
         cx.fx.verbatim(1);
-        cx.event(Class::Silent, "pfdebug", key.bytes);
         Ok(())
     };
     match args[1].to_ascii_lowercase().as_slice() {
