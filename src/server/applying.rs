@@ -19,7 +19,7 @@ use super::registry::{Action, Entry, Route, registry};
 use super::tx::{Kind, Plan, Tx, whole};
 use crate::base::Args;
 use crate::base::slot::{Key, slot_of_hash};
-use crate::command::keys::places;
+use crate::command::keys::{places, undeclared};
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ConnRef};
 use crate::transaction::locks::Mode;
@@ -243,7 +243,7 @@ fn plan_together(plan: &mut Plan, commands: &[Applied], map: &[u16], databases: 
             Route::Key(_) | Route::Keys => places(entry.spec, &args).unwrap_or_default(),
             _ => Default::default(),
         };
-        if found.is_empty() {
+        if found.is_empty() || undeclared(entry.spec, &args) {
             (0..cores).for_each(|c| plan.part(c).need = whole(Mode::Exclusive));
         }
         let elsewhere = matches!(entry.spec.name, "copy" | "move");

@@ -235,13 +235,13 @@ impl Db {
     /// Mean of the remaining lifetimes in milliseconds, from a sample spread
     /// over the index.
     pub fn average_ttl_ms(&self, now: UnixMs) -> u64 {
-        let mut sum = 0u64;
-        let mut n = 0u64;
+        let mut sum = 0u128;
+        let mut n = 0u128;
         for &(d, _) in self.deadlines.iter().take(64).chain(self.deadlines.iter().rev().take(64)) {
-            sum += d.saturating_sub(now);
+            sum += u128::from(d.saturating_sub(now));
             n += 1;
         }
-        sum.checked_div(n).unwrap_or(0)
+        sum.checked_div(n).unwrap_or(0) as u64
     }
 
     /// The first occupied slot at or after `from`.

@@ -147,3 +147,15 @@ fn a_mass_of_deadlines_stalls_nobody() {
         }
     });
 }
+
+#[test]
+fn the_latest_deadlines_have_an_average() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for i in 0..40 {
+            assert_eq!(c.run(&format!("SET far{i} v PXAT 9223372036854775807")).as_text(), "OK");
+        }
+        let info = c.run("INFO keyspace").as_text();
+        assert!(info.contains("keys=40,expires=40,avg_ttl=9223"), "{info}");
+    });
+}

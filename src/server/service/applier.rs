@@ -14,7 +14,7 @@ use super::Service;
 use crate::base::Args;
 use crate::base::num::parse_u64;
 use crate::base::slot::Key;
-use crate::command::keys::{Places, places};
+use crate::command::keys::{Places, places, undeclared};
 use crate::command::{Across, Command};
 use crate::server::applying::{Applied, Shares, origin};
 use crate::server::exec::owned;
@@ -227,6 +227,7 @@ impl Applier {
                 Target::Core(core(hash), k, hash)
             }
             Route::Whole(_) => Target::All,
+            Route::Keys if self.shares.len() > 1 && undeclared(entry.spec, args) => Target::Together,
             Route::Keys => {
                 let found = places(entry.spec, args).unwrap_or_default();
                 let Some(first) = found.first() else { return Target::Core(0, 0, 0) };
