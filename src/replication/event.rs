@@ -85,7 +85,7 @@ pub enum Event {
     BulkProgress {
         link: LinkId,
     },
-    /// All of the snapshot's file has been given to the kernel.
+    /// All of the snapshot has been given to the kernel.
     BulkSent {
         link: LinkId,
     },
@@ -99,6 +99,9 @@ pub enum Event {
     SnapshotFailed {
         reason: String,
     },
+
+    /// The history is to have another name (DEBUG CHANGE-REPL-ID).
+    ChangeId,
 
     /// REPLICAOF host port.
     ReplicaOf {
@@ -171,6 +174,11 @@ pub enum Action {
     /// Send the snapshot's file, framed by its length.
     SendFile {
         link: LinkId,
+    },
+    /// Keep the stream from this byte on: it will be sent to this replica.
+    Attach {
+        link: LinkId,
+        from: u64,
     },
     /// From now on, send the stream from this byte on.
     Feed {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::event::{Action, LinkId, Ms, Target};
 use super::node::Node;
 use super::peer::Wanted;
-use super::replica::State;
+use super::replica::{Replica, State};
 
 /// A snapshot for replicas that is being taken.
 #[derive(Clone, Debug)]
@@ -101,11 +101,15 @@ impl Node {
 
     fn begin_full(&mut self, link: LinkId, cut: u64) {
         let (id, now) = (self.history.id, self.now);
+        let streamed = self.snapshot.as_ref().is_some_and(|s| s.target == Target::Sockets);
         let Some(replica) = self.replicas.get_mut(&link) else { return };
         replica.state = State::WaitEnd;
         (replica.cut, replica.sent) = (cut, cut);
         replica.progress_at = now;
-        if !replica.silent {
+        replica.streamed = streamed;
+        let silent = replica.silent;
+        self.act(Action::Attach { link, from: cut + 1 });
+        if !silent {
             self.act(Action::Send { link, bytes: format!("+FULLRESYNC {id} {cut}\r\n").into() });
         }
     }
@@ -113,27 +117,27 @@ impl Node {
     pub(super) fn on_snapshot_done(&mut self) {
         let Some(snapshot) = self.snapshot.take() else { return };
         for link in snapshot.links {
-            match snapshot.target {
-                Target::Disk => self.send_file(link),
-                Target::Sockets => self.streamed(link),
-            }
+            self.send_file(link);
         }
         self.start_snapshot();
     }
 
+    /// The file is to be sent; what goes to sockets is on its way already.
     fn send_file(&mut self, link: LinkId) {
         let now = self.now;
         let Some(replica) = self.replicas.get_mut(&link).filter(|r| r.state == State::WaitEnd) else { return };
         replica.state = State::SendBulk;
         replica.progress_at = now;
-        self.act(Action::SendFile { link });
+        if !replica.streamed {
+            self.act(Action::SendFile { link });
+        }
     }
 
     /// The snapshot has gone to the replica's socket. The stream follows when
     /// it has acknowledged: it finds the end mark only as the last bytes read.
     fn streamed(&mut self, link: LinkId) {
         let now = self.now;
-        let Some(replica) = self.replicas.get_mut(&link).filter(|r| r.state == State::WaitEnd) else { return };
+        let Some(replica) = self.replicas.get_mut(&link) else { return };
         let (name, silent, rdb_only) = (replica.peer.name(), replica.silent, replica.peer.rdb_only);
         replica.state = State::Online;
         replica.acked_at = now;
@@ -146,9 +150,13 @@ impl Node {
         self.count_good();
     }
 
-    /// The file has been sent.
+    /// All of the snapshot has been sent to one replica.
     pub(super) fn on_bulk_sent(&mut self, link: LinkId) {
         let now = self.now;
+        let in_transfer = |r: &Replica| matches!(r.state, State::WaitEnd | State::SendBulk);
+        if self.replicas.get(&link).is_some_and(|r| r.streamed && in_transfer(r)) {
+            return self.streamed(link);
+        }
         let Some(replica) = self.replicas.get_mut(&link).filter(|r| r.state == State::SendBulk) else { return };
         let (name, rdb_only) = (replica.peer.name(), replica.peer.rdb_only);
         replica.state = State::Online;

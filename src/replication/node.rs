@@ -150,6 +150,7 @@ impl Node {
             Event::SnapshotCut { offset } => self.on_snapshot_cut(offset),
             Event::SnapshotDone => self.on_snapshot_done(),
             Event::SnapshotFailed { reason } => self.on_snapshot_failed(&reason),
+            Event::ChangeId => self.history.begin_anew(&mut self.rng),
             Event::ReplicaOf { host, port } => self.become_replica(host, port),
             Event::NoOne => self.on_no_one(),
             Event::Fenced => self.on_fenced(),

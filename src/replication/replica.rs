@@ -22,6 +22,8 @@ pub struct Replica {
     pub link: LinkId,
     pub peer: Peer,
     pub state: State,
+    /// Its snapshot goes to its socket as it is taken, not from the file.
+    pub streamed: bool,
     /// Offset of the snapshot that it gets.
     pub cut: u64,
     /// The stream is being sent to it; otherwise it waits for the first
@@ -46,6 +48,7 @@ impl Replica {
             link,
             peer,
             state: State::WaitStart,
+            streamed: false,
             cut: 0,
             fed: false,
             sent: 0,

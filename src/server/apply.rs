@@ -37,10 +37,6 @@ pub fn process_wide(core: &Core, change: &Change) -> Result<Applied, String> {
             return Err(Change::refusal("maxclients", &format!("{reason} {fitting}")));
         }
     }
-    if changes("appendonly") && new.persistence.appendonly {
-        log::warning(format_args!("The append-only file cannot be turned on at run time yet"));
-        return Err(Change::refusal("appendonly", "Unable to turn on AOF. Check server logs."));
-    }
     let mut applied = Applied::default();
     if changes("port") || changes("bind") {
         let name = if changes("port") { "port" } else { "bind" };

@@ -51,6 +51,8 @@ pub struct AofStatus {
     pub rewrite_failed: AtomicBool,
     pub rewrites: AtomicU64,
     pub failures_in_a_row: AtomicU64,
+    /// Microseconds to wait before each write (DEBUG AOF-FLUSH-SLEEP).
+    pub flush_sleep_us: AtomicU64,
 }
 
 impl Default for Persistence {
@@ -80,6 +82,7 @@ impl Default for Persistence {
                 rewrite_failed: AtomicBool::new(false),
                 rewrites: AtomicU64::new(0),
                 failures_in_a_row: AtomicU64::new(0),
+                flush_sleep_us: AtomicU64::new(0),
             },
         }
     }

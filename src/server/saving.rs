@@ -234,6 +234,7 @@ impl Core {
             job.sent(self.id, c.bytes.len());
             chunks.push(c);
         }
+        job.note_unsent(self.id, cut.backlog());
         if !chunks.is_empty() {
             let (core, id) = (self.id, job.id);
             self.tell_service(move |s| s.take_chunks(id, core, chunks));

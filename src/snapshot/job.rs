@@ -39,6 +39,8 @@ pub struct Job {
     /// Cores that may still record something.
     open: AtomicUsize,
     in_flight: Box<[AtomicUsize]>,
+    /// By core: recorded, and waiting for room on the way.
+    unsent: Box<[AtomicUsize]>,
     /// Keys of all cores at the cut, and those that have been written.
     pub keys_total: AtomicU64,
     pub keys_done: AtomicU64,
@@ -59,6 +61,7 @@ impl Job {
             failed: AtomicBool::new(false),
             open: AtomicUsize::new(cores),
             in_flight: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            unsent: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             keys_total: AtomicU64::new(0),
             keys_done: AtomicU64::new(0),
             changes: AtomicU64::new(0),
@@ -98,6 +101,16 @@ impl Job {
     /// May a core send more?
     pub fn has_room(&self, core: usize) -> bool {
         self.in_flight[core].load(Ordering::Relaxed) < IN_FLIGHT_MAX
+    }
+
+    /// A core has so many bytes left that it could not send.
+    pub fn note_unsent(&self, core: usize, bytes: usize) {
+        self.unsent[core].store(bytes, Ordering::Relaxed);
+    }
+
+    /// The most that some core could not send.
+    pub fn unsent(&self) -> usize {
+        self.unsent.iter().map(|n| n.load(Ordering::Relaxed)).max().unwrap_or(0)
     }
 
     pub fn sent(&self, core: usize, bytes: usize) {

@@ -83,14 +83,32 @@ fn a_file_that_has_grown_is_rewritten_by_itself() {
 }
 
 #[test]
-fn turning_it_on_at_run_time_is_refused_and_changes_nothing() {
+fn it_is_turned_on_at_run_time_with_all_there_is() {
     let dir = Dir::new("on");
-    let server = Server::start(&["--cores", "2", "--dir", dir.text()]);
+    let server = Server::start(&["--cores", "3", "--dir", dir.text()]);
     let mut c = server.wire();
-    let refusal = c.run("CONFIG SET appendonly yes");
-    assert!(refusal.as_error().contains("Unable to turn on AOF"), "{refusal:?}");
-    assert_eq!(c.run("SET a 1"), ok());
-    assert_eq!(info(&server, "aof_enabled"), "0");
+    some_writes(&mut c, &mut Rng::new(7), 500);
+    let finished = || server.log().matches("Background AOF rewrite finished").count();
+    under_load(&server, 8, || {
+        for round in 0..3 {
+            let before = finished();
+            assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
+            if round == 1 {
+                // Perhaps while it is being turned on.
+                std::thread::sleep(Duration::from_millis(10));
+            } else {
+                eventually("it is on", LIMIT, || finished() > before);
+            }
+            if round < 2 {
+                assert_eq!(c.run("CONFIG SET appendonly no"), ok());
+                eventually("it is off", LIMIT, || info(&server, "aof_enabled") == "0");
+            }
+        }
+    });
+    let before = digest(&server);
+    stop(server);
+    let server = dir.start("2", &[]);
+    assert_eq!(digest(&server), before, "{:?}", dir.files());
     stop(server);
 }
 

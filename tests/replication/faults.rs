@@ -115,6 +115,37 @@ fn a_replica_that_does_not_read_is_dropped() {
     wait_until_equal(&primary, &[&good]);
 }
 
+/// A replica that asks for a copy and does not read it: clients that write go
+/// on, another replica gets the same copy, and the deaf one is dropped when it
+/// costs too much.
+#[test]
+fn a_replica_that_does_not_read_its_copy_holds_up_nobody() {
+    let limit = ["--client-output-buffer-limit", "replica 4mb 0 0", "--rdbcompression", "no"];
+    let sharing = ["--repl-diskless-sync-delay", "30", "--repl-diskless-sync-max-replicas", "2"];
+    let primary = ours(2, &[&limit[..], &sharing[..]].concat());
+    let good = ours(2, &[]);
+    let mut wire = primary.wire();
+    let value = "v".repeat(100_000);
+    for i in 0..800 {
+        wire.cmd(&["SET", &format!("k{i}"), &value]);
+    }
+    let mut deaf = primary.wire();
+    assert_eq!(deaf.run("REPLCONF capa eof capa psync2 listening-port 1").as_text(), "OK");
+    deaf.send_words("PSYNC ? -1");
+    replicate(&good, primary.port);
+    eventually("a copy for both", LIMIT, || primary.log().contains("Starting BGSAVE for SYNC"));
+    eventually("it is dropped", LIMIT, || {
+        for i in 0..100 {
+            assert_eq!(wire.cmd(&["SETRANGE", &format!("k{i}"), "0", "w"]).as_int(), 100_000);
+        }
+        info(&primary, "connected_slaves").trim() == "1"
+    });
+    wait_for_link(&good);
+    wait_until_equal(&primary, &[&good]);
+    assert_eq!(primary.log().matches("Starting BGSAVE for SYNC").count(), 1, "one snapshot for both");
+    assert_eq!(count(&primary, "sync_full"), 2);
+}
+
 /// A replica killed and started again takes a copy, and no half of one.
 #[test]
 fn a_replica_dies_while_it_copies() {

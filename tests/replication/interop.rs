@@ -60,6 +60,51 @@ fn all_ways_of_full_synchronization() {
     }
 }
 
+/// Copies are taken while everything is written to, of large collections too,
+/// which are read in steps: what comes of copy and stream is what there is.
+#[test]
+fn copies_under_load_are_exact() {
+    for sync in ["yes", "no"] {
+        let primary = ours(3, &["--repl-diskless-sync", sync]);
+        let mut wire = primary.wire();
+        for batch in 0..20 {
+            let members = |k: usize| (0..500).map(|i| format!("m{}", k * 500 + i)).collect::<Vec<_>>();
+            for name in ["SADD large:set", "RPUSH large:list"] {
+                let mut words: Vec<String> = name.split(' ').map(str::to_owned).collect();
+                words.extend(members(batch));
+                wire.cmd(&words);
+            }
+        }
+        write_some(&primary, 40, 3000);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (one, two, three) = (ours(2, &[]), stock(&[]), ours(1, &["--repl-diskless-load", "swapdb"]));
+        std::thread::scope(|scope| {
+            for writer in 0..2u64 {
+                let (primary, stop) = (&primary, &stop);
+                scope.spawn(move || {
+                    let (mut wire, mut n) = (primary.wire(), writer);
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        n += 1;
+                        write_some(primary, 100 + n * 2, 50);
+                        wire.run(&format!("SADD large:set x{n}"));
+                        wire.run(&format!("SREM large:set m{n}"));
+                        wire.run("LPUSH large:list head");
+                        wire.run("RPOP large:list");
+                        wire.run("INCR exact");
+                    }
+                });
+            }
+            for replica in [&one, &two, &three] {
+                replicate(replica, primary.port);
+                wait_for_link(replica);
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        wait_until_equal(&primary, &[&one, &two, &three]);
+        assert_eq!(one.wire().run("GET exact"), primary.wire().run("GET exact"));
+    }
+}
+
 #[test]
 fn stock_copies_from_disk_to_us() {
     let primary = stock(&["--repl-diskless-sync", "no"]);

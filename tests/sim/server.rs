@@ -156,6 +156,7 @@ impl Server {
                 self.wishes.push(Wish::CloseDown { link });
             }
             Action::SendFile { link } => self.send_file(now, link),
+            Action::Attach { .. } => {}
             Action::Feed { link, from } => {
                 self.feeds.insert(link, Feed { next: from });
             }
@@ -312,6 +313,12 @@ impl Server {
                 bytes.extend_from_slice(mark.as_bytes());
                 self.wishes.push(Wish::Down { link, bytes });
             }
+            // Some replicas have got it before the snapshot is known to be done.
+            let links = links.clone();
+            let (early, late): (Vec<u64>, Vec<u64>) = links.into_iter().partition(|_| self.rng.below(2) == 0);
+            early.into_iter().for_each(|link| self.event(now, Event::BulkSent { link }));
+            self.event(now, Event::SnapshotDone);
+            return late.into_iter().for_each(|link| self.event(now, Event::BulkSent { link }));
         }
         self.event(now, Event::SnapshotDone);
     }

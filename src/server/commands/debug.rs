@@ -11,9 +11,11 @@ use crate::command::parse::is;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::config::parse_memory;
 use crate::observe::log;
+use crate::replication::event::Event;
 use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::service::reload::Reload;
 use crate::session::conn::Conn;
 
 pub const ROWS: &[ConnCommand] = &[ConnCommand {
@@ -35,8 +37,24 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     let (word, rest) = (args[1], &args[2..]);
     match rest {
         [] if is(word, "help") => return help(conn),
-        [] if is(word, "reload") || is(word, "loadaof") => return Err(NOT_PERSISTENT),
-        [] if is(word, "change-repl-id") => return Err(NO_REPLICATION),
+        [] if is(word, "loadaof") => {
+            let asker = core.asker(conn);
+            core.tell_service(move |s| s.debug_load_aof(asker));
+            return Ok(Outcome::Later);
+        }
+        [] if is(word, "change-repl-id") => {
+            log::notice(format_args!("Changing replication IDs after receiving change-repl-id"));
+            core.tell_service(|s| s.replicate(Event::ChangeId));
+        }
+        [us] if is(word, "aof-flush-sleep") => {
+            let us = u64::try_from(number(us)).unwrap_or(0);
+            core.shared.persistence.aof.flush_sleep_us.store(us, Ordering::Relaxed);
+        }
+        [_, ..] if is(word, "replicate") => {
+            let mut bytes = Vec::new();
+            crate::resp::encode::command(&mut bytes, rest);
+            core.tell_service(move |s| s.feed_replicas(&bytes));
+        }
         [seconds] if is(word, "sleep") => return sleep(core, conn, seconds),
         [kind] if is(word, "protocol") => return protocol(conn, kind),
         [flag] if is(word, "set-active-expire") => {
@@ -62,15 +80,27 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
             conn.reply(|r| r.int(n));
             return Ok(Outcome::Done);
         }
-        _ if is(word, "reload") => return Err(NOT_PERSISTENT),
+        _ if is(word, "reload") => return reload(core, conn, rest),
         _ => return Err(unknown(word)),
     }
     conn.reply(|r| r.ok());
     Ok(Outcome::Done)
 }
 
-const NOT_PERSISTENT: Fault = Fault::Text("ERR this server cannot write or load data files yet");
-const NO_REPLICATION: Fault = Fault::Text("ERR this server has no replication id that could be changed yet");
+fn reload(core: &mut Core, conn: &mut Conn, options: Args) -> Result<Outcome, Fault> {
+    let mut how = Reload { save: true, flush: true, merge: false };
+    for word in options {
+        match word.to_ascii_lowercase().as_slice() {
+            b"merge" => how.merge = true,
+            b"noflush" => how.flush = false,
+            b"nosave" => how.save = false,
+            _ => return Err(Fault::Text("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")),
+        }
+    }
+    let asker = core.asker(conn);
+    core.tell_service(move |s| s.debug_reload(asker, how));
+    Ok(Outcome::Later)
+}
 
 fn unknown(word: &[u8]) -> Fault {
     let word = String::from_utf8_lossy(&word[..word.len().min(128)]).into_owned();
@@ -154,12 +184,18 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
         conn,
         &[
             "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "AOF-FLUSH-SLEEP <microseconds>",
+            "    Waits so long before each write to the append-only file.",
+            "CHANGE-REPL-ID",
+            "    Gives the replication history another id: replicas take a full copy.",
             "DIGEST",
             "    A digest of all keys, the same for the same content.",
             "DIGEST-VALUE <key> [<key> ...]",
             "    Digests of the values of these keys.",
             "ERROR <string>",
             "    Replies with this text as an error.",
+            "LOADAOF",
+            "    Loads the append-only file in the place of the dataset.",
             "LOG <message>",
             "    Writes the message to the log.",
             "OBJECT <key>",
@@ -172,6 +208,11 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "QUICKLIST-PACKED-THRESHOLD <size>",
             "    Elements of lists above this size have nodes of their own; 0 restores the",
             "    default.",
+            "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+            "    Writes the snapshot file and loads it. NOSAVE loads what is there, NOFLUSH",
+            "    keeps the dataset, MERGE replaces keys that exist.",
+            "REPLICATE <command> [<arg> ...]",
+            "    Puts a command into the replication stream that is not executed here.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys past their deadline are deleted before anyone asks for them.",
             "SET-DISABLE-DENY-SCRIPTS <0|1>",

@@ -16,6 +16,7 @@ impl Service {
             Action::Send { link, bytes } => self.send_to_replica(link, &bytes),
             Action::Close { link, reason } => self.close_replica(link, &reason),
             Action::SendFile { link } => self.send_snapshot_file(link),
+            Action::Attach { link, from } => self.pin_replica(link, from),
             Action::Feed { link, from } => self.feed_replica(link, from),
             Action::StartSnapshot { target, wanted, links } => self.snapshot_for_replicas(target, wanted, links),
             Action::AbortSnapshot => self.abort_snapshot_for_replicas(),
@@ -80,6 +81,15 @@ impl Service {
         let backlog = Backlog::new(size, end);
         let fresh = Replication { selected: Selected::default(), backlog, relays: true };
         self.streams.borrow_mut().out.replication = Some(fresh);
+    }
+
+    /// Puts a command into the stream that this server has not executed (DEBUG
+    /// REPLICATE).
+    pub fn feed_replicas(&self, bytes: &[u8]) {
+        let own = self.streams.borrow().out.replication.as_ref().is_some_and(|r| !r.relays);
+        if own {
+            self.append_to_stream(bytes);
+        }
     }
 
     fn append_to_stream(&self, bytes: &[u8]) {

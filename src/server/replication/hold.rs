@@ -1,18 +1,18 @@
-//! The dataset standing still, or at least known, for a moment: images, and
-//! the applier held between two rounds.
+//! The dataset standing still for a moment: barriers over all cores, and the
+//! applier held between two rounds.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::rc::Rc;
 
-use crate::server::image::{DbImage, Want};
+use crate::server::image::Want;
 use crate::server::service::Service;
 
 /// See the module's description.
 #[derive(Default)]
 pub(super) struct Held {
     next_cut: Cell<u64>,
-    images: RefCell<HashMap<u64, Vec<Vec<DbImage>>>>,
+    images: RefCell<HashSet<u64>>,
     /// Those who want nothing to be applied.
     holders: Cell<usize>,
     /// A round of batches is being applied.
@@ -20,7 +20,7 @@ pub(super) struct Held {
 }
 
 /// While it lives, nothing that the primary sends is applied.
-pub(super) struct Hold(Rc<Service>);
+pub struct Hold(Rc<Service>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
@@ -38,26 +38,23 @@ impl Service {
         held.next_cut.get()
     }
 
-    /// What all cores hold, each by itself; or only a barrier.
-    pub async fn image(self: &Rc<Self>, cut: u64, want: Want) -> Vec<Vec<DbImage>> {
+    /// Does something on all cores at one place among all writes; or only a
+    /// barrier.
+    pub async fn image(self: &Rc<Self>, cut: u64, want: Want) {
         self.call(0, move |core| core.submit_image(cut, want));
-        loop {
-            let made = self.repl.held.images.borrow_mut().remove(&cut);
-            match made {
-                Some(parts) => return parts,
-                None => self.woken.wait().await,
-            }
+        while !self.repl.held.images.borrow_mut().remove(&cut) {
+            self.woken.wait().await;
         }
     }
 
-    pub fn image_is_made(&self, cut: u64, parts: Vec<Vec<DbImage>>) {
-        self.repl.held.images.borrow_mut().insert(cut, parts);
+    pub fn image_is_made(&self, cut: u64) {
+        self.repl.held.images.borrow_mut().insert(cut);
         self.woken.ring();
     }
 
     /// Waits for the round that is being applied, and keeps the next from
     /// beginning.
-    pub(super) async fn hold_applying(self: &Rc<Self>) -> Hold {
+    pub async fn hold_applying(self: &Rc<Self>) -> Hold {
         let held = &self.repl.held;
         held.holders.set(held.holders.get() + 1);
         let hold = Hold(self.clone());

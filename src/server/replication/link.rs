@@ -12,6 +12,7 @@ use std::rc::Rc;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use glommio::net::TcpStream;
 
+use super::full::Sending;
 use crate::base::num::parse_i64;
 use crate::journal::backlog::ReaderId;
 use crate::observe::log;
@@ -41,7 +42,7 @@ pub(super) struct Link {
     /// Rung when there is something new to write, or the link is to end.
     pub bell: Bell,
     feeding: Cell<bool>,
-    reader: Cell<Option<ReaderId>>,
+    pub reader: Cell<Option<ReaderId>>,
     /// Ends when `out` is written.
     closing: Cell<bool>,
     /// A write is under way.
@@ -70,6 +71,10 @@ pub(super) fn hang_up(fd: RawFd) {
 }
 
 impl Link {
+    pub fn has_ended(&self) -> bool {
+        self.closing.get() || self.gone.get()
+    }
+
     fn end(&self) {
         self.closing.set(true);
         if self.writing.get() {
@@ -182,12 +187,12 @@ impl Service {
                 break;
             }
             if link.bulk.borrow().is_some() {
-                if !self.write_bulk(&link, &mut socket).await {
-                    break;
+                match self.write_bulk(&link, &mut socket).await {
+                    Sending::Went => continue,
+                    Sending::Broken => break,
+                    Sending::Idle => {}
                 }
-                continue;
-            }
-            if let Some((piece, end)) = self.next_piece(&link) {
+            } else if let Some((piece, end)) = self.next_piece(&link) {
                 if !write(&link, &mut socket, &piece).await {
                     break;
                 }

@@ -136,7 +136,8 @@ impl Service {
         }
     }
 
-    fn set_loading(&self, loading: bool) {
+    /// Closes or opens the gates of all cores.
+    pub fn set_loading(&self, loading: bool) {
         let p = &self.shared.persistence;
         p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
         p.loading.store(loading, SeqCst);

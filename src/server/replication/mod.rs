@@ -35,6 +35,7 @@ use glommio::timer::sleep;
 use super::role::Role;
 use super::service::Service;
 use super::service::bell::Bell;
+use super::service::snapshot::{AtCut, Place};
 use crate::base::clock;
 use crate::base::rng::{Rng, entropy};
 use crate::config::Settings;
@@ -69,7 +70,7 @@ pub struct Repl {
     asks: ask::Asks,
     roles: roles::Roles,
     full: full::Full,
-    /// Rung when a replica has got its snapshot, or has gone.
+    /// Rung when a replica has got more of its snapshot, or has gone.
     bulk_sent: Bell,
     held: hold::Held,
     load: load::Load,
@@ -107,6 +108,12 @@ impl Repl {
     }
 }
 
+impl Repl {
+    pub fn is_replica(&self) -> bool {
+        self.node.borrow().is_replica()
+    }
+}
+
 impl Service {
     /// Starts replication's tasks.
     pub fn start_replication(self: &Rc<Self>) {
@@ -122,7 +129,9 @@ impl Service {
     async fn tick_replication(self: Rc<Self>) {
         loop {
             self.follow_settings();
+            self.excuse_idle_transfers();
             self.replicate(Event::Tick);
+            self.tidy_snapshot_file();
             sleep(TICK).await;
         }
     }
@@ -139,6 +148,23 @@ impl Service {
             r.backlog.resize(new.replication.repl_backlog_size);
         }
         *self.repl.settings.borrow_mut() = new;
+    }
+
+    /// Notes the place of a cut in the stream, for a snapshot's header.
+    pub fn note_place(&self) -> AtCut {
+        let id = self.repl.node.borrow().history.id.to_string();
+        Box::new(move |out| {
+            let r = out.replication.as_ref().filter(|r| !r.relays)?;
+            Some(Place { db: u64::from(r.selected.db().unwrap_or(0)), id, offset: r.backlog.end() })
+        })
+    }
+
+    /// The same of what has been applied on a replica; only right while
+    /// nothing is being applied.
+    pub fn applied_place(&self) -> Option<Place> {
+        let node = self.repl.node.borrow();
+        node.upstream.as_ref().filter(|up| up.resumable && up.fenced)?;
+        Some(Place { db: node.applied_db.into(), id: node.history.id.to_string(), offset: self.stream_window().end })
     }
 
     /// What the stream holds.

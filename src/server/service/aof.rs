@@ -109,6 +109,11 @@ impl AofFiles {
         self.name = name;
     }
 
+    /// Is everything written that was taken out of the buffer?
+    pub fn is_idle(&self) -> bool {
+        !self.writing && self.left.is_empty()
+    }
+
     /// Lets the task that writes go on ([`Service::seize_file`]).
     pub fn release(&mut self) {
         self.writing = false;
@@ -275,6 +280,10 @@ impl Service {
     /// written.
     async fn write_once(self: &Rc<Self>) -> bool {
         let s = self.shared.config.settings();
+        match self.shared.persistence.aof.flush_sleep_us.load(Relaxed) {
+            0 => {}
+            us => sleep(Duration::from_micros(us)).await,
+        }
         let policy = s.persistence.appendfsync;
         let Some((file, size, bytes, past)) = self.take_buffer() else { return false };
         let wrote = !bytes.is_empty();

@@ -23,6 +23,7 @@ use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
 use crate::observe::log;
 use crate::server::process::REDIS_VERSION;
+use crate::snapshot::load::How;
 use crate::snapshot::rdb::Version;
 use crate::snapshot::rdb::frame::{About, Frame};
 use crate::snapshot::rdb::scan::Error;
@@ -41,7 +42,8 @@ impl Service {
         if s.persistence.appendonly {
             self.load_aof(&s).await?;
         } else {
-            self.load_snapshot(&s).await?;
+            let how = How { drop_expired_at: Some(clock::now_ms()), ..snapshot_file::base_how(&s) };
+            self.load_snapshot(&s, how).await?;
         }
         self.shared.persistence.loading.store(false, SeqCst);
         self.update_gates();
@@ -65,7 +67,7 @@ impl Service {
     }
 
     /// Loads all files; the bytes that they have.
-    async fn load_files(self: &Rc<Self>, place: &Place, m: &Manifest, s: &Settings) -> Result<u64, Refusal> {
+    pub async fn load_files(self: &Rc<Self>, place: &Place, m: &Manifest, s: &Settings) -> Result<u64, Refusal> {
         let mut total = 0;
         for f in m.files() {
             let path = place.path(&f.name);

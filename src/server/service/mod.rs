@@ -16,6 +16,7 @@ pub mod bell;
 pub mod importing;
 pub mod loading;
 pub mod pump;
+pub mod reload;
 pub mod rewrite;
 pub mod snapshot;
 pub mod snapshot_file;

@@ -79,8 +79,8 @@ pub struct Intake {
 /// Called at the cut's place in the stream; what stands in the header of it.
 pub type AtCut = Box<dyn FnOnce(&mut Outputs) -> Option<Place>>;
 
-/// Called once the cut has been made.
-pub type Begun = Box<dyn FnOnce(&Rc<Service>)>;
+/// Called once the cut has been made, with its place in the stream.
+pub type Begun = Box<dyn FnOnce(&Rc<Service>, Option<&Place>)>;
 
 /// What is asked for besides the dataset's records.
 #[derive(Default)]
@@ -134,6 +134,11 @@ impl Service {
         }
     }
 
+    /// The snapshot under way.
+    pub fn snapshot_job(&self) -> Option<Arc<Job>> {
+        self.intake.borrow().as_ref().map(|i| i.job.clone())
+    }
+
     fn intake(&self, id: u64) -> Option<Rc<Intake>> {
         self.intake.borrow().as_ref().filter(|i| i.job.id == id).cloned()
     }
@@ -167,12 +172,20 @@ impl Service {
             bell: Bell::default(),
         });
         *self.intake.borrow_mut() = Some(intake.clone());
+        // On a replica, nothing is applied while the cut is being made, so that
+        // the offset of what has been applied is that of the cut.
+        let held = self.hold_applying().await;
         self.expect_cut(&intake, wish.at_cut.take());
         let order = job.clone();
         self.call(0, move |core| core.order_cut(order));
         self.until_cut(&intake).await;
+        if intake.place.borrow().is_none() && !wish.aof_base {
+            *intake.place.borrow_mut() = self.applied_place();
+        }
+        drop(held);
         if let Some(f) = wish.begun.take() {
-            f(self);
+            let place = intake.place.borrow().clone();
+            f(self, place.as_ref());
         }
         let result = self.make(&intake, &wish, open).await;
         *self.intake.borrow_mut() = None;
@@ -298,7 +311,7 @@ impl Service {
     pub fn save_in_background(self: &Rc<Self>, asker: Option<(ConnRef, u32)>) {
         let service = self.clone();
         glommio::spawn_local(async move {
-            let begun = move |s: &Rc<Service>| {
+            let begun = move |s: &Rc<Service>, _: Option<&Place>| {
                 log::notice(format_args!("Background saving started by pid {}", std::process::id()));
                 if let Some((conn, seq)) = asker {
                     s.call(conn.core as usize, move |core| {
@@ -306,7 +319,7 @@ impl Service {
                     });
                 }
             };
-            match service.save_file(false, Some(Box::new(begun))).await {
+            match service.save_file(Wish { begun: Some(Box::new(begun)), ..Wish::default() }).await {
                 Ok(_) => log::notice(format_args!("Background saving terminated with success")),
                 Err(Failure::Aborted) => log::warning(format_args!("Background saving terminated by a shutdown")),
                 Err(e) => log::warning(format_args!("Background saving error: {e}")),
@@ -319,7 +332,7 @@ impl Service {
     pub fn save_and_hold(self: &Rc<Self>, done: impl FnOnce(&Rc<Service>, bool) + 'static) {
         let service = self.clone();
         glommio::spawn_local(async move {
-            let result = service.save_file(true, None).await;
+            let result = service.save_file(Wish { hold: true, ..Wish::default() }).await;
             if let Err(e) = &result {
                 log::warning(format_args!("Saving error: {e}"));
             }
@@ -340,7 +353,7 @@ impl Service {
                 while !service.shared.saves.try_begin() {
                     service.end_running_snapshot().await;
                 }
-                if service.save_file(true, None).await.is_err() {
+                if service.save_file(Wish { hold: true, ..Wish::default() }).await.is_err() {
                     log::warning(format_args!("Error trying to save the DB, can't exit."));
                     if !force {
                         service.call(0, |core| core.release_held());
@@ -367,7 +380,7 @@ impl Service {
     }
 
     /// Writes the snapshot file, and notes how it went.
-    async fn save_file(self: &Rc<Self>, hold: bool, begun: Option<Begun>) -> Result<Summary, Failure> {
+    pub async fn save_file(self: &Rc<Self>, wish: Wish) -> Result<Summary, Failure> {
         let s = self.shared.config.settings();
         let saves = &self.shared.saves;
         let now_s = || clock::now_ms() / 1000;
@@ -378,7 +391,8 @@ impl Service {
         let p = &s.persistence;
         let (path, incremental) = (s.resolve(&p.dbfilename), p.rdb_save_incremental_fsync);
         let key_delay_us = p.rdb_key_save_delay_us.max(0) as u64;
-        let wish = Wish { hold, begun, key_delay_us, ..Wish::default() };
+        let at_cut = wish.at_cut.unwrap_or_else(|| self.note_place());
+        let wish = Wish { at_cut: Some(at_cut), key_delay_us, ..wish };
         let result = self.snapshot(wish, async || FileSink::create(&path, incremental).await).await;
         if let Ok(summary) = &result {
             log::notice(format_args!("DB saved on disk"));

@@ -38,8 +38,9 @@ pub fn base_how(s: &Settings) -> How {
 }
 
 impl Service {
-    /// Loads `dbfilename`, if it is there. The error is the last line of the log.
-    pub async fn load_snapshot(self: &Rc<Self>, s: &Settings) -> Result<(), String> {
+    /// Loads `dbfilename`; false if it is not there. The error is the last line
+    /// of the log.
+    pub async fn load_snapshot(self: &Rc<Self>, s: &Settings, how: How) -> Result<bool, String> {
         let path = s.resolve(&s.persistence.dbfilename);
         let fatal = |e: std::io::Error| {
             let name = &s.persistence.dbfilename;
@@ -48,7 +49,7 @@ impl Service {
         };
         let mut file = match File::open(&path) {
             Ok(f) => f,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(fatal(e)),
         };
         let size = file.metadata().map_err(fatal)?.len();
@@ -57,7 +58,6 @@ impl Service {
         p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
         p.loading_total_bytes.store(size, Relaxed);
         p.loading_done_bytes.store(0, Relaxed);
-        let how = How { drop_expired_at: Some(clock::now_ms()), ..base_how(s) };
         let mut import = Import::new(self, how);
         let delay = s.persistence.key_load_delay_us;
         let mut piece = vec![0; if delay == 0 { PIECE } else { DELAYED_PIECE }];
@@ -77,12 +77,12 @@ impl Service {
             }
         }
         if self.shared.stopping.load(SeqCst) {
-            return Ok(());
+            return Ok(true);
         }
         let (about, counts) = import.finish().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
         self.loaded_snapshot(about, counts);
         log::notice(format_args!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64()));
-        Ok(())
+        Ok(true)
     }
 
     /// What a snapshot brought beside keys; says in the log what Redis says.

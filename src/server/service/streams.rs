@@ -45,6 +45,8 @@ pub struct Outputs {
     pub replication: Option<Replication>,
     /// What is to be appended to the file, and its selected database.
     pub aof: Option<Aof>,
+    /// What the cores do is not passed on: it is in the streams already.
+    pub muted: bool,
     cuts: HashMap<u64, AtCut, foldhash::fast::RandomState>,
 }
 
@@ -149,7 +151,7 @@ impl Streams {
     pub fn new(cores: usize) -> Streams {
         Streams {
             merge: Merge::new(cores),
-            out: Outputs { replication: None, aof: None, cuts: HashMap::default() },
+            out: Outputs { replication: None, aof: None, muted: false, cuts: HashMap::default() },
             reasons: 0,
             running: false,
             switching: false,
@@ -189,6 +191,9 @@ impl Replication {
 
 impl Sink for Outputs {
     fn run(&mut self, core: usize, run: &mut Run) {
+        if self.muted {
+            return;
+        }
         if let Some(Replication { selected, backlog, relays: false }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
         }
