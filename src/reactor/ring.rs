@@ -98,6 +98,9 @@ impl Ring {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            // Says when completions wait for an enter that fetches them. A core
+            // that always has something else to do would never see them.
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)?;
@@ -166,6 +169,22 @@ fn transient(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A core that never blocked, because it had something to do all the time,
+    /// saw no completions: its clients got no replies.
+    #[test]
+    fn completions_come_without_blocking() {
+        let mut ring = Ring::new().expect("a ring");
+        let after = io_uring::types::Timespec::new().nsec(2_000_000);
+        let token = Token::new(OPS[0], 0, 7);
+        ring.push(io_uring::opcode::Timeout::new(&raw const after).build(), token);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !ring.has_completions() {
+            assert!(std::time::Instant::now() < deadline, "no completion");
+            ring.enter(false);
+        }
+        assert_eq!(ring.take_completion().map(|c| c.token), Some(token));
+    }
 
     #[test]
     fn tokens_survive_packing() {

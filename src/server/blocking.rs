@@ -126,6 +126,10 @@ fn who(origin: &Origin) -> Who {
     (origin.conn, origin.seq)
 }
 
+/// What blocked clients are told when the server becomes a replica.
+const UNBLOCKED: &[u8] =
+    b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+
 /// What a client gets when its time is up, whatever the command.
 fn time_is_up(proto: Proto) -> Vec<u8> {
     let mut out = Vec::new();
@@ -391,6 +395,30 @@ impl Core {
             Place::Several(_) => self.end_at_home(who, &reply),
         }
         true
+    }
+
+    /// The server has become a replica, perhaps of another primary: what they
+    /// wait for will not come from clients. They hear so and are disconnected.
+    pub fn disconnect_blocked(&mut self) {
+        let blocked: Vec<_> = self.conns.iter().filter(|c| !c.closing && c.blocked().is_some()).map(|c| c.me).collect();
+        for me in blocked {
+            let Some(mut conn) = self.take_conn(me) else { continue };
+            conn.close_after = true;
+            let id = conn.id;
+            self.put_conn(conn);
+            self.unblock_client(id, Some(UNBLOCKED));
+        }
+    }
+
+    /// The same for one that waits for replicas.
+    pub fn disconnect_waiting(&mut self, me: ConnRef, seq: u32) {
+        let Some(mut conn) = self.take_conn(me) else { return };
+        conn.close_after = true;
+        let mut out = Vec::new();
+        Reply::new(&mut out, conn.proto).error(UNBLOCKED);
+        self.waiting.remove(&me);
+        self.put_conn(conn);
+        self.finish_conn(me, seq, &out);
     }
 
     /// Ends those whose time is up.

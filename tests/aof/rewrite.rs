@@ -90,16 +90,16 @@ fn it_is_turned_on_at_run_time_with_all_there_is() {
     some_writes(&mut c, &mut Rng::new(7), 500);
     let finished = || server.log().matches("Background AOF rewrite finished").count();
     under_load(&server, 8, || {
-        for round in 0..3 {
+        for round in 0..7 {
             let before = finished();
             assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
-            if round == 1 {
+            if round % 3 == 1 {
                 // Perhaps while it is being turned on.
                 std::thread::sleep(Duration::from_millis(10));
             } else {
                 eventually("it is on", LIMIT, || finished() > before);
             }
-            if round < 2 {
+            if round < 6 {
                 assert_eq!(c.run("CONFIG SET appendonly no"), ok());
                 eventually("it is off", LIMIT, || info(&server, "aof_enabled") == "0");
             }

@@ -71,6 +71,31 @@ fn replies_are_those_of_redis() {
     as_redis(&ours(3, &[]), &stock(&[]));
 }
 
+/// Who is blocked when the server becomes a replica is told so and hung up on.
+#[test]
+fn blocked_clients_are_disconnected_when_the_role_changes() {
+    let primary = ours(1, &[]);
+    for server in [ours(3, &[]), stock(&[])] {
+        let (mut list, mut several, mut waits) = (server.wire(), server.wire(), server.wire());
+        list.send_words("BLPOP a 0");
+        several.send_words("BLPOP a b c d e f 0");
+        waits.send_words("WAIT 1 0");
+        eventually("three wait", LIMIT, || info(&server, "blocked_clients").trim() == "3");
+        replicate(&server, primary.port);
+        let text = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+        for wire in [&mut list, &mut several, &mut waits] {
+            assert_eq!(wire.read(), error(text));
+            wire.expect_closed();
+        }
+        wait_for_link(&server);
+        assert_eq!(primary.wire().run("RPUSH a 1"), int(1));
+        assert_eq!(primary.wire().run("WAIT 1 30000"), int(1));
+        assert_eq!(server.wire().run("LLEN a"), int(1));
+        server.wire().run("REPLICAOF NO ONE");
+        primary.wire().run("FLUSHALL");
+    }
+}
+
 /// A key past its deadline is hidden on a replica, and stays until the primary
 /// deletes it.
 #[test]

@@ -117,7 +117,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         sizes: core.survey.last,
         overhead: core.store.overhead(),
         connections: core.conns.len(),
-        paused: core.paused.len() + core.blocking.len(),
+        paused: core.paused.len() + core.blocking.len() + core.waiting.len(),
         slots: core.map.iter().filter(|owner| usize::from(**owner) == core.id).count(),
         cpu_us: info_text::cpu_us(libc::RUSAGE_THREAD),
     }

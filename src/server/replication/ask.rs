@@ -107,6 +107,7 @@ impl Service {
             while !service.changes_are_made() {
                 service.repl.roles.made.wait().await;
             }
+            service.disconnect_those_who_wait().await;
             service.answer_client(asker, |r| r.ok());
         })
         .detach();
@@ -191,6 +192,16 @@ impl Service {
         if let Some(asker) = asker {
             self.answer_client(asker, |r| r.int(replicas as i64));
         }
+    }
+
+    /// The server is a replica now, or one of another primary: nobody's wait
+    /// for keys or replicas makes sense any more.
+    pub(super) async fn disconnect_those_who_wait(self: &Rc<Self>) {
+        for (ticket, asker) in self.repl.asks.waits.take() {
+            self.replicate(Event::WaitCancelled { ticket });
+            self.call(asker.conn.core as usize, move |core| core.disconnect_waiting(asker.conn, asker.seq));
+        }
+        self.ask_all(Core::disconnect_blocked).await;
     }
 
     /// Whoever waited has gone.

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future;
@@ -48,6 +48,10 @@ const QUEUE_MAX: usize = 4 << 20;
 /// does go on: replicas' queues then grow up to their limit of output, and
 /// writing clients are not held up for a replica that does not read.
 const PRESSURE: usize = 4 << 20;
+
+/// How long a replica may be over its limit of output, since it may only not
+/// have had its turn yet.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Time between two looks at that, and for the right to make a snapshot.
 const LOOK: Duration = Duration::from_millis(10);
@@ -82,6 +86,8 @@ pub(super) struct Bulk {
     file: Option<(Rc<BufferedFile>, u64, u64)>,
     /// Nothing will be added.
     complete: bool,
+    /// Since when more is queued than the limit of output allows.
+    over_since: Option<Instant>,
 }
 
 /// What sending a piece came to.
@@ -442,8 +448,7 @@ impl SocketSink {
             if slowest < QUEUE_MAX {
                 break;
             }
-            if self.job.as_ref().is_some_and(|j| j.unsent() > PRESSURE) {
-                self.drop_slow();
+            if self.job.as_ref().is_some_and(|j| j.unsent() > PRESSURE) && !self.over_limit() {
                 break;
             }
             future::or(self.service.repl.bulk_sent.wait(), sleep(LOOK)).await;
@@ -457,13 +462,24 @@ impl SocketSink {
         self.still_there()
     }
 
-    /// Drops replicas that leave more unread than `client-output-buffer-limit`
-    /// allows.
-    fn drop_slow(&mut self) {
+    /// Does a replica leave more unread than `client-output-buffer-limit`
+    /// allows? Those that have done so for a while are dropped.
+    fn over_limit(&self) -> bool {
         let limit = self.service.repl.node.borrow().policy.output_hard_limit();
+        let mut any = false;
         for link in &self.links {
             let queued = SocketSink::queued(link);
-            if queued as u64 > limit {
+            let since = {
+                let mut bulk = link.bulk.borrow_mut();
+                let Some(b) = bulk.as_mut() else { continue };
+                if queued as u64 <= limit {
+                    b.over_since = None;
+                    continue;
+                }
+                *b.over_since.get_or_insert_with(Instant::now)
+            };
+            any = true;
+            if since.elapsed() >= PATIENCE {
                 log::warning(format_args!(
                     "Client {} (replica) scheduled to be closed ASAP for overcoming of output buffer limits ({queued} bytes unsent).",
                     link.peer.borrow().name()
@@ -471,6 +487,7 @@ impl SocketSink {
                 self.service.close_replica(link.id, "it leaves too much of the snapshot unread");
             }
         }
+        any
     }
 
     /// The end mark. Each replica goes on as soon as its socket has taken it.

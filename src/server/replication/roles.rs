@@ -77,6 +77,7 @@ impl Service {
                 self.relay(true);
                 self.drop_journal(FOR_REPLICATION).await;
                 self.set_role(Role { fenced: false, ..self.repl.role.get() });
+                self.disconnect_those_who_wait().await;
             }
             Change::Unfence => {
                 if self.stream_window().active {
