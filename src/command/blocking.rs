@@ -8,6 +8,7 @@ use super::collect::{counted, keyspec};
 use super::effect::{Block, Nil};
 use super::fault::{Fault, SYNTAX};
 use super::list;
+use super::parse::is;
 use super::spec::{Group, KeySpec, Spec, flag, keyflag};
 use super::zset;
 use super::{Across, Command, Cx, Done};
@@ -132,13 +133,22 @@ fn deadline(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Fault> {
     Ok((ms > 0.0).then(|| now_ms + ms as u64))
 }
 
+/// May this call wait? XREAD and XREADGROUP only do with BLOCK.
+pub fn may_wait(spec: &Spec, args: Args) -> bool {
+    let option = || {
+        let options = args.iter().skip(1).take_while(|a| !is(a, "streams"));
+        options.into_iter().any(|a| is(a, "block"))
+    };
+    spec.is(flag::BLOCKING) && (spec.group != Group::Stream || option())
+}
+
 impl Cx<'_> {
     /// Waits for one of the keys, or replies that the time is up where nobody
     /// may wait.
     pub fn wait(&mut self, keys: &[&[u8]], deadline_ms: Option<u64>, nil: Nil) {
         if self.fx.may_block {
             let keys = keys.iter().map(|k| k.to_vec()).collect();
-            self.fx.block = Some(Block { keys, deadline_ms });
+            self.fx.block = Some(Block { keys, deadline_ms, again: None });
         } else {
             nil.write(&mut self.reply);
         }
@@ -206,6 +216,23 @@ fn bzmpop(cx: &mut Cx, args: Args) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_are_waited_for_only_with_block() {
+        let find = |name: &str| {
+            let rows = crate::command::families().into_iter().flatten();
+            rows.map(|c| &c.spec).find(|s| s.name == name).expect("it is in the table")
+        };
+        let asks = |name: &str, line: &str| {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            may_wait(find(name), &args)
+        };
+        assert!(asks("blpop", "blpop k 0"));
+        assert!(!asks("lpop", "lpop k"));
+        assert!(asks("xread", "xread count 1 BLOCK 0 streams k $"));
+        assert!(!asks("xread", "xread count 1 streams block $"));
+        assert!(asks("xreadgroup", "xreadgroup group g c block 5 streams k >"));
+    }
 
     #[test]
     fn timeouts_are_seconds_with_fractions() {

@@ -86,6 +86,8 @@ pub struct Block {
     pub keys: Vec<Vec<u8>>,
     /// Unix milliseconds; none for ever.
     pub deadline_ms: Option<u64>,
+    /// The arguments with which to try again, if they are not the same.
+    pub again: Option<Vec<Vec<u8>>>,
 }
 
 /// See the module's description.

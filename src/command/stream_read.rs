@@ -2,7 +2,7 @@
 
 use super::collect::keyspec;
 use super::cx::Rest;
-use super::effect::{Class, Effect};
+use super::effect::{Class, Effect, Nil};
 use super::fault::SYNTAX;
 use super::parse::{int, is};
 use super::spec::{Across, Begin, Command, Find, Group as Docs, KeySpec, Spec, flag, keyflag};
@@ -193,13 +193,26 @@ fn timeout(arg: &[u8]) -> Result<i64, Fault> {
     if ms < 0 { Err(Fault::Text("ERR timeout is negative")) } else { Ok(ms) }
 }
 
-/// Nothing can be read now: as after a timeout. Waiting is not built yet.
-fn nothing(cx: &mut Cx, r: &Reading) -> Done {
-    if r.block.is_some() {
-        return Err(Fault::Text("ERR BLOCK is not supported yet"));
+/// Nothing can be read now: the client waits if it asked for that.
+fn nothing(cx: &mut Cx, r: &Reading) {
+    match r.block {
+        Some(ms) => cx.wait(r.keys, (ms > 0).then(|| cx.now.saturating_add(ms as u64)), Nil::Array),
+        None => cx.reply.null_array(),
     }
-    cx.reply.null_array();
-    Ok(())
+}
+
+/// The arguments with the last IDs of now in the place of `$`: one who waits is
+/// to get what is added from now on.
+fn without_dollars(args: Args, ids: Args, after: &[StreamId]) -> Option<Vec<Vec<u8>>> {
+    if !ids.contains(&&b"$"[..]) {
+        return None;
+    }
+    let mut owned: Vec<Vec<u8>> = args.iter().map(|a| a.to_vec()).collect();
+    let first = args.len() - ids.len();
+    for (i, id) in after.iter().enumerate() {
+        owned[first + i] = id.text().as_bytes().to_vec();
+    }
+    Some(owned)
 }
 
 /// The head of one stream's part of the reply.
@@ -212,7 +225,10 @@ fn part_head(reply: &mut Reply, key: &[u8]) {
 
 fn reply_parts(cx: &mut Cx, r: &Reading, parts: usize, body: &[u8]) -> Done {
     match parts {
-        0 => return nothing(cx, r),
+        0 => {
+            nothing(cx, r);
+            return Ok(());
+        }
         n if cx.reply.proto == Proto::Resp3 => cx.reply.map(n),
         n => cx.reply.array(n),
     }
@@ -237,7 +253,7 @@ fn xread(cx: &mut Cx, args: Args) -> Done {
     }
     let (mut body, mut parts) = (Vec::new(), 0);
     let mut out = Reply::new(&mut body, cx.reply.proto);
-    for (k, after) in r.keys.iter().zip(after) {
+    for (k, &after) in r.keys.iter().zip(&after) {
         let key = cx.key(k);
         let Some(stream) = cx.read_collection::<Stream>(&key)? else { continue };
         let Some(start) = after.next().filter(|_| stream.last().is_some_and(|top| top.id > after)) else { continue };
@@ -246,7 +262,11 @@ fn xread(cx: &mut Cx, args: Args) -> Done {
         reply_rows(&mut out, rows.take(if r.count == 0 { usize::MAX } else { r.count }));
         parts += 1;
     }
-    reply_parts(cx, &r, parts, &body)
+    reply_parts(cx, &r, parts, &body)?;
+    if let Some(block) = &mut cx.fx.block {
+        block.again = without_dollars(args, r.ids, &after);
+    }
+    Ok(())
 }
 
 /// From where a consumer reads: new entries, or its own pending ones.

@@ -173,7 +173,10 @@ impl Core {
     }
 
     /// The command has found nothing here: it waits.
-    pub fn start_waiting(&mut self, request: Parked, block: Block) {
+    pub fn start_waiting(&mut self, mut request: Parked, block: Block) {
+        if let Some(again) = &block.again {
+            request.args.clone_from(again);
+        }
         let who = who(&request.head.origin);
         let db = request.head.origin.db as usize;
         let keys = block.keys.into_iter().map(|k| (db, k)).collect();
@@ -182,18 +185,20 @@ impl Core {
         let id = self.blocking.waiters.add(Waiter { keys, deadline_ms, payload });
         self.blocking.parts.insert(who, id);
         let me = self.id;
-        let told = move |home: &mut Core| home.blocked_at(who, me, deadline_ms);
+        let again = block.again;
+        let told = move |home: &mut Core| home.blocked_at(who, me, deadline_ms, again);
         self.send(who.0.core as usize, Msg::Call(Box::new(told)));
     }
 
     /// A core keeps a command of this core's connection; or the connection has
     /// gone meanwhile, and the command is to be forgotten.
-    fn blocked_at(&mut self, who: Who, owner: usize, deadline_ms: Option<u64>) {
+    fn blocked_at(&mut self, who: Who, owner: usize, deadline_ms: Option<u64>, again: Option<Vec<Vec<u8>>>) {
         let Some(mut conn) = self.take_blocked(who) else {
             return self.send(owner, Msg::Call(Box::new(move |core: &mut Core| core.forget_waiting(who))));
         };
         let b = conn.extra().blocked.as_mut().expect("taken as blocked");
         b.place = Place::Core(owner);
+        b.args = again.unwrap_or_else(|| std::mem::take(&mut b.args));
         // One that was sent home by a slot's move waits no longer for that.
         let first = *b.deadline_ms.get_or_insert(deadline_ms);
         let reply = b.reply.take();
@@ -241,6 +246,9 @@ impl Core {
         known.sort_unstable();
         known.dedup();
         b.place = Place::Several(known);
+        if let Some(args) = &block.again {
+            b.args.clone_from(args);
+        }
         b.trying = false;
         let deadline_ms = *b.deadline_ms.get_or_insert(block.deadline_ms);
         let again = std::mem::take(&mut b.again);
@@ -498,8 +506,9 @@ impl Core {
         let wanted = match entry.spec.group {
             Group::List => "list",
             Group::SortedSet => "zset",
-            // Readers of streams look themselves.
-            _ => return true,
+            // Whatever happens to a group's stream ends the wait for it.
+            _ if entry.spec.name == "xreadgroup" => return true,
+            _ => "stream",
         };
         let found = self.store.get(*db, &Key::new(key)).filter(|e| !e.expired(self.now));
         found.is_some_and(|e| matches!(e.value(), Value::Object(o) if o.type_name() == wanted))

@@ -9,6 +9,7 @@ use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
 use crate::base::num::parse_u64;
 use crate::base::slot::{Key, SLOT_SHIFT, slot_of_hash};
+use crate::command::blocking::may_wait;
 use crate::command::keys::{Place, Places, places, undeclared};
 use crate::command::spec::flag;
 use crate::command::{Across, Fault, Merge};
@@ -299,7 +300,7 @@ impl Core {
     /// A command with several keys: on one core if they all lie there.
     fn route_keys(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
         let found = places(entry.spec, args).unwrap_or_default();
-        if entry.spec.is(flag::BLOCKING) && !found.is_empty() {
+        if may_wait(&entry.spec, args) && !found.is_empty() {
             return self.route_blocking(conn, entry, args);
         }
         let Some(first) = found.first() else {

@@ -9,6 +9,7 @@ mod support;
 
 mod admin;
 mod blocking;
+mod blocking_streams;
 mod check_rdb;
 mod clients;
 mod clients_admin;
