@@ -176,6 +176,14 @@ const COLLECTIONS: &[&str] = &[
     "ZPOPMIN %z %c",
     "ZREM %z %m",
     "ZREM %z %m %m",
+    "BLPOP %l %l 0.001",
+    "BRPOP %l 0.001",
+    "BLMOVE %l %l LEFT RIGHT 0.001",
+    "BRPOPLPUSH %l %l 0.001",
+    "BLMPOP 0.001 2 %l %l LEFT COUNT %c",
+    "BZPOPMIN %z %z 0.001",
+    "BZPOPMAX %z 0.001",
+    "BZMPOP 0.001 2 %z %z MAX COUNT %c",
 ];
 
 const STREAMS: &[&str] = &[
@@ -243,14 +251,17 @@ const STREAMS: &[&str] = &[
     "XINFO GROUPS %x",
     "XINFO CONSUMERS %x %g",
     "XSETID %x %I ENTRIESADDED %i MAXDELETEDID %I",
+    "XREAD BLOCK 1 STREAMS %x %x %I $",
+    "XREADGROUP GROUP %g %m BLOCK 1 STREAMS %x >",
     "DEBUG DIGEST-VALUE %x %x",
     "DEL %x",
 ];
 
 const HYPERLOGLOGS: &[&str] = &[
     "PFADD %p %v",
-    "PFADD %p %m %m %v",
-    "PFADD %p %i %i %i %i",
+    // One at a time: where a sketch was broken by hand, Redis keeps what it had
+    // added before it found out.
+    "PFADD %p %i",
     "PFADD %p",
     "PFCOUNT %p",
     "PFCOUNT %p",
@@ -644,8 +655,10 @@ impl Generator {
 
     /// Now and then: an argument too few or too many, an odd one, other case.
     fn spoil(&mut self, command: &mut Command) {
-        if command[0] == b"SPOP" {
-            // With another count it would choose at random.
+        // With another count it would choose at random; with another timeout it
+        // could wait for ever.
+        let name = &command[0];
+        if name == b"SPOP" || matches!(name.first_chunk(), Some(b"BL" | b"BR" | b"BZ")) || name.starts_with(b"XREAD") {
             return;
         }
         // Another number could become a deadline that passes during the run.
