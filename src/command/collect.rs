@@ -11,6 +11,7 @@ use crate::base::num::parse_i64;
 use crate::resp::Reply;
 use crate::store::listpack::Item;
 use crate::store::object::{Collection, Object};
+use crate::store::scan::{cursor_of, position_of};
 
 /// Specifications of the usual keys.
 pub mod keyspec {
@@ -119,16 +120,17 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// The cursor of a scan.
+/// The position that a scan's cursor stands for.
 pub fn cursor(arg: &[u8]) -> Result<u64, Fault> {
     let parsed = std::str::from_utf8(arg).ok().and_then(|s| s.parse().ok());
-    parsed.ok_or(Fault::Text("ERR invalid cursor"))
+    parsed.map(position_of).ok_or(Fault::Text("ERR invalid cursor"))
 }
 
-/// The head of a scan's reply: the next cursor, and how many elements follow.
+/// The head of a scan's reply: the cursor of the next position, and how many
+/// elements follow.
 pub fn scan_head(reply: &mut Reply, next: u64, elements: usize) {
     reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+    reply.bulk(itoa::Buffer::new().format(cursor_of(next)).as_bytes());
     reply.array(elements);
 }
 

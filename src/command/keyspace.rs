@@ -192,10 +192,10 @@ fn parse_cursor(text: &[u8]) -> Result<u64, Fault> {
 fn scan_keys(cx: &mut Cx, args: Args) -> Done {
     let cursor = parse_cursor(args[1])?;
     let o = ScanOptions::parse(&args[2..])?;
-    let step = scan::step(cx.store.db(cx.db), cursor, o.count, cx.owns);
+    let step = scan::step(cx.store.db(cx.db), scan::position_of(cursor), o.count, cx.owns);
     let mut digits = itoa::Buffer::new();
     cx.reply.array(2);
-    cx.reply.bulk(digits.format(step.next.unwrap_or(0)).as_bytes());
+    cx.reply.bulk(digits.format(step.next.map_or(0, scan::cursor_of)).as_bytes());
     let found = step.entries.iter().filter(|e| !e.expired(cx.now) && o.accepts(e));
     let found: Vec<&[u8]> = found.map(|e| e.key()).collect();
     cx.reply.array(found.len());

@@ -16,6 +16,7 @@ use crate::command::{Across, Fault, Merge};
 use crate::config::{Guard, PipelineOrder};
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ReplyMode};
+use crate::store::scan::position_of;
 use crate::transaction::locks::{Mode, Need};
 
 impl Core {
@@ -393,7 +394,8 @@ impl Core {
     }
 
     fn route_cursor(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
-        let position = args.get(1).and_then(|a| parse_u64(a)).unwrap_or(0) & crate::store::db::POSITION_MASK;
+        let cursor = args.get(1).and_then(|a| parse_u64(a)).unwrap_or(0);
+        let position = position_of(cursor) & crate::store::db::POSITION_MASK;
         debug_assert_eq!(slot_of_hash(position), (position >> SLOT_SHIFT) as u16);
         if conn.replies.outstanding() > 0 {
             return Flow::Hold;

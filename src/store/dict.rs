@@ -23,6 +23,7 @@
 
 use hashbrown::HashTable;
 
+use super::scan::end_of_block;
 use super::undo;
 use crate::base::rng::Rng;
 
@@ -366,7 +367,7 @@ impl<T: Clone> Dict<T> {
             return next;
         }
         found.sort_unstable_by_key(|&(at, _)| at);
-        let last = found[wanted - 1].0;
+        let last = end_of_block(found[wanted - 1].0);
         let through = found.partition_point(|&(at, _)| at <= last);
         out.extend(found[..through].iter().map(|&(_, item)| item));
         if through == found.len() { next } else { last + 1 }

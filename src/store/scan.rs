@@ -5,10 +5,35 @@
 //! within the slot. A scan visits positions in ascending order and its cursor
 //! is the next position, so whatever stays present throughout is returned, no
 //! matter how tables grow, shrink or change their core.
+//!
+//! Clients see cursors without the lowest [`CURSOR_SHIFT`] bits, which makes
+//! them exact in a JavaScript number: positions at which a scan may stop are
+//! multiples of 16, and what lies between two of them is visited together.
 
 use super::db::{Db, POSITION_MASK};
 use super::entry::Entry;
 use crate::base::slot::{Key, ORDER_MASK, SLOT_SHIFT, SLOTS};
+
+/// Low bits of positions that cursors leave out: 53 remain.
+const CURSOR_SHIFT: u32 = 4;
+const BETWEEN: u64 = (1 << CURSOR_SHIFT) - 1;
+
+/// The position that a client's cursor stands for; past the end for what no
+/// cursor can be.
+pub fn position_of(cursor: u64) -> u64 {
+    cursor.checked_mul(1 << CURSOR_SHIFT).unwrap_or(u64::MAX)
+}
+
+/// What a client sees of a position where a scan may stop.
+pub fn cursor_of(position: u64) -> u64 {
+    debug_assert_eq!(position & BETWEEN, 0);
+    position >> CURSOR_SHIFT
+}
+
+/// The last position that is visited together with this one.
+pub fn end_of_block(position: u64) -> u64 {
+    position | BETWEEN
+}
 
 /// Result of one step.
 pub struct Step<'a> {
@@ -62,7 +87,7 @@ fn within<'a>(db: &'a Db, slot: u16, order: u64, count: usize, out: &mut Vec<&'a
         return next;
     }
     found.sort_unstable_by_key(|&(at, _)| at);
-    let last = found[wanted - 1].0;
+    let last = end_of_block(found[wanted - 1].0);
     out.extend(found.iter().take_while(|&&(at, _)| at <= last).map(|&(_, e)| e));
     Some(last + 1).filter(|&n| n <= ORDER_MASK).or(next)
 }
@@ -111,6 +136,26 @@ mod tests {
             assert!(seen.contains(format!("{{hot}}stay{i}").as_bytes()));
             assert!(seen.contains(format!("stay{i}").as_bytes()));
         }
+    }
+
+    #[test]
+    fn cursors_are_exact_in_javascript() {
+        let mut s = Store::new(1);
+        for i in 0..3000 {
+            s.put(0, Entry::string(format!("key{i}").as_bytes(), b"v", None));
+        }
+        let (mut cursor, mut seen) = (0, 0);
+        loop {
+            assert!(cursor < 1 << 53);
+            let st = step(s.db(0), position_of(cursor), 1, |_| true);
+            seen += st.entries.len();
+            match st.next {
+                Some(next) => cursor = cursor_of(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen, 3000);
+        assert_eq!(position_of(u64::MAX), u64::MAX);
     }
 
     #[test]

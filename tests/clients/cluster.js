@@ -1,0 +1,19 @@
+// node-redis's cluster client, each core of the server being a node to it.
+const assert = require('assert');
+const { createCluster } = require('redis');
+
+async function main(port) {
+    const r = createCluster({ rootNodes: [{ socket: { port, host: '127.0.0.1' } }] });
+    await r.connect();
+    assert.strictEqual(r.getMasters().length, 4);
+    const numbers = [...Array(1000).keys()];
+    await Promise.all(numbers.map((i) => r.set(`k${i}`, String(i))));
+    assert.deepStrictEqual(await Promise.all(numbers.map((i) => r.get(`k${i}`))), numbers.map(String));
+    assert.deepStrictEqual(await r.multi().set('{t}a', '1').incr('{t}a').exec(), ['OK', 2]);
+    await r.quit();
+}
+
+main(Number(process.argv[2])).catch((error) => {
+    console.error(error);
+    process.exit(1);
+});
