@@ -301,7 +301,7 @@ impl Core {
     /// A command with several keys: on one core if they all lie there.
     fn route_keys(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
         let found = places(entry.spec, args).unwrap_or_default();
-        if may_wait(&entry.spec, args) && !found.is_empty() {
+        if may_wait(entry.spec, args) && !found.is_empty() {
             return self.route_blocking(conn, entry, args);
         }
         let Some(first) = found.first() else {

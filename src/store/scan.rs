@@ -21,7 +21,7 @@ const BETWEEN: u64 = (1 << CURSOR_SHIFT) - 1;
 /// The position that a client's cursor stands for; past the end for what no
 /// cursor can be.
 pub fn position_of(cursor: u64) -> u64 {
-    cursor.checked_mul(1 << CURSOR_SHIFT).unwrap_or(u64::MAX)
+    cursor.saturating_mul(1 << CURSOR_SHIFT)
 }
 
 /// What a client sees of a position where a scan may stop.
