@@ -110,7 +110,7 @@ fn ranges() {
             ("xdel x 1-2 foo", "-ERR Invalid stream ID specified as stream command argument"),
             ("xread count 1 streams none x 0 1-1", "*1 *2 $1 x *1 *2 $3 2-0 *2 $1 a $1 4"),
             ("xread streams x $", "*-1"),
-            ("xread block 5 streams x $", "-ERR BLOCK is not supported yet"),
+            ("xread block 5 streams x $", "*-1"),
             (
                 "xread streams x >",
                 "-ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
