@@ -151,6 +151,8 @@ pub enum Event {
     WaitCancelled {
         ticket: Ticket,
     },
+    /// Replicas are to say how far they are.
+    AskForAcks,
     /// FAILOVER.
     Failover(FailoverOrder),
     FailoverAbort,

@@ -167,6 +167,7 @@ impl Node {
             Event::WaitCancelled { ticket } => {
                 self.waits.all.remove(&ticket);
             }
+            Event::AskForAcks => self.ask_for_acks(self.window.end),
             Event::Failover(order) => self.on_failover(order),
             Event::FailoverAbort => self.on_failover_abort(),
             Event::Paused => self.on_paused(),

@@ -10,6 +10,9 @@ use super::core::Core;
 use crate::replication::peer::Peer;
 use crate::session::conn::{Conn, ConnRef, socket_name};
 
+/// Stands for a wait that nobody keeps a list of.
+const NO_TICKET: u64 = 0;
+
 /// What the connection asked for.
 #[derive(Clone, Debug)]
 pub enum Wish {
@@ -93,6 +96,12 @@ impl Core {
             }
             None => self.tell_service(move |s| s.cancel_wait(ticket)),
         }
+    }
+
+    /// The connection waits for something else of the service core's; nothing
+    /// has to be cancelled when it closes.
+    pub fn note_blocked(&mut self, me: ConnRef) {
+        self.waiting.insert(me, NO_TICKET);
     }
 
     /// A connection that closes takes with it what it said of itself.

@@ -1,5 +1,7 @@
 //! Running commands over keys on the core that owns them.
 
+use std::sync::atomic::Ordering;
+
 use super::core::Core;
 use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Route, registry};
@@ -242,7 +244,7 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> bool {
         let Action::Keys(command) = entry.action else { return false };
-        if entry.spec.keys.is_empty() && !self.watches.is_empty() {
+        if entry.spec.keys.is_empty() {
             self.before_whole(entry, args, origin.db as usize);
         }
         self.fx.wants_events = self.wants_events() || self.gathering.is_some();
@@ -326,7 +328,12 @@ impl Core {
             |i: usize| args.get(i).and_then(|a| crate::base::num::parse_u64(a)).map_or(usize::MAX, |n| n as usize);
         let (dbs, other): (Vec<usize>, Option<(usize, usize)>) = match entry.spec.name {
             "flushdb" => (vec![db], None),
-            "flushall" => ((0..self.store.databases()).collect(), None),
+            "flushall" => {
+                if self.shared.saves.saving.load(Ordering::Relaxed) {
+                    self.tell_service(|s| s.snapshot_is_void());
+                }
+                ((0..self.store.databases()).collect(), None)
+            }
             "swapdb" => (vec![index(1), index(2)], Some((index(1), index(2)))),
             _ => return,
         };

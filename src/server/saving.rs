@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use super::core::Core;
 use super::msg::{Msg, Origin};
+use super::service::shutdown::Order;
 use super::tx::{Cargo, Kind, Part, Plan, Tx, whole};
 use crate::base::clock;
 use crate::base::slot::Key;
@@ -70,17 +71,20 @@ pub struct Saves {
     pub keys_done: AtomicU64,
     pub keys_total: AtomicU64,
     next_id: AtomicU64,
-    /// A signal asks for the end: whether to save, and by force.
-    shutdown: Mutex<Option<(bool, bool)>>,
+    /// A signal asks for the end.
+    shutdown: Mutex<Option<Order>>,
+    /// Until when replicas are waited for before the end, milliseconds of the
+    /// monotonic clock; 0 while there is no end in sight.
+    pub shutdown_at_ms: AtomicU64,
 }
 
 impl Saves {
     /// Asks the service core to end the process.
-    pub fn ask_shutdown(&self, save: bool, force: bool) {
-        *self.shutdown.lock().unwrap_or_else(|e| e.into_inner()) = Some((save, force));
+    pub fn ask_shutdown(&self, order: Order) {
+        *self.shutdown.lock().unwrap_or_else(|e| e.into_inner()) = Some(order);
     }
 
-    pub fn take_shutdown(&self) -> Option<(bool, bool)> {
+    pub fn take_shutdown(&self) -> Option<Order> {
         self.shutdown.lock().unwrap_or_else(|e| e.into_inner()).take()
     }
 

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::io::Listener;
 use super::process::signals::{self, ShutdownSignal};
 use super::process::{self, Program};
+use super::service::shutdown::Order;
 use super::shared::{Garbage, Shared};
 use super::{bind, endpoints, registry, service};
 use crate::base::slot::SLOTS;
@@ -370,8 +371,8 @@ fn wait_until_loaded(shared: &Shared, loaded: &mpsc::Receiver<Result<(), String>
     }
 }
 
-/// Stops the server as the configuration says for this signal: by way of the
-/// service core when a snapshot is to be written, or is being written.
+/// Stops the server as the configuration says for this signal, by way of the
+/// service core: it knows what has to be waited for.
 fn shut_down(shared: &Shared, signal: ShutdownSignal) {
     let s = shared.config.settings();
     let wish = match signal {
@@ -379,11 +380,8 @@ fn shut_down(shared: &Shared, signal: ShutdownSignal) {
         ShutdownSignal::Interrupt => s.shutdown_on_sigint,
     };
     let save = wish.save || (!wish.nosave && !s.persistence.save.is_empty());
-    if save || shared.saves.is_active() {
-        shared.saves.ask_shutdown(save, wish.force);
-    } else {
-        shared.stop(0);
-    }
+    shared.saves.ask_shutdown(Order { save, force: wish.force, now: wish.now });
+    shared.mesh.rouse(shared.service());
 }
 
 /// Waits until a signal or a command stops the server.

@@ -134,6 +134,10 @@ pub fn server(v: &View, t: &mut String) {
     put(t, "executable", std::env::current_exe().unwrap_or_default().display());
     put(t, "config_file", core.shared.config.file().unwrap_or(std::path::Path::new("")).display());
     put(t, "io_threads_active", 0);
+    let ends_ms = core.shared.saves.shutdown_at_ms.load(Relaxed);
+    if ends_ms > 0 {
+        put(t, "shutdown_in_milliseconds", ends_ms.saturating_sub(crate::base::clock::mono_ns() / 1_000_000));
+    }
     listeners(v, t);
     put(t, "coreslot_version", VERSION);
     put(t, "data_cores", core.shared.cores);

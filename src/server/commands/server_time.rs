@@ -10,6 +10,7 @@ use crate::command::spec::{Group, Spec, acl, flag};
 use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::service::shutdown::Order;
 use crate::session::conn::Conn;
 
 pub const ROWS: &[ConnCommand] = &[
@@ -61,7 +62,7 @@ struct Wishes {
     abort: bool,
     /// A failure to save is no obstacle.
     force: bool,
-    /// Replicas are not waited for; there are none to wait for yet.
+    /// Replicas are not waited for.
     now: bool,
 }
 
@@ -83,21 +84,16 @@ fn wishes(args: Args) -> Result<Wishes, Fault> {
     Ok(w)
 }
 
-/// Stopping cannot be aborted: nothing but the last snapshot is waited for.
 fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let w = wishes(args)?;
+    let asker = core.asker(conn);
     if w.abort {
-        return Err(Fault::Text("ERR No shutdown in progress."));
+        core.tell_service(move |s| s.abort_shutdown(asker));
+        return Ok(Outcome::Later);
     }
     log::warning(format_args!("User requested shutdown..."));
     let save = w.save || (!w.nosave && !core.settings.persistence.save.is_empty());
-    let (conn, seq) = (conn.me, core.origin(conn).seq);
-    core.tell_service(move |s| {
-        s.shut_down(save, w.force, move |s| {
-            s.call(conn.core as usize, move |core| {
-                core.answer(conn, seq, |r| r.error(b"ERR Errors trying to SHUTDOWN. Check logs."));
-            });
-        });
-    });
+    let order = Order { save, force: w.force, now: w.now };
+    core.tell_service(move |s| s.shut_down(order, Some(asker)));
     Ok(Outcome::Later)
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::now_ms;
+use crate::observe::log;
 use crate::replication::event::{Event, FailoverOrder, Ms, Ticket};
 use crate::replication::report::{Role, Shown};
 use crate::resp::Reply;
@@ -47,7 +48,7 @@ impl Service {
         });
     }
 
-    fn refuse_client(&self, asker: Asker, text: &str) {
+    pub fn refuse_client(&self, asker: Asker, text: &str) {
         let text = text.as_bytes().to_vec();
         self.call(asker.conn.core as usize, move |core| {
             core.stats.count_error(text.split(|b| *b == b' ').next().unwrap_or(b"ERR"));
@@ -69,7 +70,7 @@ impl Service {
         if same {
             return self.answer_client(asker, |r| r.simple("OK Already connected to specified master"));
         }
-        crate::observe::log::notice(format_args!("REPLICAOF {host}:{port} enabled"));
+        log::notice(format_args!("REPLICAOF {host}:{port} enabled"));
         self.replicate(Event::ReplicaOf { host: host.clone(), port });
         self.remember_primary(Some((host, port)));
         self.answer_when_changed(asker);
@@ -87,7 +88,7 @@ impl Service {
         if !replica {
             return self.answer_client(asker, |r| r.ok());
         }
-        crate::observe::log::notice(format_args!("MASTER MODE enabled"));
+        log::notice(format_args!("MASTER MODE enabled"));
         self.repl.asks.roles.borrow_mut().push(asker);
         self.remember_primary(None);
         self.replicate(Event::NoOne);
@@ -185,6 +186,37 @@ impl Service {
             let offset = service.stream_window().end;
             service.replicate(Event::Wait { ticket, offset, replicas, fsynced: false, deadline });
         });
+    }
+
+    /// Replicas that do not have everything, and all that are online; only
+    /// meaningful while nothing is written.
+    pub fn replicas_lag(&self) -> (usize, usize) {
+        let (node, end) = (self.repl.node.borrow(), self.stream_window().end);
+        let online = node.replicas.values().filter(|r| r.online());
+        online.fold((0, 0), |(lag, all), r| (lag + usize::from(r.acked != end), all + 1))
+    }
+
+    /// Says in the log how far replicas are as the server ends.
+    pub fn report_lag(&self) {
+        let (node, end) = (self.repl.node.borrow(), self.stream_window().end);
+        for r in node.replicas.values().filter(|r| r.online() && r.acked != end) {
+            log::notice(format_args!(
+                "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
+                r.peer.name(),
+                end.saturating_sub(r.acked),
+                r.lag_s(now_ms()),
+                r.state_name()
+            ));
+        }
+        let (lag, all) = self.replicas_lag();
+        if all > 0 {
+            log::notice(format_args!("{} of {all} replicas are in sync when shutting down.", all - lag));
+        }
+    }
+
+    /// Asks all replicas how far they are.
+    pub fn ask_for_acks(self: &Rc<Self>) {
+        self.replicate(Event::AskForAcks);
     }
 
     pub(super) fn wait_is_done(&self, ticket: Ticket, replicas: usize) {

@@ -109,6 +109,13 @@ impl Bulk {
     }
 }
 
+impl super::Repl {
+    /// Is the snapshot under way one for replicas?
+    pub fn sends_snapshot(&self) -> bool {
+        self.full.running.get()
+    }
+}
+
 impl Service {
     pub(super) fn snapshot_for_replicas(self: &Rc<Self>, target: Target, wanted: Wanted, links: Vec<LinkId>) {
         let generation = self.repl.full.generation.get() + 1;

@@ -107,7 +107,7 @@ impl Service {
 
     /// Waits until everything that cores had begun is in the stream. What they
     /// have not begun must be held up before.
-    pub(super) async fn quiesce(self: &Rc<Self>) {
+    pub async fn quiesce(self: &Rc<Self>) {
         self.ask_all(|_| ()).await;
         let cut = self.next_cut();
         self.image(cut, Want::Nothing).await;

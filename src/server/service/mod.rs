@@ -18,6 +18,7 @@ pub mod loading;
 pub mod pump;
 pub mod reload;
 pub mod rewrite;
+pub mod shutdown;
 pub mod snapshot;
 pub mod snapshot_file;
 pub mod streams;
@@ -39,11 +40,9 @@ use hashbrown::HashMap;
 
 use super::core::Core;
 use super::msg::Msg;
-use super::process::signals;
 use super::replication::Repl;
 use super::shared::Shared;
 use crate::base::{clock, memory};
-use crate::observe::log;
 use crate::reactor::mesh::Port;
 use bell::Bell;
 use streams::Streams;
@@ -74,6 +73,8 @@ pub struct Service {
     /// The snapshot under way.
     intake: RefCell<Option<Rc<snapshot::Intake>>>,
     pub repl: Repl,
+    /// The end of the process, while it is being waited for.
+    ending: shutdown::Ending,
     /// Rung when a core has woken the service core.
     pub woken: Bell,
     /// Rung when the stream has grown or the merge has come further in time.
@@ -153,6 +154,7 @@ impl Service {
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
             repl: Repl::new(shared.config.settings()),
+            ending: shutdown::Ending::default(),
             woken: Bell::default(),
             advanced: Bell::default(),
             shared,
@@ -178,13 +180,8 @@ impl Service {
         loop {
             clock::resync();
             self.shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
-            if let Some((save, force)) = self.shared.saves.take_shutdown() {
-                self.shut_down(save, force, |_| {
-                    log::warning(format_args!(
-                        "Errors trying to shut down the server. Check the logs for more information."
-                    ));
-                    signals::forget_interrupt();
-                });
+            if let Some(order) = self.shared.saves.take_shutdown() {
+                self.shut_down(order, None);
             }
             self.consider_rewrite();
             sleep(PERIOD).await;

@@ -321,7 +321,7 @@ impl Service {
             };
             match service.save_file(Wish { begun: Some(Box::new(begun)), ..Wish::default() }).await {
                 Ok(_) => log::notice(format_args!("Background saving terminated with success")),
-                Err(Failure::Aborted) => log::warning(format_args!("Background saving terminated by a shutdown")),
+                Err(Failure::Aborted) => log::warning(format_args!("Background saving terminated by signal")),
                 Err(e) => log::warning(format_args!("Background saving error: {e}")),
             }
         })
@@ -342,40 +342,11 @@ impl Service {
         .detach();
     }
 
-    /// Ends the process, after a last snapshot if that is wanted. `failed` is
-    /// called if it cannot be written and that is not to be put up with.
-    pub fn shut_down(self: &Rc<Self>, save: bool, force: bool, failed: impl FnOnce(&Rc<Service>) + 'static) {
-        let service = self.clone();
-        glommio::spawn_local(async move {
-            service.end_running_snapshot().await;
-            if save {
-                log::notice(format_args!("Saving the final RDB snapshot before exiting."));
-                while !service.shared.saves.try_begin() {
-                    service.end_running_snapshot().await;
-                }
-                if service.save_file(Wish { hold: true, ..Wish::default() }).await.is_err() {
-                    log::warning(format_args!("Error trying to save the DB, can't exit."));
-                    if !force {
-                        service.call(0, |core| core.release_held());
-                        return failed(&service);
-                    }
-                }
-            }
-            service.shared.stop(0);
-        })
-        .detach();
-    }
-
-    /// Calls the snapshot under way off and waits for its end.
-    async fn end_running_snapshot(&self) {
-        const LOOK: Duration = Duration::from_millis(1);
-        let saves = &self.shared.saves;
-        if saves.saving.load(Ordering::Relaxed) {
-            log::warning(format_args!("There is a child saving an .rdb. Killing it!"));
-        }
-        while saves.is_active() {
+    /// FLUSHALL: a snapshot of what is gone is of no use. One that replicas get
+    /// goes on, since their stream says what became of it.
+    pub fn snapshot_is_void(&self) {
+        if self.shared.saves.saving.load(Ordering::Relaxed) && !self.repl.sends_snapshot() {
             self.abort_snapshot();
-            sleep(LOOK).await;
         }
     }
 
