@@ -287,6 +287,7 @@ pub struct Replication {
     pub replica_serve_stale_data: bool,
     pub replica_read_only: bool,
     pub replica_priority: u32,
+    pub replica_refuse_empty_primary: bool,
     pub replica_announced: bool,
     pub replica_announce_ip: String,
     pub replica_announce_port: u16,

@@ -143,9 +143,16 @@ pub enum Event {
     Wait {
         ticket: Ticket,
         offset: u64,
+        local: Option<u64>,
         replicas: usize,
         fsynced: bool,
         deadline: Option<Ms>,
+    },
+    /// The append-only file is on disk up to this offset of the stream, and up
+    /// to this time.
+    Fsynced {
+        offset: u64,
+        past: u64,
     },
     /// It has gone away.
     WaitCancelled {
@@ -231,6 +238,9 @@ pub enum Action {
     /// The primary's snapshot begins; its length, if known.
     BeginLoad {
         bytes: Option<u64>,
+        /// If there is nothing in it, it is not to be loaded: the primary has
+        /// lost its dataset.
+        refuse_empty: bool,
     },
     Load(Bytes),
     /// All of it was handed over; answered by `Loaded` or `LoadFailed`.
@@ -243,6 +253,8 @@ pub enum Action {
 
     WaitDone {
         ticket: Ticket,
+        /// This server has it on disk, if that was asked for.
+        local: bool,
         replicas: usize,
     },
     /// Replicas that acknowledge in time (min-replicas-to-write).

@@ -65,8 +65,9 @@ pub struct Node {
     /// applied. A snapshot has to tell it (`repl-stream-db`), because a chained
     /// stream goes on without a SELECT.
     pub applied_db: u32,
-    /// What a replica of this one has on disk of the stream.
+    /// What this server has on disk of the stream, and up to which time.
     pub fsynced: u64,
+    pub(super) durable_past: u64,
     pub(super) rng: Rng,
     pub(super) now: Ms,
     pub(super) window: Window,
@@ -98,6 +99,7 @@ impl Node {
             promotion: None,
             applied_db: 0,
             fsynced: 0,
+            durable_past: 0,
             rng,
             now,
             window: Window::default(),
@@ -161,9 +163,10 @@ impl Node {
             Event::Loaded { db } => self.on_loaded(db),
             Event::LoadFailed { reason } => self.on_load_failed(&reason),
             Event::Applied { end } => self.on_applied(end),
-            Event::Wait { ticket, offset, replicas, fsynced, deadline } => {
-                self.on_wait(ticket, Waiting { offset, replicas, fsynced, deadline });
+            Event::Wait { ticket, offset, local, replicas, fsynced, deadline } => {
+                self.on_wait(ticket, Waiting { offset, local, replicas, fsynced, deadline });
             }
+            Event::Fsynced { offset, past } => self.on_fsynced(offset, past),
             Event::WaitCancelled { ticket } => {
                 self.waits.all.remove(&ticket);
             }
@@ -267,6 +270,7 @@ impl Node {
         }
         if let Some((offset, db)) = restored {
             up.restore_position(offset, db);
+            up.synced = true;
         }
         self.upstream = Some(up);
         self.waits.asked_at = None;

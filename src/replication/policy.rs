@@ -29,6 +29,8 @@ pub struct Policy {
     pub min_replicas_max_lag_ms: Ms,
     /// Snapshots to disk are wanted for themselves (`save` points).
     pub save_points: bool,
+    /// A dataset is not thrown away for a primary that came back without one.
+    pub refuse_empty_primary: bool,
     /// `REPLCONF ACK` tells what is on disk.
     pub append_only: bool,
 }
@@ -56,6 +58,7 @@ impl Policy {
             min_replicas: r.min_replicas_to_write as usize,
             min_replicas_max_lag_ms: seconds(r.min_replicas_max_lag_s.into()),
             save_points: !s.persistence.save.is_empty(),
+            refuse_empty_primary: r.replica_refuse_empty_primary,
             append_only: s.persistence.appendonly,
         }
     }

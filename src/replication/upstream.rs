@@ -71,6 +71,11 @@ pub struct Upstream {
     stream: Stream,
     /// The dataset is a state of `history.id` at the stream's offset.
     pub resumable: bool,
+    /// The dataset came from this primary, or is a state of what it served.
+    pub(super) synced: bool,
+    /// It offers a copy from another history, which is no longer than what it
+    /// served.
+    younger: bool,
     /// The primary knows only SYNC: no acknowledgements.
     silent: bool,
     asked_failover: bool,
@@ -99,6 +104,8 @@ impl Upstream {
             behind: BytesMut::new(),
             stream: Stream::new(offset, 0),
             resumable,
+            synced: false,
+            younger: false,
             silent: false,
             asked_failover: false,
             hung_up: None,
@@ -380,7 +387,8 @@ impl Node {
             return self.fail(up, "Master replied with wrong +FULLRESYNC syntax.");
         };
         self.notice(format!("Full resync from master: {id}:{offset}"));
-        up.resumable = false;
+        // What was followed before may still be resumed, until it is replaced.
+        up.younger = up.synced && up.resumable && id != self.history.id && offset <= up.stream.offset();
         (up.adopting, up.silent) = (Some((id, offset)), false);
         up.state = State::Sync;
         up.expected.push_back(Expect::Bulk);
@@ -410,6 +418,7 @@ impl Node {
 
     fn link_is_up(&mut self, up: &mut Upstream) {
         up.state = State::Connected;
+        up.synced = true;
         up.down_since = None;
         up.was_up = true;
         up.heard_at = self.now;
@@ -430,7 +439,8 @@ impl Node {
                     Some(n) => self.notice(format!("MASTER <-> REPLICA sync: receiving {n} bytes from master")),
                     None => self.notice("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF".into()),
                 }
-                self.act(Action::BeginLoad { bytes: length });
+                let refuse_empty = up.younger && self.policy.refuse_empty_primary;
+                self.act(Action::BeginLoad { bytes: length, refuse_empty });
                 up.bulk = Some(bulk);
                 if length == Some(0) {
                     self.take_bulk(up, Bytes::new());
@@ -455,6 +465,9 @@ impl Node {
     /// The old data goes: replicas of this one have nothing to follow now.
     pub(super) fn on_replacing(&mut self) {
         self.drop_all_replicas("the dataset is replaced");
+        if let Some(up) = &mut self.upstream {
+            up.resumable = false;
+        }
         if self.window.active {
             self.window.active = false;
             self.act(Action::FreeLog);

@@ -10,6 +10,8 @@ use super::primary::GETACK;
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     pub offset: u64,
+    /// This server must have everything stamped up to this time on disk.
+    pub local: Option<u64>,
     pub replicas: usize,
     /// Replicas must have it on disk.
     pub fsynced: bool,
@@ -33,12 +35,29 @@ impl Node {
     }
 
     pub(super) fn on_wait(&mut self, ticket: Ticket, waiting: Waiting) {
-        let have = self.replicas_with(waiting.offset, waiting.fsynced);
-        if have >= waiting.replicas || waiting.deadline.is_some_and(|d| d <= self.now) {
-            return self.act(Action::WaitDone { ticket, replicas: have });
+        if let Some(done) = self.wait_outcome(ticket, &waiting) {
+            return self.act(done);
         }
         self.waits.all.insert(ticket, waiting);
-        self.ask_for_acks(waiting.offset);
+        if waiting.replicas > 0 {
+            self.ask_for_acks(waiting.offset);
+        }
+    }
+
+    /// The answer, if there is one by now.
+    fn wait_outcome(&self, ticket: Ticket, w: &Waiting) -> Option<Action> {
+        let replicas = self.replicas_with(w.offset, w.fsynced);
+        let local = w.local.is_some_and(|stamp| self.durable_past > stamp);
+        let all = replicas >= w.replicas && (local || w.local.is_none());
+        (all || w.deadline.is_some_and(|d| d <= self.now)).then_some(Action::WaitDone { ticket, local, replicas })
+    }
+
+    /// This server has so much of the stream, and everything stamped below
+    /// this time, on disk.
+    pub(super) fn on_fsynced(&mut self, offset: u64, past: u64) {
+        self.fsynced = offset;
+        self.durable_past = past;
+        self.settle_waits();
     }
 
     /// Puts a request for acknowledgements behind `offset`, unless one stands there.
@@ -53,17 +72,11 @@ impl Node {
 
     /// Answers those that have what they wait for, or whose time is up.
     pub(super) fn settle_waits(&mut self) {
-        let now = self.now;
-        let mut done = Vec::new();
-        for (ticket, w) in &self.waits.all {
-            let have = self.replicas_with(w.offset, w.fsynced);
-            if have >= w.replicas || w.deadline.is_some_and(|d| d <= now) {
-                done.push((*ticket, have));
-            }
-        }
-        for (ticket, replicas) in done {
+        let all = self.waits.all.iter();
+        let done: Vec<_> = all.filter_map(|(ticket, w)| Some((*ticket, self.wait_outcome(*ticket, w)?))).collect();
+        for (ticket, action) in done {
             self.waits.all.remove(&ticket);
-            self.act(Action::WaitDone { ticket, replicas });
+            self.act(action);
         }
     }
 }

@@ -115,7 +115,10 @@ fn check_one(path: &Path, wish: Wish, last: bool, kind: &str) -> Outcome {
         return cut_to_time(path, &name, &found, time, last);
     }
     let diff = size - found.valid;
-    println!("AOF analyzed: filename={name}, size={size}, ok_up_to={}, diff={diff}", found.valid);
+    println!(
+        "AOF analyzed: filename={name}, size={size}, ok_up_to={}, ok_up_to_line={}, diff={diff}",
+        found.valid, found.lines
+    );
     if found.fault.is_none() {
         println!("{kind} {name} is valid");
         return Ok(());
@@ -147,6 +150,9 @@ fn cut_to_time(path: &Path, name: &str, found: &Findings, time: u64, last: bool)
         return Err(failed(&format!(
             "Failed to truncate AOF {name} to timestamp {time} to offset {place} because it is not the last file."
         )));
+    }
+    if place == 0 {
+        return Err(failed(&format!("AOF {name} has nothing before timestamp {time}, aborting...")));
     }
     cut(path, name, place)?;
     println!("Successfully truncated AOF {name} to timestamp {time}");

@@ -32,13 +32,13 @@ pub struct Role {
     pub fenced: bool,
     /// A replica has a working link to its primary.
     pub link_up: bool,
-    /// Enough replicas acknowledge in time (min-replicas-to-write).
-    pub enough_replicas: bool,
+    /// Replicas that acknowledge in time (min-replicas-max-lag).
+    pub good_replicas: usize,
 }
 
 impl Default for Role {
     fn default() -> Role {
-        Role { replica: false, fenced: false, link_up: true, enough_replicas: true }
+        Role { replica: false, fenced: false, link_up: true, good_replicas: 0 }
     }
 }
 
@@ -63,7 +63,7 @@ impl Core {
         if self.pause.active {
             gate |= if self.pause.all { ALL } else { WRITES };
         }
-        if errno != 0 || self.saves_fail() || read_only || (!self.role.replica && !self.role.enough_replicas) {
+        if errno != 0 || self.saves_fail() || read_only || self.lacks_replicas() {
             gate |= WRITES;
         }
         if self.stale() || loading {
@@ -73,6 +73,13 @@ impl Core {
         self.options.keep_expired = self.pause.active || self.role.replica;
     }
 
+    /// Must a primary refuse writes for want of replicas?
+    fn lacks_replicas(&self) -> bool {
+        let r = &self.settings.replication;
+        let wanted = if r.min_replicas_max_lag_s == 0 { 0 } else { r.min_replicas_to_write as usize };
+        !self.role.replica && self.role.good_replicas < wanted
+    }
+
     fn stale(&self) -> bool {
         self.role.replica && !self.role.link_up && !self.settings.replication.replica_serve_stale_data
     }
@@ -80,7 +87,7 @@ impl Core {
     /// The error of a command that the role forbids.
     pub fn refused_by_role(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
         let writes = entry.writes() || (entry.spec.name == "exec" && queued_writes(conn));
-        if writes && !self.role.replica && !self.role.enough_replicas {
+        if writes && self.lacks_replicas() {
             return Some(NOREPLICAS);
         }
         if writes && self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced) {

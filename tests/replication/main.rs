@@ -11,4 +11,5 @@ mod commands;
 mod faults;
 mod interop;
 mod proxy;
+mod restart;
 mod servers;

@@ -4,7 +4,6 @@ use super::{choice, flag, list, number, text};
 use crate::config::directive::Directive;
 use crate::config::words;
 
-const NO_SNAPSHOT: &str = "snapshots are not loaded yet";
 const BASES: &str = "bases are always snapshots, and replaced files are always deleted";
 
 pub(super) static ROWS: &[Directive] = &[
@@ -16,7 +15,7 @@ pub(super) static ROWS: &[Directive] = &[
     flag!("rdbcompression", true, persistence.rdbcompression),
     flag!("rdbchecksum", true, persistence.rdbchecksum).immutable(),
     flag!("rdb-save-incremental-fsync", true, persistence.rdb_save_incremental_fsync),
-    flag!("rdb-del-sync-files", false, persistence.rdb_del_sync_files).kept(NO_SNAPSHOT),
+    flag!("rdb-del-sync-files", false, persistence.rdb_del_sync_files),
     flag!("stop-writes-on-bgsave-error", true, persistence.stop_writes_on_bgsave_error),
     choice!("sanitize-dump-payload", SanitizeDump::No, persistence.sanitize_dump_payload),
     number!("rdb-key-save-delay", 0, i32::MIN, i32::MAX, persistence.rdb_key_save_delay_us).hidden(),

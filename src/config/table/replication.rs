@@ -31,6 +31,10 @@ pub(super) static ROWS: &[Directive] = &[
     flag!("replica-read-only", true, replication.replica_read_only).alias("slave-read-only"),
     number!("replica-priority", 100, 0, i32::MAX, replication.replica_priority).alias("slave-priority"),
     flag!("replica-announced", true, replication.replica_announced),
+    flag!("replica-refuse-empty-primary", true, replication.replica_refuse_empty_primary).help(
+        "yes|no: whether a replica keeps its dataset when the primary that it follows comes back without one, with a \
+         younger history.",
+    ),
     text!("replica-announce-ip", replication.replica_announce_ip).alias("slave-announce-ip"),
     number!("replica-announce-port", 0, 0, 65535, replication.replica_announce_port).alias("slave-announce-port"),
     flag!("replica-ignore-maxmemory", true, replication.replica_ignore_maxmemory)

@@ -9,6 +9,8 @@ pub struct Findings {
     pub size: u64,
     /// The last place at which it could end.
     pub valid: u64,
+    /// The line, counted from 1, up to which everything was read.
+    pub lines: u64,
     /// What is wrong after that place.
     pub fault: Option<String>,
     /// The first place whose time is later than what was asked for.
@@ -26,11 +28,12 @@ pub fn look<E>(
 ) -> Result<Findings, E> {
     let mut reader = Reader::from(start);
     let mut piece = vec![0; 1 << 16];
-    let mut findings = Findings { size, valid: start, fault: None, later: None };
+    let mut findings = Findings { size, valid: start, lines: 1, fault: None, later: None };
     loop {
         match reader.step() {
-            Next::Command => {}
+            Next::Command => findings.lines += 1 + 2 * reader.args().len() as u64,
             Next::Annotation(text) => {
+                findings.lines += 1;
                 let place = reader.place();
                 let time = std::str::from_utf8(&text).ok().and_then(|t| t.strip_prefix("TS:")?.parse::<u64>().ok());
                 if let (Some(time), Some(until)) = (time, until)

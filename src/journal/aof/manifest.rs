@@ -179,6 +179,11 @@ fn quoted(name: &str) -> String {
                 out.push('\\');
                 out.push(b as char);
             }
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x07 => out.push_str("\\a"),
+            0x08 => out.push_str("\\b"),
             b' '..=b'~' => out.push(b as char),
             _ => {
                 let _ = write!(out, "\\x{b:02x}");

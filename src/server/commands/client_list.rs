@@ -7,9 +7,11 @@ use super::auth::DEFAULT_USER;
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::{Fault, fault};
+use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::registry::{Outcome, registry};
+use crate::server::replication::{Asker, LinkInfo};
 use crate::session::conn::{Conn, parse_id, socket_name};
 use crate::session::pubsub::Kind;
 
@@ -219,6 +221,18 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// The same for the links of replication, which are on the service core.
+    fn has_link(&self, link: &LinkInfo) -> bool {
+        let class = if link.to_primary { Class::Master } else { Class::Replica };
+        self.id.is_none_or(|id| link.id == Some(id))
+            && self.class.is_none_or(|c| c == class)
+            && self.age_s.is_none()
+            && self.addr.as_ref().is_none_or(|a| *a == link.addr)
+            && self.laddr.as_ref().is_none_or(|a| *a == link.laddr)
+    }
+}
+
 pub fn kill(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let own = conn.id;
     let old_form = args.len() == 3;
@@ -226,18 +240,34 @@ pub fn kill(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
         [_, _, addr] => Filter { addr: Some(String::from_utf8_lossy(addr).into_owned()), ..Filter::default() },
         _ => Filter::parse(args, own)?,
     };
-    core.gather(
-        conn,
+    let asker = core.asker(conn);
+    let me = core.id;
+    core.tell_service(move |s| {
+        let links = s.kill_links(&|link| filter.has_link(link));
+        s.call(me, move |core| close_everywhere(core, filter, own, (asker, old_form, links)));
+    });
+    Ok(Outcome::Later)
+}
+
+/// Closes connections of all cores, and replies; `links` have been closed on
+/// the service core.
+fn close_everywhere(core: &mut Core, filter: Filter, own: u64, (asker, old_form, links): (Asker, bool, usize)) {
+    core.gather_quietly(
         move |core| close_all(core, &filter, own),
-        move |core, closed, r| match (closed.iter().sum::<usize>(), old_form) {
-            (0, true) => {
-                core.stats.count_error(b"ERR");
-                r.error(b"ERR No such client");
+        move |core, closed| {
+            let mut out = Vec::new();
+            let mut r = Reply::new(&mut out, asker.proto);
+            match (closed.iter().sum::<usize>() + links, old_form) {
+                (0, true) => {
+                    core.stats.count_error(b"ERR");
+                    r.error(b"ERR No such client");
+                }
+                (_, true) => r.ok(),
+                (n, false) => r.int(n as i64),
             }
-            (_, true) => r.ok(),
-            (n, false) => r.int(n as i64),
+            core.finish_conn(asker.conn, asker.seq, &out);
         },
-    )
+    );
 }
 
 /// Closes connections of this core; the asker's own only after the reply.

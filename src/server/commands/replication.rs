@@ -9,7 +9,7 @@ use crate::replication::peer::Replconf;
 use crate::server::core::Core;
 use crate::server::depart::Wish;
 use crate::server::registry::{ConnCommand, ConnRun, Outcome};
-use crate::server::replication::parse_psync;
+use crate::server::replication::{Durable, parse_psync};
 use crate::session::conn::Conn;
 
 const OF: Spec = Spec {
@@ -62,6 +62,20 @@ pub const ROWS: &[ConnCommand] = &[
             ..Spec::DEFAULT
         },
         wait,
+    ),
+    row(
+        Spec {
+            name: "waitaof",
+            arity: 4,
+            flags: flag::NOSCRIPT,
+            acl: acl::CONNECTION,
+            group: Group::Generic,
+            since: "7.2.0",
+            summary: "Waits until what the connection wrote is on disk, here and on replicas.",
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..Spec::DEFAULT
+        },
+        wait_aof,
     ),
     row(
         Spec {
@@ -118,6 +132,22 @@ fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> 
     let replicas = usize::try_from(replicas).unwrap_or(0);
     let (asker, stamp, waits) = (core.asker(conn), core.stamp, !core.in_exec);
     core.tell_service(move |s| s.wait_for_replicas(asker, stamp, replicas, timeout_ms, waits));
+    Ok(Outcome::Later)
+}
+
+fn wait_aof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let number = |arg: &[u8]| parse_i64(arg).ok_or(fault::NOT_AN_INTEGER);
+    let local = number(args[1])?;
+    if !(0..=1).contains(&local) {
+        return Err(Fault::Text("ERR value is out of range, value must between 0 and 1"));
+    }
+    let replicas = usize::try_from(number(args[2])?);
+    let replicas = replicas.map_err(|_| Fault::Text("ERR value is out of range, must be positive"))?;
+    let timeout_ms = parse_i64(args[3]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
+    let (asker, stamp) = (core.asker(conn), core.stamp);
+    let wanted = Durable { local: local == 1, replicas, timeout_ms, waits: !core.in_exec };
+    core.tell_service(move |s| s.wait_for_disks(asker, stamp, wanted));
     Ok(Outcome::Later)
 }
 

@@ -94,6 +94,7 @@ fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
     log::warning(format_args!("User requested shutdown..."));
     let save = w.save || (!w.nosave && !core.settings.persistence.save.is_empty());
     let order = Order { save, force: w.force, now: w.now };
+    core.note_blocked(asker.conn);
     core.tell_service(move |s| s.shut_down(order, Some(asker)));
     Ok(Outcome::Later)
 }

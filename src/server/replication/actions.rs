@@ -42,13 +42,13 @@ impl Service {
             Action::Connect { epoch, host, port } => self.connect_to_primary(epoch, host, port),
             Action::Disconnect { epoch } => self.disconnect_from_primary(epoch),
             Action::Tell { epoch, bytes } => self.tell_primary(epoch, &bytes),
-            Action::BeginLoad { bytes } => self.begin_load(bytes),
+            Action::BeginLoad { refuse_empty, .. } => self.begin_load(refuse_empty),
             Action::Load(bytes) => self.load_bytes(bytes),
             Action::EndLoad => self.end_load(),
             Action::AbortLoad => self.abort_load(),
             Action::Apply(batch) => self.enqueue_batch(batch),
 
-            Action::WaitDone { ticket, replicas } => self.wait_is_done(ticket, replicas),
+            Action::WaitDone { ticket, local, replicas } => self.wait_is_done(ticket, local, replicas),
             Action::GoodReplicas(_) => {}
             Action::Notice(text) => log::notice(format_args!("{text}")),
             Action::Warning(text) => log::warning(format_args!("{text}")),

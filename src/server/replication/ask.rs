@@ -1,7 +1,7 @@
 //! What clients ask about replication, and want of it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use super::now_ms;
@@ -27,6 +27,8 @@ pub struct Asker {
 pub(super) struct Asks {
     next: Cell<Ticket>,
     waits: RefCell<HashMap<Ticket, Asker>>,
+    /// Those of them that want WAITAOF's reply.
+    pairs: RefCell<HashSet<Ticket>>,
     roles: RefCell<Vec<Asker>>,
 }
 
@@ -54,6 +56,7 @@ impl Service {
             core.stats.count_error(text.split(|b| *b == b' ').next().unwrap_or(b"ERR"));
             let mut out = Vec::new();
             Reply::new(&mut out, asker.proto).error(&text);
+            core.waiting.remove(&asker.conn);
             core.finish_conn(asker.conn, asker.seq, &out);
         });
     }
@@ -178,13 +181,10 @@ impl Service {
         if !waits {
             deadline = Some(0);
         }
-        let ticket = self.repl.asks.next.get() + 1;
-        self.repl.asks.next.set(ticket);
-        self.repl.asks.waits.borrow_mut().insert(ticket, asker);
-        self.call(asker.conn.core as usize, move |core| core.note_waiting(asker.conn, ticket));
+        let ticket = self.new_ticket(asker);
         self.when_merged(stamp, move |service| {
             let offset = service.stream_window().end;
-            service.replicate(Event::Wait { ticket, offset, replicas, fsynced: false, deadline });
+            service.replicate(Event::Wait { ticket, offset, local: None, replicas, fsynced: false, deadline });
         });
     }
 
@@ -219,16 +219,71 @@ impl Service {
         self.replicate(Event::AskForAcks);
     }
 
-    pub(super) fn wait_is_done(&self, ticket: Ticket, replicas: usize) {
+    pub(super) fn wait_is_done(&self, ticket: Ticket, local: bool, replicas: usize) {
         let asker = self.repl.asks.waits.borrow_mut().remove(&ticket);
+        let pair = self.repl.asks.pairs.borrow_mut().remove(&ticket);
         if let Some(asker) = asker {
-            self.answer_client(asker, |r| r.int(replicas as i64));
+            self.answer_client(asker, |r| {
+                if pair {
+                    r.array(2);
+                    r.int(i64::from(local));
+                }
+                r.int(replicas as i64);
+            });
         }
+    }
+
+    /// WAITAOF: until this server, if `local`, and so many replicas have on
+    /// disk what was written up to `stamp`.
+    pub fn wait_for_disks(self: &Rc<Self>, asker: Asker, stamp: u64, wanted: Durable) {
+        if self.repl.node.borrow().is_replica() {
+            return self.refuse_client(asker, "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
+        }
+        if wanted.local && self.aof.borrow().is_none() {
+            return self
+                .refuse_client(asker, "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+        }
+        let deadline = match (wanted.waits, wanted.timeout_ms) {
+            (false, _) => Some(0),
+            (true, 0) => None,
+            (true, ms) => Some(now_ms().saturating_add(ms)),
+        };
+        let ticket = self.new_ticket(asker);
+        self.repl.asks.pairs.borrow_mut().insert(ticket);
+        self.when_merged(stamp, move |service| {
+            let offset = service.stream_window().end;
+            let local = wanted.local.then_some(stamp);
+            service.replicate(Event::Wait {
+                ticket,
+                offset,
+                local,
+                replicas: wanted.replicas,
+                fsynced: true,
+                deadline,
+            });
+        });
+    }
+
+    /// The append-only file is on disk so far.
+    pub fn replicate_durable(self: &Rc<Self>, offset: u64, past: u64) {
+        let waits = !self.repl.asks.pairs.borrow().is_empty();
+        if waits || self.repl.node.borrow().fsynced != offset {
+            self.replicate(Event::Fsynced { offset, past });
+        }
+    }
+
+    fn new_ticket(&self, asker: Asker) -> Ticket {
+        let ticket = self.repl.asks.next.get() + 1;
+        self.repl.asks.next.set(ticket);
+        self.repl.asks.waits.borrow_mut().insert(ticket, asker);
+        self.call(asker.conn.core as usize, move |core| core.note_waiting(asker.conn, ticket));
+        ticket
     }
 
     /// The server is a replica now, or one of another primary: nobody's wait
     /// for keys or replicas makes sense any more.
     pub(super) async fn disconnect_those_who_wait(self: &Rc<Self>) {
+        self.repl.asks.pairs.borrow_mut().clear();
         for (ticket, asker) in self.repl.asks.waits.take() {
             self.replicate(Event::WaitCancelled { ticket });
             self.call(asker.conn.core as usize, move |core| core.disconnect_waiting(asker.conn, asker.seq));
@@ -262,6 +317,17 @@ impl Service {
         self.replicate(Event::FailoverAbort);
         self.answer_client(asker, |r| r.ok());
     }
+}
+
+/// What WAITAOF waits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Durable {
+    pub local: bool,
+    pub replicas: usize,
+    /// 0: for ever.
+    pub timeout_ms: u64,
+    /// False inside a transaction: the answer is what there is.
+    pub waits: bool,
 }
 
 /// What INFO tells of replication.

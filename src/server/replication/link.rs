@@ -23,6 +23,7 @@ use crate::resp::request::{self, Limits, Resume, Step};
 use crate::server::depart::{Departed, Wish};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
+use crate::session::conn::socket_name;
 
 /// Bytes of the stream that one send takes.
 const CHUNK: usize = 256 << 10;
@@ -285,6 +286,41 @@ impl Service {
         if let Replconf::Ack { offset, fsynced } = said {
             self.replicate(Event::Ack { link: link.id, offset, fsynced });
         }
+    }
+}
+
+/// A connection of replication, as CLIENT KILL sees it.
+pub struct LinkInfo {
+    /// Of a replica: its client id.
+    pub id: Option<u64>,
+    pub addr: String,
+    pub laddr: String,
+    pub to_primary: bool,
+}
+
+impl LinkInfo {
+    fn of(fd: RawFd, id: Option<u64>) -> LinkInfo {
+        LinkInfo { id, addr: socket_name(fd, true), laddr: socket_name(fd, false), to_primary: id.is_none() }
+    }
+}
+
+impl Service {
+    /// Ends those connections to replicas and to the primary; how many.
+    pub fn kill_links(&self, chosen: &dyn Fn(&LinkInfo) -> bool) -> usize {
+        let links: Vec<Rc<Link>> = self.repl.links.borrow().values().cloned().collect();
+        let mut killed = 0;
+        for link in links.iter().filter(|l| !l.has_ended() && chosen(&LinkInfo::of(l.fd, Some(l.id)))) {
+            killed += 1;
+            self.close_replica(link.id, "killed by a client");
+        }
+        let primary = self.repl.upstream.borrow().as_ref().map(|up| up.fd());
+        if let Some(fd) = primary
+            && chosen(&LinkInfo::of(fd, None))
+        {
+            killed += 1;
+            hang_up(fd);
+        }
+        killed
     }
 }
 

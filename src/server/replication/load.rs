@@ -21,10 +21,11 @@ use futures_lite::future;
 use crate::base::clock;
 use crate::config::{DisklessLoad, Settings};
 use crate::observe::log;
-use crate::replication::event::Event;
+use crate::replication::event::Event as NodeEvent;
 use crate::server::image::Want;
 use crate::server::loader::Loader;
 use crate::server::service::Service;
+use crate::snapshot::rdb::scan::{Event, Scanner};
 
 /// Bytes that wait to be written or loaded; beyond, the primary waits.
 const WAITING_MAX: usize = 32 << 20;
@@ -51,12 +52,12 @@ pub(super) struct Load {
 }
 
 impl Service {
-    pub(super) fn begin_load(self: &Rc<Self>, _length: Option<u64>) {
+    pub(super) fn begin_load(self: &Rc<Self>, refuse_empty: bool) {
         let load = &self.repl.load;
         load.generation.set(load.generation.get() + 1);
         load.queue.borrow_mut().clear();
         load.waiting.set(0);
-        glommio::spawn_local(self.clone().run_load(load.generation.get())).detach();
+        glommio::spawn_local(self.clone().run_load(load.generation.get(), refuse_empty)).detach();
     }
 
     pub(super) fn load_bytes(&self, bytes: Bytes) {
@@ -108,32 +109,38 @@ impl Service {
         }
     }
 
-    async fn run_load(self: Rc<Self>, generation: u64) {
+    async fn run_load(self: Rc<Self>, generation: u64, refuse_empty: bool) {
         let settings = self.repl.settings.borrow().clone();
+        let refuse_empty = refuse_empty && !self.is_empty().await;
         let diskless = match settings.replication.repl_diskless_load {
             DisklessLoad::Disabled => false,
-            DisklessLoad::OnEmptyDb => self.ask_all(|core| core.store.is_empty()).await.into_iter().all(|e| e),
+            DisklessLoad::OnEmptyDb => self.is_empty().await,
             DisklessLoad::Swapdb => true,
         };
         let outcome = match diskless {
-            true => self.load_from_socket(generation).await,
-            false => self.load_by_file(generation, &settings).await,
+            true => self.load_from_socket(generation, refuse_empty).await,
+            false => self.load_by_file(generation, &settings, refuse_empty).await,
         };
+        self.resume_aof();
         match outcome {
             Ok(db) => {
                 self.set_loading(false);
-                self.replicate(Event::Loaded { db });
+                self.replicate(NodeEvent::Loaded { db });
                 self.repl.applied.ring();
             }
             Err(Failure::Aborted) => self.set_loading(false),
             Err(Failure::Failed(reason)) => {
                 self.set_loading(false);
                 if self.loads(generation) {
-                    self.replicate(Event::LoadFailed { reason });
+                    self.replicate(NodeEvent::LoadFailed { reason });
                 }
                 self.repl.applied.ring();
             }
         }
+    }
+
+    async fn is_empty(self: &Rc<Self>) -> bool {
+        self.ask_all(|core| core.store.is_empty()).await.into_iter().all(|e| e)
     }
 
     /// Closes or opens the gates of all cores.
@@ -145,11 +152,15 @@ impl Service {
     }
 
     /// Loads beside the old data, which goes when all of the new is there.
-    async fn load_from_socket(self: &Rc<Self>, generation: u64) -> Result<u32, Failure> {
+    async fn load_from_socket(self: &Rc<Self>, generation: u64, refuse_empty: bool) -> Result<u32, Failure> {
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
         let mut loader = Loader::begin(self).await;
         let result = self.feed_from_socket(generation, &mut loader).await;
         match result {
+            Ok(()) if refuse_empty && loader.about.keys == 0 => {
+                loader.give_up().await;
+                Err(Failure::Failed(REFUSED.into()))
+            }
             Ok(()) => self.install(generation, loader).await,
             Err(e) => {
                 loader.give_up().await;
@@ -177,21 +188,28 @@ impl Service {
         if !loader.about.functions.is_empty() {
             log::warning(format_args!("The functions in the master's snapshot are left out: there are none yet"));
         }
-        self.replicate(Event::Replacing);
+        self.suspend_aof().await;
+        self.replicate(NodeEvent::Replacing);
         loader.install().await;
         log::notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: 0."));
         Ok(db)
     }
 
-    async fn load_by_file(self: &Rc<Self>, generation: u64, settings: &Settings) -> Result<u32, Failure> {
-        let path = self.receive_file(generation, settings).await?;
+    async fn load_by_file(
+        self: &Rc<Self>,
+        generation: u64,
+        settings: &Settings,
+        refuse_empty: bool,
+    ) -> Result<u32, Failure> {
+        let path = self.receive_file(generation, settings, refuse_empty).await?;
         self.all_applied().await;
         if !self.loads(generation) {
             return Err(Failure::Aborted);
         }
         log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
         self.set_loading(true);
-        self.replicate(Event::Replacing);
+        self.suspend_aof().await;
+        self.replicate(NodeEvent::Replacing);
         let cut = self.next_cut();
         self.image(cut, Want::Flush).await;
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
@@ -217,7 +235,7 @@ impl Service {
 
     /// Writes the snapshot to a temporary file and puts it into the place of
     /// the last one.
-    async fn receive_file(&self, generation: u64, s: &Settings) -> Result<PathBuf, Failure> {
+    async fn receive_file(&self, generation: u64, s: &Settings, refuse_empty: bool) -> Result<PathBuf, Failure> {
         let name = format!("temp-{}.{}.rdb", clock::now_ms() / 1000, std::process::id());
         let (temporary, path) = (s.resolve(&name), s.resolve(&s.persistence.dbfilename));
         let writer = Writer::start(temporary.clone())
@@ -235,15 +253,44 @@ impl Service {
         }
         let (from, to) = (temporary.clone(), path.clone());
         let moved = writer.finish(move || {
+            if refuse_empty && holds_nothing(&from)? {
+                return Err(std::io::Error::other(REFUSED));
+            }
             std::fs::rename(&from, &to)?;
             let dir = to.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(dir)?.sync_all()
         });
         if let Err(e) = moved.await {
             let _ = std::fs::remove_file(&temporary);
-            return Err(Failure::Failed(format!("writing the snapshot: {e}")));
+            return Err(Failure::Failed(e));
         }
         Ok(path)
+    }
+}
+
+/// Why a primary's snapshot of nothing is not taken.
+const REFUSED: &str = "the primary has come back without its dataset and with a younger history; the dataset here is \
+                       kept (replica-refuse-empty-primary)";
+
+/// The largest file that is looked through for keys.
+const EMPTY_MAX: u64 = 1 << 20;
+
+/// Is this a snapshot without keys?
+fn holds_nothing(path: &Path) -> std::io::Result<bool> {
+    if std::fs::metadata(path)?.len() > EMPTY_MAX {
+        return Ok(false);
+    }
+    let mut scanner = Scanner::new(false);
+    scanner.push(&std::fs::read(path)?);
+    scanner.close();
+    loop {
+        match scanner.next() {
+            Ok(Some(Event::Record(_))) => return Ok(false),
+            Ok(Some(Event::End(_)) | None) => return Ok(true),
+            Ok(Some(_)) => {}
+            // What is broken is refused where it is loaded.
+            Err(_) => return Ok(false),
+        }
     }
 }
 

@@ -36,17 +36,23 @@ use super::role::Role;
 use super::service::Service;
 use super::service::bell::Bell;
 use super::service::snapshot::{AtCut, Place};
+use super::service::streams::{FOR_REPLICATION, Replication};
 use crate::base::clock;
 use crate::base::rng::{Rng, entropy};
 use crate::config::Settings;
+use crate::journal::backlog::Backlog;
+use crate::journal::stream::Selected;
+use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Moment, Ms};
 use crate::replication::history::Window;
+use crate::replication::id::ReplId;
 use crate::replication::node::Node;
 use crate::replication::policy::Policy;
 use crate::replication::stream::Batch;
+use crate::snapshot::load::About;
 
-pub use ask::{Asker, Described};
-pub use link::parse_psync;
+pub use ask::{Asker, Described, Durable};
+pub use link::{LinkInfo, parse_psync};
 
 /// Time between two ticks of the node.
 const TICK: Duration = Duration::from_millis(100);
@@ -75,6 +81,24 @@ pub struct Repl {
     held: hold::Held,
     load: load::Load,
     role: Cell<Role>,
+    /// What the dataset that was loaded said of its history.
+    pub restored: RefCell<Option<Restored>>,
+}
+
+/// The place in a replication stream of which a dataset on disk is a state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub id: ReplId,
+    pub offset: u64,
+    pub db: u32,
+}
+
+impl Restored {
+    pub fn of(about: &About) -> Option<Restored> {
+        let id = ReplId::parse(about.replication_id.as_ref()?.as_bytes())?;
+        let db = about.replication_db.unwrap_or(0);
+        Some(Restored { id, offset: about.replication_offset?, db })
+    }
 }
 
 /// Milliseconds of the monotonic clock.
@@ -104,6 +128,7 @@ impl Repl {
             held: hold::Held::default(),
             load: load::Load::default(),
             role: Cell::new(Role::default()),
+            restored: RefCell::default(),
         }
     }
 }
@@ -124,6 +149,29 @@ impl Service {
         if let Some((host, port)) = of {
             self.replicate(Event::ReplicaOf { host, port });
         }
+    }
+
+    /// Takes up the history of the dataset that was loaded, before anything is
+    /// written: replicas may go on with a primary that was started again, and a
+    /// replica with its primary. On a primary the backlog begins here, so that
+    /// the deletions of keys that have expired meanwhile stand in it.
+    pub async fn restore_history(self: &Rc<Self>) {
+        let Some(r) = self.repl.restored.take() else { return };
+        let settings = self.repl.settings.borrow().clone();
+        self.repl.end.set(r.offset);
+        if settings.replication.replicaof.is_some() {
+            log::notice(format_args!(
+                "Before turning into a replica, using the data set's replication ID {} and offset {}: a partial synchronization may be possible.",
+                r.id, r.offset
+            ));
+            self.repl.node.borrow_mut().restore_replica(r.id, r.offset, r.db);
+            return;
+        }
+        self.repl.node.borrow_mut().restore_primary(r.id, r.offset);
+        let backlog = Backlog::new(settings.replication.repl_backlog_size, r.offset);
+        let log = Replication { selected: Selected::default(), backlog, relays: false };
+        self.streams.borrow_mut().out.replication = Some(log);
+        self.keep_journal(FOR_REPLICATION).await;
     }
 
     async fn tick_replication(self: Rc<Self>) {
@@ -197,9 +245,7 @@ impl Service {
         let node = self.repl.node.borrow();
         let mut role = self.repl.role.get();
         role.link_up = node.upstream.as_ref().is_none_or(|u| u.connected());
-        role.enough_replicas = node.policy.min_replicas == 0
-            || node.policy.min_replicas_max_lag_ms == 0
-            || node.good_replicas() >= node.policy.min_replicas;
+        role.good_replicas = node.good_replicas();
         self.set_role(role);
     }
 

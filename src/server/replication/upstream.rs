@@ -31,6 +31,12 @@ pub struct Upstream {
     ended: Cell<bool>,
 }
 
+impl Upstream {
+    pub fn fd(&self) -> RawFd {
+        self.fd
+    }
+}
+
 /// Connects, trying the host's addresses in turn. Blocks: for a thread of its own.
 fn connect(host: &str, port: u16, source: &str, timeout: Duration) -> std::io::Result<RawFd> {
     let mut last = std::io::Error::other("the name has no address");

@@ -27,6 +27,7 @@ use glommio::timer::sleep;
 
 use super::Service;
 use super::streams::{Aof, FOR_AOF, Piece};
+use crate::base::clock;
 use crate::config::{AppendFsync, Settings};
 use crate::journal::aof::manifest::Manifest;
 use crate::journal::merge::Lanes;
@@ -57,6 +58,12 @@ pub struct AofFiles {
     pub before: u64,
     /// Bytes written and not flushed.
     unflushed: bool,
+    /// Place of what has been taken out of the buffer, and of what the flush
+    /// under way flushes.
+    taken: Reached,
+    being_flushed: Reached,
+    /// On a replica: a place of the primary's stream, and when it was reached.
+    seen: Option<(u64, u64)>,
     flushed_at: Instant,
     /// A flush is under way beside the writing.
     flushing: bool,
@@ -70,6 +77,13 @@ pub struct AofFiles {
     pub switched: Option<io::Result<u64>>,
 }
 
+/// How far the file is: a place in the replication stream, and a time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reached {
+    offset: u64,
+    past: u64,
+}
+
 impl AofFiles {
     /// `before` is the size of all other files.
     pub fn new(manifest: Manifest, file: BufferedFile, name: String, size: u64, before: u64) -> AofFiles {
@@ -80,6 +94,9 @@ impl AofFiles {
             size,
             before,
             unflushed: false,
+            taken: Reached::default(),
+            being_flushed: Reached::default(),
+            seen: None,
             flushed_at: Instant::now(),
             flushing: false,
             left: VecDeque::new(),
@@ -112,6 +129,24 @@ impl AofFiles {
     /// Is everything written that was taken out of the buffer?
     pub fn is_idle(&self) -> bool {
         !self.writing && self.left.is_empty()
+    }
+
+    /// Everything up to a time, and so to a place of the stream, is taken out
+    /// of the buffer. What a primary sent stands in the stream before its
+    /// effects are all in the buffer: it counts when the merge has come past
+    /// the time at which it was seen there.
+    fn reach(&mut self, stream: Option<(bool, u64)>, past: u64) {
+        self.taken.past = past;
+        match stream {
+            None => {}
+            Some((false, end)) => self.taken.offset = end,
+            Some((true, end)) => {
+                if let Some((offset, _)) = self.seen.take_if(|(_, at)| past > *at) {
+                    self.taken.offset = offset;
+                }
+                self.seen.get_or_insert((end, clock::mono_ns()));
+            }
+        }
     }
 
     /// Lets the task that writes go on ([`Service::seize_file`]).
@@ -314,6 +349,7 @@ impl Service {
         let f = aof.as_mut().filter(|f| !f.writing)?;
         let mut streams = self.streams.borrow_mut();
         let mut past = streams.merge.past();
+        let stream = streams.out.replication.as_ref().map(|r| (r.relays, r.backlog.end()));
         let out = streams.out.aof.as_mut()?;
         let mut bytes = std::mem::take(&mut f.left);
         if !f.cut {
@@ -322,6 +358,8 @@ impl Service {
         if f.cut {
             // There is more, for the next file.
             past = 0;
+        } else {
+            f.reach(stream, past);
         }
         f.writing = true;
         Some((f.file.clone(), f.size, bytes, past))
@@ -409,6 +447,10 @@ impl Service {
                 f.flushed_at = Instant::now();
             }
         }
+        let reached = self.aof.borrow().as_ref().filter(|f| !f.unflushed).map(|f| f.taken);
+        if let Some(reached) = reached {
+            self.is_durable(reached);
+        }
         let durable = &self.shared.persistence.aof.durable;
         if (durable.load(SeqCst)..u64::MAX).contains(&past) {
             durable.store(past, SeqCst);
@@ -416,14 +458,25 @@ impl Service {
         }
     }
 
+    /// Everything up to there is on disk: those who wait for it hear so.
+    fn is_durable(self: &Rc<Self>, reached: Reached) {
+        self.replicate_durable(reached.offset, reached.past);
+    }
+
     /// Begins a flush if the last one was a second ago.
     fn flush_beside(self: &Rc<Self>, file: &Rc<BufferedFile>) {
         let mut aof = self.aof.borrow_mut();
         let Some(f) = aof.as_mut() else { return };
+        if !f.unflushed && !f.flushing {
+            let reached = f.taken;
+            drop(aof);
+            return self.is_durable(reached);
+        }
         if !f.unflushed || f.flushing || f.flushed_at.elapsed() < EVERY {
             return;
         }
         (f.flushing, f.unflushed, f.flushed_at) = (true, false, Instant::now());
+        f.being_flushed = f.taken;
         let (service, file) = (self.clone(), file.clone());
         self.shared.persistence.aof.pending_fsync.store(1, Relaxed);
         glommio::spawn_local(async move {
@@ -433,18 +486,21 @@ impl Service {
         .detach();
     }
 
-    fn flushed(&self, result: Result<(), i32>) {
+    fn flushed(self: &Rc<Self>, result: Result<(), i32>) {
         let status = &self.shared.persistence.aof;
         status.pending_fsync.store(0, Relaxed);
         let mut aof = self.aof.borrow_mut();
         let Some(f) = aof.as_mut() else { return };
         f.flushing = false;
+        let reached = f.being_flushed;
         match result {
             Ok(()) => {
                 if f.left.is_empty() && status.errno.swap(0, SeqCst) != 0 {
                     log::warning(format_args!("AOF write error looks solved, Redis can write again."));
                     self.update_gates();
                 }
+                drop(aof);
+                self.is_durable(reached);
             }
             Err(errno) => {
                 f.unflushed = true;

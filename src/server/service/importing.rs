@@ -106,11 +106,20 @@ impl Import {
                     if self.under_way[core].len() >= UNDER_WAY {
                         self.hear_one(core).await?;
                     }
-                    let how = self.how;
+                    let how = self.how_now();
                     let id = self.service.ask_later(core, move |c| c.take_in(how, &batch));
                     self.under_way[core].push_back(id);
                 }
             }
+        }
+    }
+
+    /// A dataset with a history keeps what is past its deadline: a primary's
+    /// replicas must see the deletion in the stream, and a replica waits for it.
+    fn how_now(&self) -> How {
+        match self.splitter.about().replication_id {
+            Some(_) => How { drop_expired_at: None, ..self.how },
+            None => self.how,
         }
     }
 

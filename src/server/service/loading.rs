@@ -45,6 +45,7 @@ impl Service {
             let how = How { drop_expired_at: Some(clock::now_ms()), ..snapshot_file::base_how(&s) };
             self.load_snapshot(&s, how).await?;
         }
+        self.restore_history().await;
         self.shared.persistence.loading.store(false, SeqCst);
         self.update_gates();
         Ok(())
@@ -233,7 +234,7 @@ fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
     let old = s.resolve(&place.stem);
     let half_moved = |m: &Manifest| m.incr.is_empty() && m.base.as_ref().is_some_and(|b| b.name == place.stem);
     match found {
-        Some(m) if !(half_moved(&m) && old.is_file()) => Ok(m),
+        Some(m) if !(half_moved(&m) && old.is_file() && !place.path(&place.stem).exists()) => Ok(m),
         None if !old.is_file() => {
             let make = std::fs::create_dir_all(&place.dir);
             make.map_err(|e| format!("Can't open or create append-only dir {}: {e}", place.dir.display()))?;

@@ -32,6 +32,9 @@ use crate::observe::log;
 use crate::session::conn::ConnRef;
 use crate::snapshot::file::FileSink;
 
+/// Time between two looks at a switch that is under way.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Time between two attempts to turn the append-only file on.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -236,6 +239,30 @@ impl Service {
             }
         }
         self.switching_aof.set(false);
+    }
+
+    /// The dataset is about to be replaced by a primary's. The file stays what
+    /// it is, the old dataset, until [`Service::resume_aof`] has made another.
+    pub async fn suspend_aof(self: &Rc<Self>) {
+        while self.switching_aof.get() {
+            sleep(LOOK).await;
+        }
+        if self.aof.borrow().is_none() {
+            return;
+        }
+        self.switching_aof.set(true);
+        self.merged_past(clock::mono_ns()).await;
+        self.close_aof().await;
+        self.drop_journal(FOR_AOF).await;
+        self.switching_aof.set(false);
+    }
+
+    /// Turns the append-only file on again, if it is to be on.
+    pub fn resume_aof(self: &Rc<Self>) {
+        let wanted = self.shared.config.settings().persistence.appendonly;
+        if wanted && self.aof.borrow().is_none() && !self.switching_aof.replace(true) {
+            glommio::spawn_local(self.clone().switch_aof()).detach();
+        }
     }
 
     /// Whether it is on now; if not, everything is as before.

@@ -49,9 +49,6 @@ impl Service {
     /// Ends the process; who asked hears of it only if it comes to nothing.
     pub fn shut_down(self: &Rc<Self>, order: Order, asker: Option<Asker>) {
         self.ending.askers.borrow_mut().extend(asker);
-        if let Some(a) = asker {
-            self.call(a.conn.core as usize, move |core| core.note_blocked(a.conn));
-        }
         if self.ending.under_way.replace(true) {
             return;
         }

@@ -14,6 +14,7 @@ use super::importing::Import;
 use crate::base::clock;
 use crate::config::{SanitizeDump, Settings};
 use crate::observe::log;
+use crate::server::replication::Restored;
 use crate::snapshot::load::{About, Counts, How};
 use crate::snapshot::rdb::read::Fault;
 use crate::snapshot::rdb::scan::Error;
@@ -80,6 +81,7 @@ impl Service {
             return Ok(true);
         }
         let (about, counts) = import.finish().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
+        *self.repl.restored.borrow_mut() = Restored::of(&about);
         self.loaded_snapshot(about, counts);
         log::notice(format_args!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64()));
         Ok(true)

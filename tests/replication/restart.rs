@@ -1,0 +1,145 @@
+//! Servers that end and come back: who can go on where it was, and whose data
+//! stays.
+
+use super::servers::*;
+use super::support::{Server, error, eventually};
+
+/// Starts a server in the place of one that has ended: its port and directory.
+fn again(old: &Server, cores: usize, args: &[&str]) -> Server {
+    let (port, dir) = (old.port.to_string(), old.dir().to_string_lossy().into_owned());
+    let place = ["--port", &port, "--dir", &dir, "--repl-diskless-sync-delay", "0", "--cores"];
+    let mut server = Server::starting(&[&place[..], &[&cores.to_string()], args].concat());
+    server.port = old.port;
+    eventually("it serves", LIMIT, || server.log().contains("Ready to accept"));
+    server
+}
+
+fn end(server: &mut Server, words: &str) {
+    server.wire().send_words(words);
+    server.wait_exit(LIMIT);
+}
+
+#[test]
+fn replicas_go_on_with_a_primary_that_was_started_again() {
+    let mut primary = ours(2, &[]);
+    let replicas = [ours(2, &[]), stock(&[])];
+    write_some(&primary, 30, 1000);
+    for replica in &replicas {
+        replicate(replica, primary.port);
+        wait_for_link(replica);
+    }
+    write_some(&primary, 31, 500);
+    wait_until_equal(&primary, &[&replicas[0], &replicas[1]]);
+    end(&mut primary, "SHUTDOWN SAVE");
+    let primary = again(&primary, 3, &[]);
+    replicas.iter().for_each(wait_for_link);
+    write_some(&primary, 32, 300);
+    wait_until_equal(&primary, &[&replicas[0], &replicas[1]]);
+    assert_eq!((count(&primary, "sync_full"), count(&primary, "sync_partial_ok")), (0, 2), "{}", primary.log());
+}
+
+#[test]
+fn a_replica_that_was_started_again_goes_on() {
+    for primary in [stock(&[]), ours(2, &[])] {
+        let of = format!("127.0.0.1 {}", primary.port);
+        write_some(&primary, 33, 1000);
+        let mut replica = ours(2, &["--replicaof", &of]);
+        wait_for_link(&replica);
+        write_some(&primary, 34, 500);
+        wait_until_equal(&primary, &[&replica]);
+        end(&mut replica, "SHUTDOWN SAVE");
+        write_some(&primary, 35, 300);
+        let replica = again(&replica, 1, &["--replicaof", &of]);
+        wait_for_link(&replica);
+        write_some(&primary, 36, 300);
+        wait_until_equal(&primary, &[&replica]);
+        assert_eq!((count(&primary, "sync_full"), count(&primary, "sync_partial_ok")), (1, 1), "{}", replica.log());
+    }
+}
+
+/// A primary without persistence crashes and is back before anyone has noticed:
+/// with stock replicas that was the end of all data.
+#[test]
+fn a_primary_that_comes_back_empty_wipes_nobody() {
+    for load in ["disabled", "swapdb"] {
+        let mut primary = ours(1, &[]);
+        let replica = ours(2, &["--repl-diskless-load", load]);
+        write_some(&primary, 37, 1000);
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        wait_until_equal(&primary, &[&replica]);
+        let keys = replica.wire().run("DBSIZE");
+        primary.signal(libc::SIGKILL);
+        primary.wait_exit(LIMIT);
+        let primary = again(&primary, 1, &[]);
+        eventually("a refusal", LIMIT, || replica.log().matches("replica-refuse-empty-primary").count() >= 2);
+        assert_eq!(replica.wire().run("DBSIZE"), keys);
+        assert_eq!(info(&replica, "master_link_status").trim(), "down");
+        assert_eq!(replica.wire().run("CONFIG SET replica-refuse-empty-primary no").as_text(), "OK");
+        wait_for_link(&replica);
+        wait_until_equal(&primary, &[&replica]);
+        assert_eq!(replica.wire().run("DBSIZE").as_int(), 0);
+    }
+}
+
+/// Acknowledged by the disk here, and by that of a replica whose file began
+/// anew with the copy that it took.
+#[test]
+fn writes_are_waited_for_until_they_are_on_disk() {
+    let primary = ours(2, &["--appendonly", "yes"]);
+    let mut replica = ours(2, &["--appendonly", "yes"]);
+    let mut wire = primary.wire();
+    replica.wire().run("SET old 1");
+    assert_eq!(wire.run("WAITAOF 2 0 0"), error("ERR value is out of range, value must between 0 and 1"));
+    assert_eq!(wire.run("WAITAOF 1 -1 0"), error("ERR value is out of range, must be positive"));
+    wire.run("SET a 1");
+    let pair = |reply: super::support::Value| (reply.items()[0].as_int(), reply.items()[1].as_int());
+    assert_eq!(pair(wire.run("WAITAOF 1 0 30000")), (1, 0));
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    write_some(&primary, 38, 500);
+    assert_eq!(pair(wire.run("WAITAOF 1 1 60000")), (1, 1));
+    assert_eq!(pair(wire.run("WAITAOF 1 2 100")), (1, 1));
+    wait_until_equal(&primary, &[&replica]);
+    eventually("a base of the copy", LIMIT, || {
+        info(&replica, "aof_rewrite_in_progress").trim() == "0" && info(&replica, "aof_enabled").trim() == "1"
+    });
+    wire.run("CONFIG SET appendonly no");
+    eventually("it is off", LIMIT, || {
+        let text = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
+        wire.run("WAITAOF 1 0 1") == error(text)
+    });
+    end(&mut replica, "SHUTDOWN");
+    let alone = again(&replica, 3, &["--appendonly", "yes"]);
+    assert_eq!(alone.wire().run("EXISTS old").as_int(), 0);
+    assert_eq!(alone.wire().run("DEBUG DIGEST"), primary.wire().run("DEBUG DIGEST"));
+}
+
+/// Five servers change their places at random, and who is primary: after the
+/// first copies everybody goes on where it was.
+#[test]
+fn random_layouts_need_no_copies() {
+    let nodes = [ours(2, &[]), stock(&[]), ours(1, &[]), stock(&[]), ours(3, &[])];
+    let mut rng = super::support::Rng::new(11);
+    let full = || nodes.iter().map(|n| count(n, "sync_full")).sum::<u64>();
+    let mut head = 0;
+    for round in 0..6 {
+        assert!(!nodes[head].wire().run("REPLICAOF NO ONE").is_error());
+        let mut placed = vec![head];
+        let mut others: Vec<usize> = (0..nodes.len()).filter(|n| *n != head).collect();
+        while !others.is_empty() {
+            let node = others.remove(rng.below(others.len()));
+            let over = placed[rng.below(placed.len())];
+            replicate(&nodes[node], nodes[over].port);
+            placed.push(node);
+        }
+        for node in (0..nodes.len()).filter(|n| *n != head) {
+            wait_for_link(&nodes[node]);
+        }
+        write_some(&nodes[head], 50 + round, 300);
+        let replicas: Vec<&Server> = (0..nodes.len()).filter(|n| *n != head).map(|n| &nodes[n]).collect();
+        wait_until_equal(&nodes[head], &replicas);
+        assert_eq!(full(), 4, "round {round}");
+        head = rng.below(nodes.len());
+    }
+}
