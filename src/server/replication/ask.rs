@@ -124,7 +124,7 @@ impl Service {
 
     /// ROLE.
     pub fn tell_role(self: &Rc<Self>, asker: Asker, stamp: u64) {
-        self.when_merged(stamp, move |service| {
+        self.when_told(stamp, move |service| {
             let role = service.repl.node.borrow().role(service.stream_window());
             service.answer_client(asker, |r| write_role(r, &role));
         });
@@ -143,6 +143,21 @@ impl Service {
         .detach();
     }
 
+    /// The same for what is shown of the offset. On a replica, what can be seen
+    /// of the primary's writes may not be counted yet: then after the round in
+    /// which it is being applied.
+    fn when_told(self: &Rc<Self>, stamp: u64, f: impl FnOnce(&Rc<Service>) + 'static) {
+        if !self.repl.held.applying.get() {
+            return self.when_merged(stamp, f);
+        }
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            service.repl.applied.wait().await;
+            service.when_merged(stamp, f);
+        })
+        .detach();
+    }
+
     /// INFO's section, and counters for other sections, for a core to go on with.
     pub fn describe_replication(
         self: &Rc<Self>,
@@ -150,7 +165,7 @@ impl Service {
         stamp: u64,
         then: impl FnOnce(&mut Core, Described) + Send + 'static,
     ) {
-        self.when_merged(stamp, move |service| {
+        self.when_told(stamp, move |service| {
             let described = service.described();
             service.call(core, move |c| then(c, described));
         });

@@ -28,10 +28,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use glommio::timer::sleep;
 
+use super::core::Core;
 use super::role::Role;
 use super::service::Service;
 use super::service::bell::Bell;
@@ -172,6 +174,15 @@ impl Service {
         let log = Replication { selected: Selected::default(), backlog, relays: false };
         self.streams.borrow_mut().out.replication = Some(log);
         self.keep_journal(FOR_REPLICATION).await;
+        // Replicas that come back find these deletions in the backlog.
+        let expired: u64 = self.ask_all(Core::expire_all).await.into_iter().sum();
+        self.shared.persistence.last_load_expired.fetch_add(expired, Ordering::Relaxed);
+        self.merged_past(clock::mono_ns()).await;
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_replication_stats(&self) {
+        self.repl.node.borrow_mut().counters = Default::default();
     }
 
     async fn tick_replication(self: Rc<Self>) {

@@ -40,6 +40,8 @@ pub struct Order {
 #[derive(Default)]
 pub struct Ending {
     under_way: Cell<bool>,
+    /// It can be called off: replicas are, or may have to be, waited for.
+    waiting: Cell<bool>,
     aborted: Cell<bool>,
     /// Who waits for it.
     askers: RefCell<Vec<Asker>>,
@@ -53,6 +55,7 @@ impl Service {
             return;
         }
         self.ending.aborted.set(false);
+        self.ending.waiting.set(!order.now);
         let service = self.clone();
         glommio::spawn_local(async move {
             if service.end_process(order).await {
@@ -70,8 +73,7 @@ impl Service {
 
     /// SHUTDOWN ABORT.
     pub fn abort_shutdown(self: &Rc<Self>, asker: Asker) {
-        let waits = self.shared.saves.shutdown_at_ms.load(Ordering::Relaxed) > 0;
-        if !waits {
+        if !self.ending.waiting.get() {
             return self.refuse_client(asker, "ERR No shutdown in progress.");
         }
         log::notice(format_args!("Shutdown manually aborted."));
@@ -82,10 +84,15 @@ impl Service {
     /// Whether the process may end now.
     async fn end_process(self: &Rc<Self>, order: Order) -> bool {
         let timeout_ms = self.shared.config.settings().shutdown_timeout_s as u64 * 1000;
+        if !order.now {
+            self.merged_past(clock::mono_ns()).await;
+        }
         let waits = !order.now && timeout_ms > 0 && self.replicas_lag().0 > 0;
-        if waits && !self.wait_for_lagging(timeout_ms).await {
+        if (waits && !self.wait_for_lagging(timeout_ms).await) || self.ending.aborted.get() {
+            self.ending.waiting.set(false);
             return false;
         }
+        self.ending.waiting.set(false);
         self.report_lag();
         let done = self.finish(order).await;
         if !done {
