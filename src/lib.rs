@@ -18,6 +18,7 @@
 //! | [`reactor`] | the turn, the ring, timers, the mesh |
 //! | [`store`] | one core's keyspace: slot tables, entries, value types, expiry |
 //! | [`command`] | command rows beside their handlers, a file per family |
+//! | [`acl`] | users, their rules, and what they may do; pure |
 //! | [`transaction`] | cross-core ordering and locks |
 //! | [`session`] | connection state, bytes to requests, replies to bytes |
 //! | [`journal`] | effects of all cores merged into one stream, backlog, append-only file |
@@ -105,6 +106,7 @@
 //!    parked behind the locks go ahead.
 //!
 //! When the keys of a command lie on one core, none of this is paid.
+pub mod acl;
 pub mod base;
 pub mod command;
 pub mod config;

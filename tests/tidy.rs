@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The order of the top-level modules: each may use only earlier ones.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "base",
     "config",
     "observe",
@@ -14,6 +14,7 @@ const ORDER: [&str; 16] = [
     "reactor",
     "store",
     "command",
+    "acl",
     "transaction",
     "script",
     "session",

@@ -110,9 +110,14 @@ fn unescape(byte: u8) -> u8 {
 
 /// Puts `value` in double quotes so that [`split_words`] reads it back.
 pub fn quote(value: &str) -> String {
+    quote_bytes(value.as_bytes())
+}
+
+/// [`quote`] for bytes that need not be text.
+pub fn quote_bytes(value: &[u8]) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     out.push('"');
-    for &byte in value.as_bytes() {
+    for &byte in value {
         match byte {
             b'\\' | b'"' => {
                 out.push('\\');

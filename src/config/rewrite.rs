@@ -148,7 +148,7 @@ fn directive_of(raw: &[u8]) -> Option<&'static str> {
 
 /// Replaces a file so that a crash leaves either the old or the new content:
 /// temporary file beside it, synced, renamed over it, directory synced.
-fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     // Through a symbolic link the target is replaced, not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().unwrap_or(Path::new("/"));

@@ -122,24 +122,11 @@ impl Core {
         self.options = Options { list_node_max_bytes, ..super::options(&self.settings) };
         self.update_gate();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);
-        if !old.requirepass.is_empty() && self.settings.requirepass.is_empty() {
-            self.admit_all();
-        }
+        self.take_users();
         if old.tcp_keepalive_s != self.settings.tcp_keepalive_s {
             for l in self.listeners.iter().filter(|l| !l.unix && l.fd >= 0) {
                 // Only the keepalive of connections to come is at stake.
                 let _ = bind::keepalive(l.fd, self.settings.tcp_keepalive_s);
-            }
-        }
-    }
-
-    /// There is no password any more, so nobody has to give one.
-    fn admit_all(&mut self) {
-        for place in self.conns.refs() {
-            if let Some(mut c) = self.take_conn(place) {
-                c.authenticated = true;
-                c.update_special();
-                self.put_conn(c);
             }
         }
     }

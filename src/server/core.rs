@@ -14,6 +14,8 @@ use super::shared::Shared;
 use super::slab::Slab;
 use super::stats::CoreStats;
 use super::tx::{Progress, Waiter};
+use crate::acl::Users;
+use crate::acl::log::Log;
 use crate::base::clock;
 use crate::base::rng::{Rng, entropy};
 use crate::base::slot::SLOTS;
@@ -42,6 +44,9 @@ pub struct Core {
     pub id: usize,
     pub shared: Arc<Shared>,
     pub settings: Arc<Settings>,
+    /// The users that this core knows, and what it has denied them.
+    pub users: Arc<Users>,
+    pub denials: Log,
     /// The settings that handlers obey.
     pub options: Options,
     pub ring: Ring,
@@ -208,6 +213,8 @@ impl Core {
             id,
             options: super::options(&settings),
             settings,
+            users: shared.users(),
+            denials: Log::default(),
             ring,
             buffers,
             port: Port::new(shared.mesh.clone(), id),

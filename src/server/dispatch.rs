@@ -53,6 +53,11 @@ impl Core {
         if !conn.authenticated && !entry.spec.is(flag::NO_AUTH) {
             return self.reject(conn, Some(entry), &Fault::Text("NOAUTH Authentication required."));
         }
+        if conn.restricted
+            && let Some(f) = self.forbidden(conn, entry, args)
+        {
+            return self.reject(conn, Some(entry), &f);
+        }
         if conn.special && conn.proto == Proto::Resp2 && conn.subscribed() && !entry.fits_subscribers() {
             let text = format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \

@@ -191,8 +191,7 @@ impl Core {
             self.conns.free(place);
             return;
         }
-        conn.authenticated = self.settings.requirepass.is_empty();
-        conn.update_special();
+        self.set_default_user(&mut conn);
         if self.settings.client_default_resp == 3 {
             conn.proto = crate::resp::reply::Proto::Resp3;
         }
@@ -201,7 +200,7 @@ impl Core {
     }
 
     fn protected(&self, conn: &Conn) -> bool {
-        self.settings.protected_mode && self.settings.requirepass.is_empty() && !conn.local
+        self.settings.protected_mode && self.users.default_user().nopass && !conn.local
     }
 
     fn turn_away(&mut self, fd: RawFd, text: &[u8]) {

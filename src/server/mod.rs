@@ -22,9 +22,11 @@
 //! | `role`, `depart` | what the server is in replication; connections that become replicas |
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
+//! | `access`, `users_file` | users and what they may do; users in files |
 //! | `redact` | what must not be shown of a command |
 //! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
+pub mod access;
 pub mod apply;
 pub mod applying;
 pub mod background;
@@ -65,6 +67,7 @@ pub mod slab;
 pub mod start;
 pub mod stats;
 pub mod tx;
+pub mod users_file;
 
 use crate::command::cx::Options;
 use crate::config::{MaxmemoryPolicy, SanitizeDump, Settings};

@@ -193,6 +193,13 @@ impl Core {
 
     fn exec_one(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) {
         self.start_clock();
+        if conn.restricted
+            && let Some(f) = self.forbidden_in_exec(conn, entry, args)
+        {
+            self.stats.commands[entry.index].rejected += 1;
+            self.stats.count_error(f.code());
+            return conn.error(f.text());
+        }
         match entry.action {
             Action::Keys(_) => self.execute_here(conn, entry, args, (0, 0)),
             Action::Conn(run) => {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::commands;
 use super::core::Core;
+use crate::acl::Catalog;
 use crate::base::Args;
 use crate::command::spec::{Begin, Find, flag, keyflag};
 use crate::command::{Across, Command, Fault, Merge, Spec, families};
@@ -91,6 +92,8 @@ impl Entry {
 /// See the module's description.
 pub struct Registry {
     pub entries: Vec<Entry>,
+    /// The same commands as access rules speak of them.
+    pub catalog: Catalog,
     /// Open addressing: folded first bytes of the name, and index + 1.
     table: Vec<(u64, u16)>,
 }
@@ -147,7 +150,7 @@ fn route_of_keys(c: &'static Command) -> Route {
 
 impl Registry {
     fn new(renames: &[(String, String)]) -> Registry {
-        let mut r = Registry { entries: Vec::new(), table: vec![(0, 0); TABLE] };
+        let mut r = Registry { entries: Vec::new(), catalog: Catalog::default(), table: vec![(0, 0); TABLE] };
         for c in families().into_iter().chain([dump::ROWS]).flatten() {
             r.add(&c.spec, Action::Keys(c), route_of_keys(c));
         }
@@ -156,6 +159,7 @@ impl Registry {
             r.add(&c.spec, action, if c.light { Route::ConnLight } else { Route::Conn });
         }
         r.link_subcommands();
+        r.catalog = Catalog::new(r.entries.iter().map(|e| e.spec));
         r.index_names(renames);
         r
     }

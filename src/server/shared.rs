@@ -2,11 +2,12 @@
 //! of transactions, and counters of the process.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::msg::Msg;
 use super::persistence::Persistence;
 use super::tx::Tx;
+use crate::acl::Users;
 use crate::base::slot::SLOTS;
 use crate::config::Config;
 use crate::journal::lane::Lane;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub sequencer: Sequencer<Arc<Tx>>,
     /// Held while a CONFIG SET is prepared and made.
     pub config_change: Mutex<()>,
+    /// The users as last changed; cores hold the table that they have taken.
+    pub users: Mutex<Arc<Users>>,
     pub run_id: String,
     pub started_ms: u64,
     pub port: AtomicUsize,
@@ -64,6 +67,7 @@ pub struct Shared {
     /// DEBUG SET-DISABLE-DENY-SCRIPTS.
     pub scripts_may_all: AtomicBool,
     next_slow: AtomicU64,
+    next_denial: AtomicU64,
     /// The most memory that was in use.
     pub peak_memory: AtomicUsize,
     /// Memory in use once the cores had started.
@@ -75,6 +79,7 @@ impl Shared {
     pub fn new(
         cores: usize,
         config: Config,
+        users: Users,
         mesh: Arc<Mesh<Msg>>,
         map: Vec<u16>,
         garbage: mpsc::Sender<Garbage>,
@@ -88,6 +93,7 @@ impl Shared {
             lanes: (0..cores).map(|_| Arc::default()).collect(),
             sequencer: Sequencer::new(cores, map),
             config_change: Mutex::new(()),
+            users: Mutex::new(Arc::new(users)),
             run_id: crate::base::rng::hex_id::<40>(),
             started_ms: crate::base::clock::now_ms(),
             port: AtomicUsize::new(0),
@@ -110,6 +116,7 @@ impl Shared {
             sleep_until_ns: AtomicU64::new(0),
             scripts_may_all: AtomicBool::new(false),
             next_slow: AtomicU64::new(0),
+            next_denial: AtomicU64::new(0),
             peak_memory: AtomicUsize::new(0),
             startup_memory: AtomicUsize::new(0),
         }
@@ -135,6 +142,16 @@ impl Shared {
     /// Number of the next entry of the slow log.
     pub fn next_slow(&self) -> u64 {
         self.next_slow.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Number of the next entry of the log of denials.
+    pub fn next_denial(&self) -> u64 {
+        self.next_denial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The current users.
+    pub fn users(&self) -> Arc<Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stops all cores for a while (DEBUG SLEEP).

@@ -13,7 +13,8 @@ use super::process::signals::{self, ShutdownSignal};
 use super::process::{self, Program};
 use super::service::shutdown::Order;
 use super::shared::{Garbage, Shared};
-use super::{bind, endpoints, registry, service};
+use super::{bind, endpoints, registry, service, users_file};
+use crate::acl::Users;
 use crate::base::slot::SLOTS;
 use crate::base::{clock, memory};
 use crate::config::{Config, Cores, ServiceCore, Settings, StartMode, help_text};
@@ -156,12 +157,13 @@ fn serve(config: Config) -> Result<usize, String> {
     }
     config.notices().iter().for_each(|n| log::notice(format_args!("{n}")));
     registry::init(&s.rename_commands)?;
+    let users = users_file::at_start(&s)?;
     let pid_file = process::PidFile::write(&s);
     let wake = signals::install().map_err(|e| format!("Can't install signal handlers: {e}"))?;
     let s = fit_clients(&config, s);
     process::disable_huge_pages(&s);
     process::adjust_oom_score(&s, false);
-    let code = run(config, &s, wake)?;
+    let code = run(config, users, &s, wake)?;
     if let Some(p) = pid_file {
         p.remove();
     }
@@ -180,7 +182,7 @@ fn fit_clients(config: &Config, s: Arc<Settings>) -> Arc<Settings> {
     config.settings()
 }
 
-fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
+fn run(config: Config, users: Users, s: &Settings, wake: RawFd) -> Result<usize, String> {
     clock::resync();
     ticks::per_us();
     let layout = layout(s)?;
@@ -189,7 +191,7 @@ fn run(config: Config, s: &Settings, wake: RawFd) -> Result<usize, String> {
     let wakes = (0..=cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
     let (garbage, reaper, counts) = start_reaper()?;
     let shared =
-        Arc::new(Shared::new(cores, config, Arc::new(Mesh::new(wakes)), first_map(cores), garbage, counts.0, counts.1));
+        Arc::new(Shared::new(cores, config, users, Arc::new(Mesh::new(wakes)), first_map(cores), garbage, counts.0, counts.1));
     shared.port.store(s.port as usize, Ordering::Relaxed);
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
     banner(s, cores);

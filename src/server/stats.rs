@@ -45,6 +45,8 @@ pub struct CoreStats {
     pub query_buffer_closes: u64,
     pub output_buffer_closes: u64,
     pub protocol_errors: u64,
+    /// Denials by [`crate::acl::log::Reason`].
+    pub denied: [u64; 4],
     pub buffer_exhaustions: u64,
     pub dirty: u64,
     pub wakes: u64,
@@ -73,6 +75,7 @@ impl CoreStats {
             query_buffer_closes: 0,
             output_buffer_closes: 0,
             protocol_errors: 0,
+            denied: [0; 4],
             buffer_exhaustions: 0,
             dirty: 0,
             wakes: 0,

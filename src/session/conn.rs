@@ -1,10 +1,12 @@
 //! The state of one connection. It lives on the core that accepted it.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use super::pubsub::{Kind, Subscriptions};
 use super::replies::Replies;
 use super::watch::Token;
+use crate::acl::{DEFAULT_USER, User};
 use crate::base::num;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
@@ -133,7 +135,14 @@ pub struct Conn {
     pub id: u64,
     pub db: usize,
     pub proto: Proto,
+    /// It may run commands: it has logged in, or nobody has to.
     pub authenticated: bool,
+    /// It has logged in itself, or came when nobody had to.
+    pub logged_in: bool,
+    /// Who it is; the server's own work has no user and may do everything.
+    pub user: Option<Arc<User>>,
+    /// There is something that the user may not do.
+    pub restricted: bool,
     /// Something that every request has to look at: MULTI, CLIENT REPLY, ...
     pub special: bool,
     /// A request that reaches beyond its own keys is under way; what follows
@@ -202,6 +211,9 @@ impl Conn {
             db: 0,
             proto: Proto::Resp2,
             authenticated: true,
+            logged_in: true,
+            user: None,
+            restricted: false,
             special: false,
             barrier: false,
             no_evict: false,
@@ -248,6 +260,11 @@ impl Conn {
         self.extra.as_ref().map_or(b"", |x| &x.name)
     }
 
+    /// Name of its user.
+    pub fn user_name(&self) -> &[u8] {
+        self.user.as_ref().map_or(DEFAULT_USER, |u| &u.name)
+    }
+
     pub fn in_multi(&self) -> bool {
         self.extra.as_ref().is_some_and(|x| x.multi.is_some())
     }
@@ -259,6 +276,7 @@ impl Conn {
     /// Keeps `special` in step with what it sums up.
     pub fn update_special(&mut self) {
         self.special = !self.authenticated
+            || self.restricted
             || self.in_multi()
             || self.reply_mode != ReplyMode::On
             || (self.proto == Proto::Resp2 && self.subscribed());

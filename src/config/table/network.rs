@@ -32,10 +32,8 @@ pub(super) static ROWS: &[Directive] = &[
     text!("requirepass", "", true, words::password, requirepass).sensitive(),
     choice!("acl-pubsub-default", AclPubsubDefault::Resetchannels, acl_pubsub_default),
     number!("acllog-max-len", 128, 0, i64::MAX, acllog_max_len),
-    text!("aclfile", "", words::any_text, internals.aclfile).immutable().later("ACL files are not read yet"),
-    file_only!("user", 1, usize::MAX, words::add_user)
-        .sensitive()
-        .later("users are not read from the configuration file yet, use ACL SETUSER"),
+    text!("aclfile", "", words::any_text, internals.aclfile).immutable(),
+    file_only!("user", 1, usize::MAX, words::add_user).sensitive(),
     file_only!("rename-command", 2, 2, words::add_rename),
     choice!("enable-debug-command", Guard::No, enable_debug_command).immutable(),
     choice!("enable-protected-configs", Guard::No, enable_protected_configs).immutable(),

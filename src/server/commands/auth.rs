@@ -1,5 +1,7 @@
 //! AUTH, HELLO, RESET: who a connection is, and how it is talked to.
 
+use crate::acl::DEFAULT_USER;
+use crate::acl::log::{Origin, Reason};
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::spec::{Group, Spec, acl, flag};
@@ -53,9 +55,6 @@ pub const ROWS: &[ConnCommand] = &[
     },
 ];
 
-/// The one user that exists.
-pub const DEFAULT_USER: &str = "default";
-
 const WRONG_PASS: Fault = Fault::Text("WRONGPASS invalid username-password pair or user is disabled.");
 const NO_PASS: Fault = Fault::Text(
     "ERR AUTH <password> called without any password configured for the default user. \
@@ -67,28 +66,26 @@ const HELLO_NO_AUTH: Fault = Fault::Text(
 );
 const BAD_NAME: Fault = Fault::Text("ERR Client names cannot contain spaces, newlines or special characters.");
 
-/// Compares in a time that tells nothing about where the two differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let differ = a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y));
-    a.len() == b.len() && std::hint::black_box(differ) == 0
-}
-
-/// Logs the connection in.
-fn log_in(core: &Core, conn: &mut Conn, user: &[u8], password: &[u8]) -> Result<(), Fault> {
-    let wanted = core.settings.requirepass.as_bytes();
-    if user != DEFAULT_USER.as_bytes() || !(wanted.is_empty() || same(wanted, password)) {
-        return Err(WRONG_PASS);
+/// Logs the connection in. `word` is the command as it was spelled.
+fn log_in(core: &mut Core, conn: &mut Conn, word: &[u8], name: &[u8], password: &[u8]) -> Result<(), Fault> {
+    match core.users.authenticate(name, password).cloned() {
+        Some(user) => {
+            core.log_in(conn, user);
+            Ok(())
+        }
+        None => {
+            let origin = if conn.in_multi() { Origin::Multi } else { Origin::TopLevel };
+            core.log_denial(conn, Reason::Auth, origin, word, name);
+            Err(WRONG_PASS)
+        }
     }
-    conn.authenticated = true;
-    conn.update_special();
-    Ok(())
 }
 
 fn auth(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     match args {
-        [_, _] if core.settings.requirepass.is_empty() => return Err(NO_PASS),
-        [_, password] => log_in(core, conn, DEFAULT_USER.as_bytes(), password)?,
-        [_, user, password] => log_in(core, conn, user, password)?,
+        [_, _] if core.users.default_user().nopass => return Err(NO_PASS),
+        [word, password] => log_in(core, conn, word, DEFAULT_USER, password)?,
+        [word, user, password] => log_in(core, conn, word, user, password)?,
         _ => return Err(fault::SYNTAX),
     }
     conn.reply(|r| r.ok());
@@ -151,7 +148,7 @@ fn wishes<'a>(args: Args<'a>) -> Result<Wishes<'a>, Fault> {
 fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let w = wishes(args)?;
     if let Some((user, password)) = w.login {
-        log_in(core, conn, user, password)?;
+        log_in(core, conn, args[0], user, password)?;
     }
     if !conn.authenticated {
         return Err(HELLO_NO_AUTH);
@@ -192,8 +189,7 @@ fn reset(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     conn.no_evict = false;
     conn.no_touch = false;
     conn.reply_mode = ReplyMode::On;
-    conn.authenticated = core.settings.requirepass.is_empty();
-    conn.update_special();
+    core.set_default_user(conn);
     conn.reply(|r| r.simple("RESET"));
     Ok(Outcome::Done)
 }

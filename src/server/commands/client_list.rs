@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::auth::DEFAULT_USER;
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::{Fault, fault};
@@ -63,7 +62,7 @@ fn flags(conn: &Conn) -> String {
 }
 
 /// A connection's line: the fields of Redis 7.2, then those of our own.
-fn describe(core: &Core, c: &Conn) -> String {
+pub fn describe(core: &Core, c: &Conn) -> String {
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let x = c.extra.as_deref();
     let multi = x.and_then(|x| x.multi.as_ref());
@@ -96,7 +95,7 @@ fn describe(core: &Core, c: &Conn) -> String {
     put("tot-mem", &c.memory());
     put("events", &if c.sending { "rw" } else { "r" });
     put("cmd", &command);
-    put("user", &DEFAULT_USER);
+    put("user", &text(c.user_name()));
     put("redir", &-1);
     put("resp", &if c.proto == Proto::Resp3 { 3 } else { 2 });
     put("lib-name", &text(x.map_or(b"", |x| &x.lib_name)));
@@ -174,12 +173,13 @@ struct Filter {
     laddr: Option<String>,
     class: Option<Class>,
     age_s: Option<u64>,
+    user: Option<Vec<u8>>,
     /// Not this one.
     except: Option<u64>,
 }
 
 impl Filter {
-    fn parse(args: Args, own: u64) -> Result<Filter, Fault> {
+    fn parse(core: &Core, args: Args, own: u64) -> Result<Filter, Fault> {
         let mut f = Filter { except: Some(own), ..Filter::default() };
         let text = |v: &[u8]| String::from_utf8_lossy(v).into_owned();
         for pair in args[2..].chunks(2) {
@@ -192,7 +192,7 @@ impl Filter {
                 b"addr" => f.addr = Some(text(value)),
                 b"laddr" => f.laddr = Some(text(value)),
                 b"type" => f.class = Some(Class::parse(value)?),
-                b"user" if value == DEFAULT_USER.as_bytes() => {}
+                b"user" if core.users.get(value).is_some() => f.user = Some(value.to_vec()),
                 b"user" => return Err(format!("ERR No such user '{}'", text(value)).into()),
                 b"maxage" => {
                     let age = parse_i64(value).filter(|n| *n > 0);
@@ -216,6 +216,7 @@ impl Filter {
             && self.id.is_none_or(|id| id == c.id)
             && self.class.is_none_or(|class| class == Class::of(c))
             && self.age_s.is_none_or(|age| core.now.saturating_sub(c.created_ms) / 1000 >= age)
+            && self.user.as_ref().is_none_or(|user| user == c.user_name())
             && is(&self.addr, true)
             && is(&self.laddr, false)
     }
@@ -238,7 +239,7 @@ pub fn kill(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
     let old_form = args.len() == 3;
     let filter = match args {
         [_, _, addr] => Filter { addr: Some(String::from_utf8_lossy(addr).into_owned()), ..Filter::default() },
-        _ => Filter::parse(args, own)?,
+        _ => Filter::parse(core, args, own)?,
     };
     let asker = core.asker(conn);
     let me = core.id;

@@ -7,8 +7,8 @@ use super::containers;
 use crate::base::Args;
 use crate::command::spec::{Group, Spec, flag};
 use crate::command::{Fault, fault};
-use crate::config::{Caller, Change};
-use crate::server::apply;
+use crate::config::{Caller, Change, ExtraLines};
+use crate::server::{apply, users_file};
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
 use crate::session::conn::Conn;
@@ -126,7 +126,16 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let _one_at_a_time = shared.config_change.lock().unwrap_or_else(PoisonError::into_inner);
     let change = shared.config.prepare(&pairs, Caller { is_local: conn.local }).map_err(refused)?;
     let applied = apply::process_wide(core, &change).map_err(refused)?;
+    let password = change.settings().requirepass.clone();
+    let new_password = change.changed().contains(&"requirepass");
     shared.config.commit(change);
+    if new_password {
+        core.change_users(|users| {
+            users.set_default_password(&password);
+            Ok(())
+        })?;
+        core.refresh_own_user(conn);
+    }
     core.take_settings();
     core.gather(conn, applied.on_each_core(), |_, _, r| r.ok())
 }
@@ -142,13 +151,24 @@ fn resetstat(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault
 }
 
 fn rewrite(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    core.shared.config.rewrite().map_err(|e| {
+    let users = user_lines(core)?;
+    core.shared.config.rewrite_with(&[users]).map_err(|e| {
         crate::observe::log::warning(format_args!("CONFIG REWRITE failed: {e}"));
         refused(e)
     })?;
     crate::observe::log::notice(format_args!("CONFIG REWRITE executed with success."));
     conn.reply(|r| r.ok());
     Ok(Outcome::Done)
+}
+
+/// The `user` lines; none when users live in a file of their own.
+fn user_lines(core: &Core) -> Result<ExtraLines, Fault> {
+    let lines = match users_file::path(&core.settings) {
+        Some(_) => Vec::new(),
+        None => users_file::lines(&core.shared.users()),
+    };
+    let text = |line| String::from_utf8(line).map_err(|_| refused("Rewriting config file: users are not text".into()));
+    Ok(ExtraLines { name: "user", lines: lines.into_iter().map(text).collect::<Result<_, _>>()? })
 }
 
 fn help(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {

@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::info::Part;
+use crate::acl::log::Reason;
 use crate::base::memory;
 use crate::observe::histogram::LatencyHistogram;
 use crate::observe::ticks;
@@ -349,8 +350,11 @@ pub fn stats(v: &View, t: &mut String) {
     put(t, "client_output_buffer_limit_disconnections", v.sum(|p| p.stats.output_buffer_closes));
     put_all(t, &[("reply_buffer_shrinks", "0"), ("reply_buffer_expands", "0")]);
     put_cycles(v, t);
-    put_all(t, &[("acl_access_denied_auth", "0"), ("acl_access_denied_cmd", "0")]);
-    put_all(t, &[("acl_access_denied_key", "0"), ("acl_access_denied_channel", "0")]);
+    for (name, reason) in
+        [("auth", Reason::Auth), ("cmd", Reason::Command), ("key", Reason::Key), ("channel", Reason::Channel)]
+    {
+        put(t, &format!("acl_access_denied_{name}"), v.sum(|p| p.stats.denied[reason as usize]));
+    }
 }
 
 /// Forks, defragmentation and tracking, none of which exist.

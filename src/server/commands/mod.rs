@@ -1,4 +1,6 @@
 //! Commands over connections and the server, a file per family.
+pub mod acl;
+pub mod acl_log;
 pub mod auth;
 pub mod client;
 pub mod client_list;
@@ -27,6 +29,7 @@ use super::registry::ConnCommand;
 /// The rows of all families.
 pub fn families() -> Vec<&'static [ConnCommand]> {
     vec![
+        acl::ROWS,
         auth::ROWS,
         client::ROWS,
         cluster::ROWS,

@@ -1,0 +1,178 @@
+//! All users; reading and writing them as lines of a file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::DEFAULT_USER;
+use super::rules::{self, Context, RuleError};
+use super::user::{User, hash};
+
+/// The users by name. There is always a default user.
+#[derive(Clone, Debug)]
+pub struct Users {
+    all: BTreeMap<Vec<u8>, Arc<User>>,
+    default: Arc<User>,
+}
+
+/// Why a list of rules is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListError {
+    /// This rule, for this reason.
+    Rule(Vec<u8>, RuleError),
+    /// This word opens what nothing closes.
+    Unmatched(Vec<u8>),
+}
+
+/// Names that a line of a file can hold.
+pub fn fits_name(name: &[u8]) -> bool {
+    !name.iter().any(|b| b.is_ascii_whitespace() || matches!(b, 0 | 0x0b))
+}
+
+impl Users {
+    /// The default user alone, who may do everything.
+    pub fn new(cx: Context) -> Users {
+        let mut user = User::new(DEFAULT_USER, cx);
+        for rule in ["+@all", "~*", "&*", "on", "nopass"] {
+            // Rules of our own: they fit.
+            let _ = rules::apply(&mut user, rule.as_bytes(), cx);
+        }
+        let default = Arc::new(user);
+        Users { all: BTreeMap::from([(DEFAULT_USER.to_vec(), default.clone())]), default }
+    }
+
+    pub fn default_user(&self) -> &Arc<User> {
+        &self.default
+    }
+
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<User>> {
+        self.all.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.all.values()
+    }
+
+    /// The user with that password, if it may log in.
+    pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Option<&Arc<User>> {
+        self.get(name).filter(|u| u.admits(password))
+    }
+
+    /// Puts a user in place; an equal one stays what it was.
+    pub fn put(&mut self, user: User) {
+        if self.get(&user.name).is_some_and(|old| **old == user) {
+            return;
+        }
+        let user = Arc::new(user);
+        if user.name == DEFAULT_USER {
+            self.default = user.clone();
+        }
+        self.all.insert(user.name.clone(), user);
+    }
+
+    /// Removes a user; the default user stays.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        name != DEFAULT_USER && self.all.remove(name).is_some()
+    }
+
+    /// Makes or changes a user: all rules, or none.
+    pub fn set(&mut self, name: &[u8], words: &[&[u8]], cx: Context) -> Result<(), ListError> {
+        let mut user = self.get(name).map_or_else(|| User::new(name, cx), |u| User::clone(u));
+        apply_all(&mut user, words, cx)?;
+        self.put(user);
+        Ok(())
+    }
+
+    /// What `requirepass` means: the default user's only password, or none.
+    pub fn set_default_password(&mut self, password: &str) {
+        let mut user = User::clone(&self.default);
+        user.nopass = password.is_empty();
+        user.passwords.clear();
+        if !password.is_empty() {
+            user.passwords.push(hash(password.as_bytes()));
+        }
+        self.put(user);
+    }
+
+    /// Reads the words of lines `user <name> <rules>`, each with its place for
+    /// errors: the users that they describe, and the default user if none does.
+    /// Unchanged users are taken from `old`, so that their connections go on.
+    pub fn read(lines: &[(String, Vec<Vec<u8>>)], old: &Users, cx: Context) -> Result<Users, String> {
+        let mut users = Users::new(cx);
+        let mut named: Vec<&[u8]> = Vec::new();
+        let mut errors = String::new();
+        for (place, words) in lines {
+            let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
+            let [b"user", name, rules @ ..] = &words[..] else {
+                errors += &format!("{place}: line should start with user keyword followed by the username. ");
+                continue;
+            };
+            if named.contains(name) {
+                let name = String::from_utf8_lossy(name);
+                errors += &format!("{place}: Duplicate user '{name}' found. ");
+                continue;
+            }
+            named.push(name);
+            if !fits_name(name) {
+                errors += &format!("{place}: username '{}' contains invalid characters. ", name.escape_ascii());
+                continue;
+            }
+            let mut user = User::new(name, cx);
+            match apply_all(&mut user, rules, cx) {
+                Ok(()) => users.put(user),
+                Err(e) => errors += &format!("{place}: {}. ", e.reason()),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for user in old.iter() {
+            if users.get(&user.name).is_some_and(|new| new == user) {
+                users.all.insert(user.name.clone(), user.clone());
+                if user.name == DEFAULT_USER {
+                    users.default = user.clone();
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    /// A line of words per user, as [`Users::read`] takes them.
+    pub fn lines(&self) -> impl Iterator<Item = Vec<Vec<u8>>> {
+        self.iter().map(|u| {
+            let mut words = vec![b"user".to_vec(), u.name.clone()];
+            words.extend(u.describe());
+            words
+        })
+    }
+}
+
+impl ListError {
+    /// The reason alone, without the rule.
+    pub fn reason(&self) -> String {
+        match self {
+            ListError::Rule(_, e) => e.text().to_owned(),
+            ListError::Unmatched(_) => "Unmatched parenthesis in selector definition".to_owned(),
+        }
+    }
+
+    /// The error that ACL SETUSER replies.
+    pub fn reply(&self) -> Vec<u8> {
+        match self {
+            ListError::Rule(rule, e) => {
+                [b"ERR Error in ACL SETUSER modifier '", &rule[..], b"': ", e.text().as_bytes()].concat()
+            }
+            ListError::Unmatched(word) => {
+                [b"ERR Unmatched parenthesis in acl selector starting at '", &word[..], b"'."].concat()
+            }
+        }
+    }
+}
+
+fn apply_all(user: &mut User, words: &[&[u8]], cx: Context) -> Result<(), ListError> {
+    let words = rules::join_selectors(words).map_err(ListError::Unmatched)?;
+    for rule in words {
+        rules::apply(user, &rule, cx).map_err(|e| ListError::Rule(rule, e))?;
+    }
+    Ok(())
+}
