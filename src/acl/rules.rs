@@ -185,6 +185,9 @@ fn apply_to_selector(s: &mut Selector, rule: &[u8], catalog: &Catalog) -> Result
 
 /// `~pattern`, `%R~pattern`, `%W~pattern`, `%RW~pattern`.
 fn apply_keys(s: &mut Selector, rule: &[u8]) -> Result<(), RuleError> {
+    // As in Redis, the `~` may be missing where nothing follows.
+    let whole = [rule, b"~"].concat();
+    let rule = if rule[0] == b'%' && !rule.contains(&b'~') { &whole[..] } else { rule };
     let (access, pattern) = match rule {
         [b'~', pattern @ ..] => (READ | WRITE, pattern),
         [b'%', a, b'~', pattern @ ..] if a.eq_ignore_ascii_case(&b'r') => (READ, pattern),

@@ -126,8 +126,7 @@ impl Selector {
 
     /// May a key be used so?
     pub fn allows_key(&self, key: &[u8], access: u8) -> bool {
-        self.all_keys
-            || self.keys.iter().any(|k| k.access & access == access && glob::matches(&k.pattern, key, false))
+        self.all_keys || self.keys.iter().any(|k| k.access & access == access && glob::matches(&k.pattern, key, false))
     }
 
     /// May every key be used so, whatever its name?

@@ -160,7 +160,9 @@ impl ListError {
     pub fn reply(&self) -> Vec<u8> {
         match self {
             ListError::Rule(rule, e) => {
-                [b"ERR Error in ACL SETUSER modifier '", &rule[..], b"': ", e.text().as_bytes()].concat()
+                // As C strings end.
+                let rule = &rule[..memchr::memchr(0, rule).unwrap_or(rule.len())];
+                [b"ERR Error in ACL SETUSER modifier '", rule, b"': ", e.text().as_bytes()].concat()
             }
             ListError::Unmatched(word) => {
                 [b"ERR Unmatched parenthesis in acl selector starting at '", &word[..], b"'."].concat()

@@ -37,6 +37,7 @@ impl Core {
             Ok(()) => sort_beyond(&user, entry, args),
             Err(denied) => {
                 let origin = if conn.in_multi() { Origin::Multi } else { Origin::TopLevel };
+                conn.last_command = Some(entry.index);
                 self.note_denied(conn, &user, entry, args, denied, origin);
                 Some(Fault::Composed(denied.message(&user, entry.spec)))
             }
@@ -49,9 +50,7 @@ impl Core {
         match check::check(&user, &registry().catalog, entry.index, args) {
             Ok(()) => sort_beyond(&user, entry, args),
             Err(denied) => {
-                let last = conn.last_command;
                 self.note_denied(conn, &user, entry, args, denied, Origin::Multi);
-                conn.last_command = last;
                 let reason = denied.since_queued();
                 Some(
                     format!(
@@ -65,18 +64,7 @@ impl Core {
     }
 
     /// Logs and counts what was denied.
-    pub fn note_denied(
-        &mut self,
-        conn: &mut Conn,
-        user: &User,
-        entry: &Entry,
-        args: Args,
-        denied: Denied,
-        origin: Origin,
-    ) {
-        if origin == Origin::TopLevel || !conn.in_multi() {
-            conn.last_command = Some(entry.index);
-        }
+    pub fn note_denied(&mut self, conn: &Conn, user: &User, entry: &Entry, args: Args, denied: Denied, origin: Origin) {
         let (reason, object) = match denied {
             Denied::Command => (Reason::Command, entry.spec.name.as_bytes()),
             Denied::Key(at) => (Reason::Key, args[at]),

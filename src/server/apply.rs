@@ -1,13 +1,15 @@
 //! A changed configuration at work: what the process does before it accepts the
 //! change, and what every core does after it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::bind;
 use super::core::Core;
 use super::io::Listener;
 use super::process;
+use super::shared::Shared;
 use super::start::RESERVED_FILES;
+use super::tls::{self, Tls};
 use crate::command::cx::Options;
 use crate::config::{Change, Settings};
 use crate::observe::log;
@@ -22,12 +24,20 @@ pub struct Listening {
 /// What was done to the process for a change that is not made yet.
 #[derive(Default)]
 pub struct Applied {
-    listening: Option<Listening>,
+    listening: Vec<Listening>,
+    /// New certificates and the like, if TLS was touched.
+    tls: Option<Option<Tls>>,
 }
 
-/// Does what can fail. The error is Redis's text without its code; nothing has
+/// A directive of TLS to blame.
+fn changed_tls(change: &Change) -> &'static str {
+    change.changed().iter().copied().find(|name| name.starts_with("tls-")).unwrap_or("tls-cert-file")
+}
+
+/// Does what can fail. `touched_tls` when a directive of TLS was given, also
+/// to the same value: its files may have changed. The error is Redis's text without its code; nothing has
 /// changed then.
-pub fn process_wide(core: &Core, change: &Change) -> Result<Applied, String> {
+pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<Applied, String> {
     let new = change.settings();
     let changes = |name: &str| change.changed().contains(&name);
     if changes("maxclients") {
@@ -38,9 +48,26 @@ pub fn process_wide(core: &Core, change: &Change) -> Result<Applied, String> {
         }
     }
     let mut applied = Applied::default();
-    if changes("port") || changes("bind") {
-        let name = if changes("port") { "port" } else { "bind" };
-        applied.listening = Some(listen(core, new).map_err(|reason| Change::refusal(name, &reason))?);
+    if touched_tls {
+        let made = tls::make(new).map_err(|e| {
+            log::warning(format_args!("Failed to configure TLS: {e}"));
+            Change::refusal(changed_tls(change), "Unable to update TLS configuration. Check server logs.")
+        })?;
+        applied.tls = Some(made);
+    }
+    for (name, old_port, new_port) in
+        [("port", core.settings.port, new.port), ("tls-port", core.settings.tls.port, new.tls.port)]
+    {
+        let moved = changes(name);
+        if moved || (changes("bind") && new_port > 0) {
+            match listen(core, new, (old_port, new_port)) {
+                Ok(listening) => applied.listening.push(listening),
+                Err(reason) => {
+                    applied.undo();
+                    return Err(Change::refusal(if moved { name } else { "bind" }, &reason));
+                }
+            }
+        }
     }
     if changes("dir")
         && let Err(e) = std::env::set_current_dir(&new.dir)
@@ -63,18 +90,18 @@ fn reason_of(e: &std::io::Error) -> String {
 }
 
 /// Binds the new addresses while the old ones are still open.
-fn listen(core: &Core, new: &Settings) -> Result<Listening, String> {
+fn listen(core: &Core, new: &Settings, (old_port, new_port): (u16, u16)) -> Result<Listening, String> {
     let old = &core.settings;
     if old.core_endpoints && new.bind != old.bind {
         return Err("addresses cannot change while core-endpoints is on".into());
     }
     let cores = core.shared.cores;
-    let sockets = if new.port == 0 {
+    let sockets = if new_port == 0 {
         vec![Vec::new(); cores]
     } else {
-        bind::tcp_beside(new, new.port, cores, new.port == old.port).map_err(|e| {
+        bind::tcp_beside(new, new_port, cores, new_port == old_port).map_err(|e| {
             log::warning(format_args!("{e}"));
-            let moved = new.port != old.port;
+            let moved = new_port != old_port;
             String::from(if moved {
                 "Unable to listen on this port. Check server logs."
             } else {
@@ -82,10 +109,17 @@ fn listen(core: &Core, new: &Settings) -> Result<Listening, String> {
             })
         })?
     };
-    Ok(Listening { instead_of: old.port, sockets: Arc::new(sockets) })
+    Ok(Listening { instead_of: old_port, sockets: Arc::new(sockets) })
 }
 
 impl Applied {
+    /// Makes new certificates the process's; to be called with the commit.
+    pub fn publish_tls(&mut self, shared: &Shared) {
+        if let Some(tls) = self.tls.take() {
+            *shared.tls.lock().unwrap_or_else(PoisonError::into_inner) = tls.map(Arc::new);
+        }
+    }
+
     /// Takes back what another part of the change made futile.
     fn undo(self) {
         for l in self.listening.iter().flat_map(|l| l.sockets.iter().flatten()) {
@@ -98,11 +132,12 @@ impl Applied {
     pub fn on_each_core(self) -> impl Fn(&mut Core) + Send + Sync + 'static {
         let listening = self.listening;
         move |core| {
+            core.tls = core.shared.tls();
             core.take_settings();
             if core.id == 0 {
                 core.tell_service(|s| s.settings_changed());
             }
-            if let Some(l) = &listening {
+            for l in &listening {
                 let own = &l.sockets[core.id];
                 core.replace_listeners(l.instead_of, own);
                 core.shared.port.store(core.settings.port as usize, std::sync::atomic::Ordering::Relaxed);

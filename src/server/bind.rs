@@ -133,10 +133,9 @@ pub fn tcp_beside(s: &Settings, port: u16, cores: usize, ours: bool) -> Result<V
         let (addrs, optional) = resolve(word, port)?;
         for addr in addrs {
             match bind_cores(&addr, s, cores, ours) {
-                Ok(fds) => fds
-                    .into_iter()
-                    .enumerate()
-                    .for_each(|(c, fd)| out[c].push(Listener { fd, unix: false, port, endpoint: false })),
+                Ok(fds) => fds.into_iter().enumerate().for_each(|(c, fd)| {
+                    out[c].push(Listener { fd, unix: false, port, endpoint: false, tls: port == s.tls.port })
+                }),
                 Err(e) if optional && unavailable(&e) => {}
                 Err(e) => {
                     let text = if e.raw_os_error() == Some(libc::EADDRINUSE) {

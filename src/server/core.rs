@@ -46,6 +46,10 @@ pub struct Core {
     pub settings: Arc<Settings>,
     /// The users that this core knows, and what it has denied them.
     pub users: Arc<Users>,
+    /// What encrypted connections are made with.
+    pub tls: Option<Arc<super::tls::Tls>>,
+    /// What the last of them carried.
+    pub opened: Vec<u8>,
     pub denials: Log,
     /// The settings that handlers obey.
     pub options: Options,
@@ -66,6 +70,7 @@ pub struct Core {
     /// Who listens on this core, and how many on all.
     pub subscribers: Subscribers,
     pub audience: Audience,
+    pub monitors: super::monitor::Monitors,
     /// Keyspace events are to be published.
     pub notifying: bool,
     /// Where slots have taken watches.
@@ -214,6 +219,8 @@ impl Core {
             options: super::options(&settings),
             settings,
             users: shared.users(),
+            tls: shared.tls(),
+            opened: Vec::new(),
             denials: Log::default(),
             ring,
             buffers,
@@ -227,6 +234,7 @@ impl Core {
             watches: Watches::default(),
             subscribers: Subscribers::default(),
             audience: Audience::default(),
+            monitors: Default::default(),
             notifying: false,
             watches_sent: HashMap::default(),
             locks: Locks::default(),

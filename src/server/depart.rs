@@ -9,6 +9,7 @@ use std::os::fd::RawFd;
 use super::core::Core;
 use crate::replication::peer::Peer;
 use crate::session::conn::{Conn, ConnRef, socket_name};
+use crate::session::tls::Session;
 
 /// Stands for a wait that nobody keeps a list of.
 const NO_TICKET: u64 = 0;
@@ -35,8 +36,10 @@ pub struct Departed {
     pub wish: Wish,
     /// Received, not executed.
     pub input: Vec<u8>,
-    /// To be sent before anything else.
+    /// To be sent before anything else, and before that what is encrypted already.
     pub output: Vec<u8>,
+    pub sealed: Vec<u8>,
+    pub tls: Option<Box<Session>>,
 }
 
 impl Core {
@@ -48,6 +51,7 @@ impl Core {
         conn.throttled = true;
         self.shared.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.forget_watches(conn);
+        self.stop_monitor(conn);
         if conn.receiving {
             self.cancel_recv(conn);
         }
@@ -71,6 +75,10 @@ impl Core {
             let address = socket_name(conn.fd, true);
             peer.ip = address.rsplit_once(':').map_or(address.as_str(), |(ip, _)| ip).trim_matches(['[', ']']).into();
             let mut output = conn.inflight.split_off(conn.sent.min(conn.inflight.len()));
+            let mut sealed = Vec::new();
+            if let Some(tls) = &mut conn.tls {
+                sealed = std::mem::replace(&mut output, tls.take_pending());
+            }
             output.append(&mut conn.replies.out);
             let departed = Departed {
                 id: conn.id,
@@ -79,6 +87,8 @@ impl Core {
                 wish,
                 input: conn.input.split_off(conn.input_at.min(conn.input.len())),
                 output,
+                sealed,
+                tls: conn.tls.take(),
             };
             self.conns.free(me);
             self.tell_service(move |s| s.clone().adopt_replica(departed));

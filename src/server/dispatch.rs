@@ -4,6 +4,7 @@ use super::core::Core;
 use super::exec::{Who, owned};
 use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Outcome, Route, registry};
+use super::role::SHOWN;
 use super::serve::Flow;
 use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
@@ -71,6 +72,9 @@ impl Core {
         {
             return self.reject(conn, Some(entry), &f);
         }
+        if conn.monitor && entry.spec.flags & (flag::WRITE | flag::READONLY | flag::MAY_REPLICATE) != 0 {
+            return self.reject(conn, Some(entry), &Fault::Text("ERR Replica can't interact with the keyspace"));
+        }
         if conn.endpoint
             && let Some(f) = self.redirect(conn, entry, args)
         {
@@ -92,7 +96,7 @@ impl Core {
         let flow = if conn.in_multi() && !immediate(entry) {
             self.queue(conn, entry, args)
         } else {
-            self.route(conn, entry, args, hash)
+            self.route_shown(conn, entry, args, hash)
         };
         if conn.reply_mode == ReplyMode::SkipThis && flow != Flow::Hold {
             conn.reply_mode = ReplyMode::On;
@@ -168,6 +172,16 @@ impl Core {
             conn.error(&text);
         }
         Flow::Next
+    }
+
+    /// [`Core::route`], and what monitors see of it: the commands that run, after
+    /// they have begun. EXEC is shown after its own.
+    fn route_shown(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hash: u64) -> Flow {
+        let flow = self.route(conn, entry, args, hash);
+        if self.gate & SHOWN != 0 && flow != Flow::Hold && entry.spec.name != "exec" {
+            self.show_command(conn, entry, args);
+        }
+        flow
     }
 
     pub fn route(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hash: u64) -> Flow {

@@ -25,6 +25,8 @@ pub struct Listener {
     pub unix: bool,
     /// The core's own port (`core-endpoints`).
     pub endpoint: bool,
+    /// Connections are encrypted.
+    pub tls: bool,
     /// 0 for a Unix socket.
     pub port: u16,
 }
@@ -171,11 +173,15 @@ impl Core {
     }
 
     /// Makes a connection of an accepted socket.
-    fn adopt(&mut self, fd: RawFd, Listener { unix, endpoint, .. }: Listener) {
+    fn adopt(&mut self, fd: RawFd, Listener { unix, endpoint, tls, .. }: Listener) {
         let max = self.settings.maxclients as usize;
         if self.shared.clients.fetch_add(1, Ordering::Relaxed) >= max {
-            self.turn_away(fd, b"-ERR max number of clients reached\r\n");
+            self.turn_away(fd, if tls { b"" } else { b"-ERR max number of clients reached\r\n" });
             return;
+        }
+        let session = if tls { self.new_session() } else { None };
+        if tls && session.is_none() {
+            return self.turn_away(fd, b"");
         }
         self.stats.connections += 1;
         let me = self.conns.reserve(self.id);
@@ -184,9 +190,10 @@ impl Core {
         conn.unix_socket = unix;
         conn.endpoint = endpoint;
         conn.local = unix || is_local(fd);
+        conn.tls = session;
         if self.protected(&conn) {
             let place = conn.me;
-            self.turn_away(fd, PROTECTED);
+            self.turn_away(fd, if tls { b"" } else { PROTECTED });
             drop(conn);
             self.conns.free(place);
             return;
@@ -338,6 +345,7 @@ impl Core {
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.forget_watches(conn);
         self.forget_subscriptions(conn);
+        self.stop_monitor(conn);
         self.unblocked(conn, false);
         self.forget_replication(conn);
         if conn.paused {
@@ -428,15 +436,21 @@ impl Core {
             return;
         }
         if conn.inflight.is_empty() {
-            if conn.replies.out.is_empty() {
-                self.maybe_finish(conn);
-                return;
+            match &mut conn.tls {
+                None => std::mem::swap(&mut conn.inflight, &mut conn.replies.out),
+                Some(tls) => tls.fill(&mut conn.replies.out, &mut conn.inflight),
             }
-            std::mem::swap(&mut conn.inflight, &mut conn.replies.out);
+            if conn.inflight.is_empty() {
+                return self.maybe_finish(conn);
+            }
         }
         if self.over_limit(conn) {
             return self.close(conn);
         }
+        self.send_inflight(conn);
+    }
+
+    fn send_inflight(&mut self, conn: &mut Conn) {
         let rest = &conn.inflight[conn.sent..];
         let len = rest.len().min(1 << 30) as u32;
         let e = opcode::Send::new(types::Fd(conn.fd), rest.as_ptr(), len)
@@ -457,6 +471,11 @@ impl Core {
             return;
         }
         if conn.close_after || (conn.eof && !conn.listed_ready) {
+            if let Some(tls) = &mut conn.tls
+                && tls.say_goodbye(&mut conn.inflight)
+            {
+                return self.send_inflight(conn);
+            }
             self.close(conn);
         }
     }

@@ -14,7 +14,7 @@
 //! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
 //! | `saving` | snapshots: the cut, reading in slices |
-//! | `blocking`, `pubsub` | commands that wait; messages and keyspace events |
+//! | `blocking`, `pubsub`, `monitor` | commands that wait; messages and keyspace events; MONITOR |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
 //! | `loader` | a snapshot on its way into the keyspace |
 //! | `image` | the whole keyspace at one moment |
@@ -23,6 +23,7 @@
 //! | `apply` | a changed configuration at work |
 //! | `applying` | commands from the append-only file or a primary |
 //! | `access`, `users_file` | users and what they may do; users in files |
+//! | `tls`, `tls_*` | TLS as configured: certificates, ciphers, sessions; encrypted connections |
 //! | `redact` | what must not be shown of a command |
 //! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
@@ -45,6 +46,7 @@ pub mod holding;
 pub mod image;
 pub mod io;
 pub mod loader;
+pub mod monitor;
 pub mod moves;
 pub mod msg;
 pub mod multi;
@@ -66,6 +68,11 @@ pub mod shared;
 pub mod slab;
 pub mod start;
 pub mod stats;
+pub mod tls;
+pub mod tls_ciphers;
+pub mod tls_conn;
+pub mod tls_files;
+pub mod tls_sessions;
 pub mod tx;
 pub mod users_file;
 

@@ -4,6 +4,7 @@ use super::core::Core;
 use super::exec::{Who, owned};
 use super::msg::{Head, Job, Msg, Parked};
 use super::registry::{Action, Entry, Outcome, Route, registry};
+use super::role::SHOWN;
 use super::serve::Flow;
 use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
@@ -105,6 +106,7 @@ impl Core {
         };
         if multi.broken {
             self.discard_multi(conn);
+            self.show_exec(conn);
             return Err(Fault::Text("EXECABORT Transaction discarded because of previous errors."));
         }
         let foot = footprint(conn, multi, self.store.databases());
@@ -115,6 +117,7 @@ impl Core {
                 self.exec_queue(conn, self.now);
             } else {
                 self.discard_multi(conn);
+                self.show_exec(conn);
                 conn.reply(|r| r.null_array());
             }
             return Ok(Outcome::Done);
@@ -181,13 +184,26 @@ impl Core {
             let entry = &registry().entries[q.command];
             let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
             self.exec_one(conn, entry, &args);
+            if self.gate & SHOWN != 0 {
+                self.show_command(conn, entry, &args);
+            }
         }
+        self.show_exec(conn);
         self.in_exec = false;
         self.journal.end_unit();
         self.in_unit = false;
         self.now = outer;
         if self.blocking.has_ready() {
             self.serve_ready();
+        }
+    }
+
+    /// Monitors see EXEC after the commands that it ran.
+    pub fn show_exec(&mut self, conn: &Conn) {
+        if self.gate & SHOWN != 0
+            && let Some(entry) = registry().by_name("exec")
+        {
+            self.show_command(conn, entry, &[b"exec"]);
         }
     }
 

@@ -109,7 +109,7 @@ impl Core {
 
     /// Puts a push message among the replies of a connection, behind what is
     /// outstanding. A peer that does not read is cut off at its class's limit.
-    fn push_bytes(&mut self, conn: &mut Conn, frame: &[u8]) {
+    pub fn push_bytes(&mut self, conn: &mut Conn, frame: &[u8]) {
         if conn.closing || conn.close_after {
             return;
         }

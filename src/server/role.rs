@@ -18,9 +18,14 @@ pub const WRITES: u8 = 1;
 /// Holds up all commands.
 pub const ALL: u8 = 2;
 
+/// Shows commands to monitors.
+pub const SHOWN: u8 = 4;
+
 /// The gates that concern a command.
 pub fn gates_of(spec: &Spec) -> u8 {
-    if spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 { ALL | WRITES } else { ALL }
+    let writes = if spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 { WRITES } else { 0 };
+    let shown = if super::monitor::is_private(spec.flags) { 0 } else { SHOWN };
+    ALL | writes | shown
 }
 
 /// The server in replication, as every core knows it.
@@ -68,6 +73,9 @@ impl Core {
         }
         if self.stale() || loading {
             gate |= ALL;
+        }
+        if self.monitors.any() {
+            gate |= SHOWN;
         }
         self.gate = gate;
         self.options.keep_expired = self.pause.active || self.role.replica;

@@ -57,6 +57,11 @@ impl ParseSpace {
     /// Arguments and requests that memory is kept for between batches.
     const KEPT: usize = 4096;
 
+    /// What was hashed ahead does not lie in the bytes that are parsed next.
+    pub fn forget_peeked(&mut self) {
+        self.peeked = (std::ptr::null(), 0);
+    }
+
     /// Gives back what one huge request took.
     pub fn shrink(&mut self) {
         self.args.shrink_to(Self::KEPT);
@@ -120,7 +125,11 @@ impl Core {
             let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
             if let Some(mut conn) = self.conns.take(a.index, a.generation) {
                 self.parse.peeked = (a.key, a.hash);
-                self.receive_bytes(&mut conn, bytes, congested);
+                if conn.tls.is_some() {
+                    self.receive_sealed(&mut conn, bytes, congested);
+                } else {
+                    self.receive_bytes(&mut conn, bytes, congested);
+                }
                 self.put_conn(conn);
             }
         }
@@ -158,7 +167,7 @@ impl Core {
         peeked().for_each(|a| self.store.prefetch_entry(a.db, a.hash));
     }
 
-    fn receive_bytes(&mut self, conn: &mut Conn, bytes: &[u8], congested: bool) {
+    pub fn receive_bytes(&mut self, conn: &mut Conn, bytes: &[u8], congested: bool) {
         conn.bytes_in += bytes.len() as u64;
         conn.active_ms = self.now;
         self.stats.bytes_in += bytes.len() as u64;

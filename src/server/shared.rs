@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::msg::Msg;
 use super::persistence::Persistence;
+use super::tls::Tls;
 use super::tx::Tx;
 use crate::acl::Users;
 use crate::base::slot::SLOTS;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub config_change: Mutex<()>,
     /// The users as last changed; cores hold the table that they have taken.
     pub users: Mutex<Arc<Users>>,
+    /// What encrypted connections are made with.
+    pub tls: Mutex<Option<Arc<Tls>>>,
     pub run_id: String,
     pub started_ms: u64,
     pub port: AtomicUsize,
@@ -79,7 +82,7 @@ impl Shared {
     pub fn new(
         cores: usize,
         config: Config,
-        users: Users,
+        (users, tls): (Users, Option<Tls>),
         mesh: Arc<Mesh<Msg>>,
         map: Vec<u16>,
         garbage: mpsc::Sender<Garbage>,
@@ -94,6 +97,7 @@ impl Shared {
             sequencer: Sequencer::new(cores, map),
             config_change: Mutex::new(()),
             users: Mutex::new(Arc::new(users)),
+            tls: Mutex::new(tls.map(Arc::new)),
             run_id: crate::base::rng::hex_id::<40>(),
             started_ms: crate::base::clock::now_ms(),
             port: AtomicUsize::new(0),
@@ -147,6 +151,11 @@ impl Shared {
     /// Number of the next entry of the log of denials.
     pub fn next_denial(&self) -> u64 {
         self.next_denial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What encrypted connections are made with now.
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The current users.

@@ -13,6 +13,7 @@ use super::process::signals::{self, ShutdownSignal};
 use super::process::{self, Program};
 use super::service::shutdown::Order;
 use super::shared::{Garbage, Shared};
+use super::tls::{self, Tls};
 use super::{bind, endpoints, registry, service, users_file};
 use crate::acl::Users;
 use crate::base::slot::SLOTS;
@@ -158,12 +159,13 @@ fn serve(config: Config) -> Result<usize, String> {
     config.notices().iter().for_each(|n| log::notice(format_args!("{n}")));
     registry::init(&s.rename_commands)?;
     let users = users_file::at_start(&s)?;
+    let tls = tls::make(&s).map_err(|e| format!("Failed to configure TLS. {e}"))?;
     let pid_file = process::PidFile::write(&s);
     let wake = signals::install().map_err(|e| format!("Can't install signal handlers: {e}"))?;
     let s = fit_clients(&config, s);
     process::disable_huge_pages(&s);
     process::adjust_oom_score(&s, false);
-    let code = run(config, users, &s, wake)?;
+    let code = run(config, (users, tls), &s, wake)?;
     if let Some(p) = pid_file {
         p.remove();
     }
@@ -182,7 +184,7 @@ fn fit_clients(config: &Config, s: Arc<Settings>) -> Arc<Settings> {
     config.settings()
 }
 
-fn run(config: Config, users: Users, s: &Settings, wake: RawFd) -> Result<usize, String> {
+fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) -> Result<usize, String> {
     clock::resync();
     ticks::per_us();
     let layout = layout(s)?;
@@ -190,8 +192,16 @@ fn run(config: Config, users: Users, s: &Settings, wake: RawFd) -> Result<usize,
     let listeners = listeners(s, cores)?;
     let wakes = (0..=cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
     let (garbage, reaper, counts) = start_reaper()?;
-    let shared =
-        Arc::new(Shared::new(cores, config, users, Arc::new(Mesh::new(wakes)), first_map(cores), garbage, counts.0, counts.1));
+    let shared = Arc::new(Shared::new(
+        cores,
+        config,
+        access,
+        Arc::new(Mesh::new(wakes)),
+        first_map(cores),
+        garbage,
+        counts.0,
+        counts.1,
+    ));
     shared.port.store(s.port as usize, Ordering::Relaxed);
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
     banner(s, cores);
@@ -238,6 +248,9 @@ fn announce(s: &Settings) {
     if s.port > 0 {
         log::notice(format_args!("Ready to accept connections tcp"));
     }
+    if s.tls.port > 0 {
+        log::notice(format_args!("Ready to accept connections tls"));
+    }
     if !s.unixsocket.is_empty() {
         log::notice(format_args!("Ready to accept connections unix"));
     }
@@ -252,14 +265,21 @@ fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
             format!("Failed listening on port {} (tcp), aborting.", s.port)
         })?
     };
+    if s.tls.port > 0 {
+        let encrypted = bind::tcp(s, s.tls.port, cores).map_err(|e| {
+            log::warning(format_args!("Warning: {e}"));
+            format!("Failed listening on port {} (tls), aborting.", s.tls.port)
+        })?;
+        all.iter_mut().zip(encrypted).for_each(|(all, more)| all.extend(more));
+    }
     if let Some(fd) = bind::unix(s)? {
-        all.iter_mut().for_each(|l| l.push(Listener { fd, unix: true, port: 0, endpoint: false }));
+        all.iter_mut().for_each(|l| l.push(Listener { fd, unix: true, port: 0, endpoint: false, tls: false }));
     }
     if s.core_endpoints {
         for (c, list) in all.iter_mut().enumerate() {
             let port = endpoints::port(endpoints::base(s), c)?;
             let own = bind::tcp(s, port, 1).map_err(|e| format!("Failed listening on core port {port}: {e}"))?;
-            list.extend(own.into_iter().flatten().map(|l| Listener { endpoint: true, ..l }));
+            list.extend(own.into_iter().flatten().map(|l| Listener { endpoint: true, tls: false, ..l }));
         }
     }
     if all.iter().all(Vec::is_empty) {

@@ -438,6 +438,7 @@ impl Core {
         conn.barrier = false;
         if refused {
             self.discard_multi(&mut conn);
+            self.show_exec(&conn);
             conn.reply(|r| r.null_array());
         } else {
             self.exec_queue(&mut conn, tx.now);

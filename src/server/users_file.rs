@@ -108,8 +108,10 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// quoted.
 pub fn lines(users: &Users) -> Vec<Vec<u8>> {
     let quoted = |word: &Vec<u8>| {
-        // A selector's blanks separate its words.
-        let plain = word.iter().all(|b| (b' '..=b'~').contains(b) && !matches!(b, b'"' | b'\'' | b'\\'));
+        // A selector's blanks separate its words, up to the first that ends in a bracket.
+        let inner = word.strip_prefix(b"(").and_then(|w| w.strip_suffix(b")")).unwrap_or_default();
+        let plain = !inner.iter().any(|b| matches!(b, b'(' | b')'))
+            && word.iter().all(|b| (b' '..=b'~').contains(b) && !matches!(b, b'"' | b'\'' | b'\\'));
         if plain { word.clone() } else { config::quote_bytes(word).into_bytes() }
     };
     users.lines().map(|words| words.iter().map(quoted).collect::<Vec<_>>().join(&b' ')).collect()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::pubsub::{Kind, Subscriptions};
 use super::replies::Replies;
+use super::tls::Session;
 use super::watch::Token;
 use crate::acl::{DEFAULT_USER, User};
 use crate::base::num;
@@ -148,6 +149,8 @@ pub struct Conn {
     /// A request that reaches beyond its own keys is under way; what follows
     /// waits for it.
     pub barrier: bool,
+    /// It sees the commands of all connections (MONITOR).
+    pub monitor: bool,
     pub no_evict: bool,
     pub no_touch: bool,
     pub reply_mode: ReplyMode,
@@ -155,6 +158,8 @@ pub struct Conn {
     /// It came in by the core's own port.
     pub endpoint: bool,
     pub local: bool,
+    /// What it says and hears is encrypted.
+    pub tls: Option<Box<Session>>,
 
     /// Received; executed up to `input_at`.
     pub input: Vec<u8>,
@@ -216,12 +221,14 @@ impl Conn {
             restricted: false,
             special: false,
             barrier: false,
+            monitor: false,
             no_evict: false,
             no_touch: false,
             reply_mode: ReplyMode::On,
             unix_socket: false,
             endpoint: false,
             local: true,
+            tls: None,
             input: Vec::new(),
             input_at: 0,
             resume: Resume::default(),
@@ -277,6 +284,7 @@ impl Conn {
     pub fn update_special(&mut self) {
         self.special = !self.authenticated
             || self.restricted
+            || self.monitor
             || self.in_multi()
             || self.reply_mode != ReplyMode::On
             || (self.proto == Proto::Resp2 && self.subscribed());
@@ -323,7 +331,7 @@ impl Conn {
 
     /// Bytes that wait to be sent.
     pub fn output_bytes(&self) -> usize {
-        self.replies.memory() + self.inflight.len() - self.sent
+        self.replies.memory() + self.inflight.len() - self.sent + self.tls.as_ref().map_or(0, |t| t.pending().len())
     }
 
     /// Bytes received and not yet executed.
@@ -339,6 +347,7 @@ impl Conn {
             + self.replies.out.capacity()
             + self.replies.memory()
             + self.inflight.capacity()
+            + self.tls.as_ref().map_or(0, |t| t.memory())
             + multi
     }
 

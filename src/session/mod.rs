@@ -3,4 +3,5 @@
 pub mod conn;
 pub mod pubsub;
 pub mod replies;
+pub mod tls;
 pub mod watch;

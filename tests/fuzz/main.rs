@@ -9,6 +9,7 @@
 //! - `FUZZ_SEED`: the first seed, `FUZZ_RUNS`: how many. An input depends on
 //!   its seed alone: `FUZZ_SEED=N FUZZ_RUNS=1` runs a failed one again.
 
+mod access;
 mod bytes;
 mod commands;
 mod rdb;

@@ -13,3 +13,4 @@ mod interop;
 mod proxy;
 mod restart;
 mod servers;
+mod tls;

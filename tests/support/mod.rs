@@ -7,6 +7,7 @@
 //!   out and promises that only Coreslot makes are not asserted.
 #![allow(dead_code, unused_imports)]
 
+pub mod certs;
 pub mod history;
 pub mod ports;
 pub mod process;

@@ -10,7 +10,6 @@ use super::server::{Server, plain};
 
 /// A feature's name, and a command that only a server with it understands.
 const UNBUILT: &[(&str, &str)] = &[
-    ("monitor", "MONITOR"),
     ("migrate", "MIGRATE 127.0.0.1 1 none 0 1"),
     ("tracking", "CLIENT TRACKING on"),
     ("scripts", "EVAL return 0"),

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acl;
 mod admin;
 mod blocking;
 mod blocking_streams;
@@ -19,6 +20,7 @@ mod expiry_exactness;
 mod introspection;
 mod loading;
 mod malformed;
+mod monitor;
 mod ordering;
 mod process;
 mod protocol;
@@ -26,5 +28,6 @@ mod pubsub;
 mod robustness;
 mod scan;
 mod snapshots;
+mod tls;
 mod tools;
 mod transcripts;

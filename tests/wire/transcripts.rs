@@ -23,7 +23,8 @@ transcripts!(
     dump_restore,
     streams,
     hyperloglog,
-    geo
+    geo,
+    acl
 );
 
 /// A file without a test would be forgotten.

@@ -16,12 +16,8 @@ use crate::server::registry::{ConnCommand, ConnRun, Outcome, registry};
 use crate::server::{access, users_file};
 use crate::session::conn::Conn;
 
-const OPEN: Spec = Spec {
-    flags: flag::NOSCRIPT | flag::LOADING | flag::STALE,
-    group: Group::Server,
-    since: "6.0.0",
-    ..Spec::DEFAULT
-};
+const OPEN: Spec =
+    Spec { flags: flag::NOSCRIPT | flag::LOADING | flag::STALE, group: Group::Server, since: "6.0.0", ..Spec::DEFAULT };
 const ADMIN: Spec = Spec { flags: OPEN.flags | flag::ADMIN, ..OPEN };
 
 const fn row(spec: Spec, run: ConnRun) -> ConnCommand {

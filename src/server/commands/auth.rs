@@ -183,6 +183,7 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
 fn reset(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     core.discard_multi(conn);
     core.forget_subscriptions(conn);
+    core.stop_monitor(conn);
     set_name(conn, b"")?;
     conn.db = 0;
     conn.proto = Proto::Resp2;

@@ -49,6 +49,7 @@ fn address(core: &Core, conn: &Conn, peer: bool) -> String {
 
 fn flags(conn: &Conn) -> String {
     let set = [
+        (conn.monitor, 'O'),
         (conn.blocked().is_some(), 'b'),
         (conn.subscribed(), 'P'),
         (conn.in_multi(), 'x'),

@@ -8,9 +8,9 @@ use crate::base::Args;
 use crate::command::spec::{Group, Spec, flag};
 use crate::command::{Fault, fault};
 use crate::config::{Caller, Change, ExtraLines};
-use crate::server::{apply, users_file};
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
+use crate::server::{apply, users_file};
 use crate::session::conn::Conn;
 
 const ADMIN: Spec = Spec {
@@ -125,10 +125,12 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let shared = core.shared.clone();
     let _one_at_a_time = shared.config_change.lock().unwrap_or_else(PoisonError::into_inner);
     let change = shared.config.prepare(&pairs, Caller { is_local: conn.local }).map_err(refused)?;
-    let applied = apply::process_wide(core, &change).map_err(refused)?;
+    let touched_tls = pairs.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("tls-"));
+    let mut applied = apply::process_wide(core, &change, touched_tls).map_err(refused)?;
     let password = change.settings().requirepass.clone();
     let new_password = change.changed().contains(&"requirepass");
     shared.config.commit(change);
+    applied.publish_tls(&shared);
     if new_password {
         core.change_users(|users| {
             users.set_default_password(&password);

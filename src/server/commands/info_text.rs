@@ -125,7 +125,8 @@ pub fn server(v: &View, t: &mut String) {
     put(t, "process_id", std::process::id());
     put(t, "process_supervised", s.supervised.name());
     put(t, "run_id", &core.shared.run_id);
-    put(t, "tcp_port", core.shared.port.load(Relaxed));
+    let port = core.shared.port.load(Relaxed);
+    put(t, "tcp_port", if port == 0 { usize::from(core.settings.tls.port) } else { port });
     put(t, "server_time_usec", crate::base::clock::unix_ns(core.stamp) / 1000);
     put(t, "uptime_in_seconds", up_s);
     put(t, "uptime_in_days", up_s / 86_400);

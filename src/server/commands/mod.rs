@@ -17,6 +17,7 @@ pub mod latency;
 pub mod latency_text;
 pub mod lolwut;
 pub mod memory;
+pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
@@ -43,6 +44,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         latency::ROWS,
         lolwut::ROWS,
         memory::ROWS,
+        monitor::ROWS,
         persistence::ROWS,
         pubsub::ROWS,
         replication::ROWS,

@@ -24,6 +24,7 @@ use crate::server::depart::{Departed, Wish};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::session::conn::socket_name;
+use crate::session::tls::Session;
 
 /// Bytes of the stream that one send takes.
 const CHUNK: usize = 256 << 10;
@@ -40,6 +41,8 @@ pub(super) struct Link {
     pub fd: RawFd,
     pub peer: RefCell<Peer>,
     out: RefCell<Vec<u8>>,
+    /// Its session, if it is encrypted.
+    tls: Option<RefCell<Box<Session>>>,
     /// Rung when there is something new to write, or the link is to end.
     pub bell: Bell,
     feeding: Cell<bool>,
@@ -103,6 +106,7 @@ impl Service {
             fd: d.fd,
             peer: RefCell::new(d.peer.clone()),
             out: RefCell::new(d.output),
+            tls: d.tls.map(RefCell::new),
             bell: Bell::default(),
             feeding: Cell::new(false),
             reader: Cell::new(None),
@@ -113,7 +117,7 @@ impl Service {
             bulk: RefCell::new(None),
         });
         self.repl.links.borrow_mut().insert(d.id, link.clone());
-        glommio::spawn_local(self.clone().write_to_replica(link.clone(), writer)).detach();
+        glommio::spawn_local(self.clone().write_to_replica(link.clone(), writer, d.sealed)).detach();
         self.replicate(match d.wish {
             Wish::Psync { id, next, failover } => {
                 Event::Psync(Psync { link: d.id, peer: d.peer, id: ReplId::parse(&id), next, failover })
@@ -175,7 +179,11 @@ impl Service {
         (!piece.is_empty()).then(|| (piece.to_vec(), from + piece.len() as u64))
     }
 
-    async fn write_to_replica(self: Rc<Self>, link: Rc<Link>, mut socket: TcpStream) {
+    async fn write_to_replica(self: Rc<Self>, link: Rc<Link>, mut socket: TcpStream, sealed: Vec<u8>) {
+        // What was encrypted before the connection came here goes first.
+        if socket.write_all(&sealed).await.is_err() {
+            return self.bury(&link);
+        }
         loop {
             let out = link.out.take();
             if !out.is_empty() {
@@ -237,7 +245,13 @@ impl Service {
                 break;
             }
             match socket.read(&mut buffer).await {
-                Ok(n) if n > 0 && !link.gone.get() => input.extend_from_slice(&buffer[..n]),
+                Ok(n) if n > 0 && !link.gone.get() => match &link.tls {
+                    None => input.extend_from_slice(&buffer[..n]),
+                    Some(tls) => match tls.borrow_mut().open(&buffer[..n], &mut input) {
+                        Ok(false) => {}
+                        _ => break,
+                    },
+                },
                 _ => break,
             }
         }
@@ -327,7 +341,14 @@ impl Service {
 /// Writes everything; false when the connection has ended.
 pub(super) async fn write(link: &Link, socket: &mut TcpStream, bytes: &[u8]) -> bool {
     link.writing.set(true);
-    let fine = socket.write_all(bytes).await.is_ok();
+    let fine = match &link.tls {
+        None => socket.write_all(bytes).await.is_ok(),
+        Some(tls) => {
+            let mut sealed = Vec::with_capacity(bytes.len() + bytes.len() / 64 + 64);
+            tls.borrow_mut().seal(bytes, &mut sealed);
+            socket.write_all(&sealed).await.is_ok()
+        }
+    };
     link.writing.set(false);
     link.sent.set(link.sent.get() + bytes.len() as u64);
     fine && !link.gone.get()

@@ -1,20 +1,25 @@
 //! The connection to the primary.
 
 use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use super::link::{duplicate, hang_up};
 use crate::replication::event::{Epoch, Event};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
+use crate::session::tls::Session;
 
 /// Bytes read at once.
 const READ: usize = 256 << 10;
@@ -27,6 +32,7 @@ pub struct Upstream {
     epoch: Epoch,
     fd: RawFd,
     out: RefCell<Vec<u8>>,
+    tls: Option<RefCell<Box<Session>>>,
     bell: Bell,
     ended: Cell<bool>,
 }
@@ -61,6 +67,38 @@ fn connect_to(address: SocketAddr, source: &str, timeout: Duration) -> std::io::
     Ok(socket.into_raw_fd())
 }
 
+/// Agrees on a session (`tls-replication`). Blocks like [`connect`].
+fn negotiate(fd: RawFd, config: Arc<ClientConfig>, host: &str, limit: Duration) -> std::io::Result<Session> {
+    // SAFETY: the descriptor stays the caller's: the stream is never dropped.
+    let mut stream = ManuallyDrop::new(unsafe { std::net::TcpStream::from_raw_fd(fd) });
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    let mut session = Session::client(config, host).map_err(std::io::Error::other)?;
+    let (mut buffer, mut plain) = (vec![0; READ], Vec::new());
+    loop {
+        let mut out = Vec::new();
+        session.seal(&[], &mut out);
+        stream.write_all(&out)?;
+        if !session.is_handshaking() {
+            break;
+        }
+        let n = match stream.read(&mut buffer)? {
+            0 => return Err(std::io::Error::other("the primary has closed the connection in the TLS handshake")),
+            n => n,
+        };
+        // A primary speaks when it is spoken to: nothing plain comes yet.
+        if let Err(e) = session.open(&buffer[..n], &mut plain) {
+            let mut alert = Vec::new();
+            session.seal(&[], &mut alert);
+            let _ = stream.write_all(&alert);
+            return Err(std::io::Error::other(format!("TLS: {e}")));
+        }
+    }
+    stream.set_read_timeout(None)?;
+    stream.set_write_timeout(None)?;
+    Ok(session)
+}
+
 impl Service {
     pub(super) fn connect_to_primary(self: &Rc<Self>, epoch: Epoch, host: String, port: u16) {
         let (source, timeout) = {
@@ -70,22 +108,44 @@ impl Service {
         };
         let service = self.clone();
         glommio::spawn_local(async move {
-            let made = glommio::executor().spawn_blocking(move || connect(&host, port, &source, timeout)).await;
-            let streams = made.and_then(|fd| match (duplicate(fd), duplicate(fd)) {
-                (Ok(r), Ok(w)) => Ok((fd, r, w)),
+            let tls = service.shared.tls().and_then(|t| t.client.clone());
+            let work = move || {
+                let fd = connect(&host, port, &source, timeout)?;
+                let session = tls.map(|config| negotiate(fd, config, &host, timeout)).transpose();
+                if session.is_err() {
+                    // SAFETY: the descriptor was made here and nobody else has it.
+                    unsafe { libc::close(fd) };
+                }
+                session.map(|s| (fd, s))
+            };
+            let made = glommio::executor().spawn_blocking(work).await;
+            let streams = made.and_then(|(fd, session)| match (duplicate(fd), duplicate(fd)) {
+                (Ok(r), Ok(w)) => Ok((fd, session, r, w)),
                 (Err(e), _) | (_, Err(e)) => Err(e),
             });
             match streams {
-                Ok((fd, reader, writer)) => service.primary_is_connected(epoch, fd, reader, writer),
+                Ok((fd, session, reader, writer)) => service.primary_is_connected(epoch, (fd, session), reader, writer),
                 Err(e) => service.replicate(Event::Lost { epoch, reason: e.to_string() }),
             }
         })
         .detach();
     }
 
-    fn primary_is_connected(self: Rc<Self>, epoch: Epoch, fd: RawFd, reader: TcpStream, writer: TcpStream) {
-        let up =
-            Rc::new(Upstream { epoch, fd, out: RefCell::default(), bell: Bell::default(), ended: Cell::new(false) });
+    fn primary_is_connected(
+        self: Rc<Self>,
+        epoch: Epoch,
+        (fd, session): (RawFd, Option<Session>),
+        reader: TcpStream,
+        writer: TcpStream,
+    ) {
+        let up = Rc::new(Upstream {
+            epoch,
+            fd,
+            out: RefCell::default(),
+            tls: session.map(|s| RefCell::new(Box::new(s))),
+            bell: Bell::default(),
+            ended: Cell::new(false),
+        });
         // A connection that was given up while it was being made ends itself:
         // nothing comes of its event.
         *self.repl.upstream.borrow_mut() = Some(up.clone());
@@ -118,7 +178,12 @@ impl Service {
 
     async fn write_to_primary(self: Rc<Self>, up: Rc<Upstream>, mut socket: TcpStream) {
         while !up.ended.get() {
-            let out = up.out.take();
+            let mut out = up.out.take();
+            if let (Some(tls), false) = (&up.tls, out.is_empty()) {
+                let mut sealed = Vec::new();
+                tls.borrow_mut().seal(&out, &mut sealed);
+                out = sealed;
+            }
             if out.is_empty() {
                 up.bell.wait().await;
             } else if socket.write_all(&out).await.is_err() {
@@ -137,7 +202,19 @@ impl Service {
             match socket.read(&mut buffer).await {
                 Ok(0) => break "the primary has closed the connection".to_string(),
                 Ok(n) if !up.ended.get() => {
-                    let bytes = Bytes::copy_from_slice(&buffer[..n]);
+                    let bytes = match &up.tls {
+                        None => Bytes::copy_from_slice(&buffer[..n]),
+                        Some(tls) => {
+                            let mut plain = Vec::with_capacity(n);
+                            if let Err(e) = tls.borrow_mut().open(&buffer[..n], &mut plain) {
+                                break format!("TLS: {e}");
+                            }
+                            plain.into()
+                        }
+                    };
+                    if bytes.is_empty() {
+                        continue;
+                    }
                     self.replicate(Event::Received { epoch: up.epoch, bytes });
                 }
                 Ok(_) => break String::new(),

@@ -1,0 +1,133 @@
+//! MONITOR: every command of every core, as it runs, to who asked to see them.
+//!
+//! Order: a monitor sees the commands of one core in the order in which they
+//! were dispatched there; those of different cores interleave. A gate
+//! ([`super::role`]) keeps this off the hot path while nobody watches.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::msg::Msg;
+use super::redact;
+use super::registry::{Entry, Outcome};
+use crate::base::{Args, clock};
+use crate::command::Fault;
+use crate::command::spec::flag;
+use crate::config::quote_bytes;
+use crate::session::conn::{Conn, socket_name};
+use crate::session::pubsub::Place;
+
+/// Who watches: the monitors of this core, and how many every core has.
+#[derive(Default)]
+pub struct Monitors {
+    here: Vec<Place>,
+    spread: Vec<(usize, usize)>,
+}
+
+impl Monitors {
+    /// Does anyone watch, on whatever core?
+    pub fn any(&self) -> bool {
+        !self.spread.is_empty()
+    }
+
+    fn adjust(&mut self, core: usize, more: bool) {
+        match self.spread.iter_mut().find(|(c, _)| *c == core) {
+            Some((_, n)) if more => *n += 1,
+            Some((_, n)) => *n -= 1,
+            None if more => self.spread.push((core, 1)),
+            None => {}
+        }
+        self.spread.retain(|(_, n)| *n > 0);
+    }
+}
+
+/// Is a command never shown? Those of administrators are not.
+pub fn is_private(flags: u32) -> bool {
+    flags & (flag::ADMIN | flag::SKIP_MONITOR) != 0
+}
+
+/// A command as monitors see it.
+fn line(conn: &Conn, path: &str, args: &[&[u8]]) -> String {
+    let now_us = clock::wall_ns() / 1000;
+    let mut text = format!("+{}.{:06} [{} ", now_us / 1_000_000, now_us % 1_000_000, conn.db);
+    if conn.unix_socket {
+        let _ = write!(text, "unix:{path}]");
+    } else {
+        let _ = write!(text, "{}]", socket_name(conn.fd, true));
+    }
+    for a in args {
+        text.push(' ');
+        text += &quote_bytes(a);
+    }
+    text += "\r\n";
+    text
+}
+
+impl Core {
+    /// MONITOR: commands are shown from the reply on, which comes once all
+    /// cores know.
+    pub fn start_monitor(&mut self, conn: &mut Conn) -> Result<Outcome, Fault> {
+        conn.monitor = true;
+        conn.update_special();
+        self.monitors.here.push((conn.me.index, conn.me.generation));
+        let home = self.id;
+        self.gather(conn, move |core| core.adjust_monitors(home, true), |_, _, r| r.ok())
+    }
+
+    /// The connection closes or is reset.
+    pub fn stop_monitor(&mut self, conn: &mut Conn) {
+        if !std::mem::take(&mut conn.monitor) {
+            return;
+        }
+        conn.update_special();
+        let place = (conn.me.index, conn.me.generation);
+        self.monitors.here.retain(|p| *p != place);
+        let home = self.id;
+        self.broadcast(move |core| core.adjust_monitors(home, false));
+    }
+
+    fn adjust_monitors(&mut self, core: usize, more: bool) {
+        self.monitors.adjust(core, more);
+        self.update_gate();
+    }
+
+    /// Shows a command that was just run, without what is secret in it.
+    #[cold]
+    pub fn show_command(&mut self, conn: &Conn, entry: &Entry, args: Args) {
+        if is_private(entry.spec.flags) {
+            return;
+        }
+        let path = if conn.unix_socket { self.settings.resolve(&self.settings.unixsocket) } else { Default::default() };
+        let line: Arc<str> = line(conn, &path.to_string_lossy(), &redact::shown(entry.spec.name, args)).into();
+        let cores: Vec<usize> = self.monitors.spread.iter().map(|(core, _)| *core).collect();
+        for core in cores {
+            let line = line.clone();
+            if core == self.id {
+                self.show_line(&line);
+            } else {
+                self.send(core, Msg::Call(Box::new(move |c: &mut Core| c.show_line(&line))));
+            }
+        }
+    }
+
+    /// Gives a line to the monitors of this core.
+    fn show_line(&mut self, line: &Arc<str>) {
+        for (index, generation) in self.monitors.here.clone() {
+            let Some(mut c) = self.conns.take(index, generation) else {
+                // It is being served: it gets the line after its own reply.
+                let line = line.clone();
+                let later = move |core: &mut Core| {
+                    if let Some(mut c) = core.conns.take(index, generation) {
+                        core.push_bytes(&mut c, line.as_bytes());
+                        core.put_conn(c);
+                    }
+                };
+                self.send(self.id, Msg::Call(Box::new(later)));
+                continue;
+            };
+            self.push_bytes(&mut c, line.as_bytes());
+            self.put_conn(c);
+        }
+    }
+}

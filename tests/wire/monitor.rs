@@ -1,0 +1,90 @@
+//! MONITOR: what it shows, what it hides, and how it ends.
+
+use super::support::*;
+
+/// Reads one line and returns what follows the bracket.
+fn shown(monitor: &mut wire::Wire) -> String {
+    let line = monitor.read();
+    let Value::Simple(text) = &line else { panic!("not a line: {line:?}") };
+    text.split_once("] ").expect("a line of MONITOR").1.to_string()
+}
+
+#[test]
+fn transactions_secrets_and_databases() {
+    each_cores(|server| {
+        let mut monitor = server.wire();
+        assert_eq!(monitor.run("MONITOR"), ok());
+        let mut c = server.wire();
+        for command in
+            ["SELECT 3", "MULTI", "SET {t}a 1", "INCR {t}a", "EXEC", "CONFIG GET port", "AUTH u p", "NOSUCH", "GET"]
+        {
+            c.run(command);
+        }
+        c.run("MULTI");
+        c.run("SET a 1");
+        c.run("SET b 1");
+        c.run("SET c 1");
+        c.run("EXEC");
+        c.run("ECHO end");
+        let expected = [
+            "\"SELECT\" \"3\"",
+            "\"MULTI\"",
+            "\"SET\" \"{t}a\" \"1\"",
+            "\"INCR\" \"{t}a\"",
+            "\"EXEC\"",
+            "\"AUTH\" \"(redacted)\" \"(redacted)\"",
+            "\"MULTI\"",
+            "\"SET\" \"a\" \"1\"",
+            "\"SET\" \"b\" \"1\"",
+            "\"SET\" \"c\" \"1\"",
+            "\"EXEC\"",
+            "\"ECHO\" \"end\"",
+        ];
+        for line in expected {
+            assert!(shown(&mut monitor).eq_ignore_ascii_case(line), "{line}");
+        }
+    });
+}
+
+#[test]
+fn reset_and_closing_end_it() {
+    each_cores(|server| {
+        let mut monitors: Vec<_> = (0..4).map(|_| server.wire()).collect();
+        monitors.iter_mut().for_each(|m| assert_eq!(m.run("MONITOR"), ok()));
+        let mut admin = server.wire();
+        assert_eq!(admin.run("CLIENT LIST").as_text().matches(" flags=O ").count(), 4);
+        drop(monitors.split_off(2));
+        for m in &mut monitors {
+            m.send_words("GET x");
+            while m.read() != error("ERR Replica can't interact with the keyspace") {}
+            m.send_words("RESET");
+            while m.read() != simple("RESET") {}
+        }
+        for _ in 0..20 {
+            admin.run("SET a 1");
+        }
+        // The last may still see the RESET of the other; after that, silence.
+        for m in &mut monitors {
+            m.send_words("PING done");
+            while m.read() != bulk("done") {}
+            assert_eq!(m.run("GET a"), bulk("1"));
+        }
+    });
+}
+
+/// A monitor that does not read is cut off at the limit of ordinary clients.
+#[test]
+fn a_monitor_that_does_not_read_is_cut_off() {
+    let server = Server::start(&["--cores", "2", "--client-output-buffer-limit", "normal 1mb 0 0"]);
+    let mut monitor = server.wire();
+    assert_eq!(monitor.run("MONITOR"), ok());
+    let mut c = server.wire();
+    let big = "x".repeat(100_000);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while c.run("CLIENT LIST").as_text().contains(" flags=O ") {
+        assert!(std::time::Instant::now() < deadline, "the monitor was never cut off");
+        for _ in 0..20 {
+            c.cmd(&["ECHO", &big]);
+        }
+    }
+}
