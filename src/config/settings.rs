@@ -176,6 +176,8 @@ settings! {
         pub loglevel: LogLevel,
         /// `logfile`: path, empty for standard output.
         pub logfile: String,
+        /// `hide-user-data-from-log`: keys are not shown in the log.
+        pub hide_user_data_from_log: bool,
         /// `syslog-enabled`.
         pub syslog_enabled: bool,
         /// `syslog-ident`.

@@ -13,6 +13,10 @@ use crate::session::conn::{Blocked, Conn, ConnRef, socket_name};
 /// Input that waits on one connection before the core stops receiving on it.
 const INPUT_HIGH: usize = 4 << 20;
 
+/// Output that may wait for a peer that has to log in and has not: as much as
+/// Redis keeps for it before and after it allocates.
+const OUTPUT_UNAUTHENTICATED_MAX: u64 = 17 << 10;
+
 /// Buffers of output kept for reuse, and the largest that is kept.
 const POOL: usize = 64;
 const POOLED_MAX: usize = 256 * 1024;
@@ -485,7 +489,8 @@ impl Core {
         let limits = &self.settings;
         let limit = if conn.subscribed() { &limits.output_limit_pubsub } else { &limits.output_limit_normal };
         let n = conn.output_bytes() as u64;
-        let hard = limit.hard_bytes > 0 && n > limit.hard_bytes;
+        let unknown = !conn.authenticated && n > OUTPUT_UNAUTHENTICATED_MAX;
+        let hard = unknown || (limit.hard_bytes > 0 && n > limit.hard_bytes);
         let soft = limit.soft_bytes > 0 && n > limit.soft_bytes;
         if !soft {
             conn.soft_limit_since_ms = 0;

@@ -297,7 +297,9 @@ impl Core {
                 // Redis leaves out collections without elements, too.
                 Ok(None) | Err(Fault::Empty) => {}
                 Err(fault) => {
-                    let (offset, key) = (head.offset, key.escape_ascii());
+                    let hidden = self.settings.hide_user_data_from_log;
+                    let key = if hidden { "*redacted*".to_string() } else { key.escape_ascii().to_string() };
+                    let offset = head.offset;
                     incoming.failed = Some(format!("{fault} at offset {offset} (type {}, key '{key}')", head.kind));
                 }
             }

@@ -23,6 +23,7 @@ pub(super) static ROWS: &[Directive] = &[
     choice!("supervised", Supervised::No, supervised).immutable(),
     choice!("loglevel", LogLevel::Notice, loglevel),
     text!("logfile", "", words::any_text, logfile).immutable(),
+    flag!("hide-user-data-from-log", false, hide_user_data_from_log),
     flag!("syslog-enabled", false, syslog_enabled).immutable(),
     text!("syslog-ident", "redis", words::any_text, syslog_ident).immutable(),
     choice!("syslog-facility", SyslogFacility::Local0, syslog_facility).immutable(),

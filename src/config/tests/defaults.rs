@@ -200,6 +200,7 @@ pub(super) const NOT_COMPARED: &[&str] = &[
     "port",
     "save",
     "cluster-announce-human-nodename",
+    "hide-user-data-from-log",
     "locale-collate",
     "set-max-listpack-entries",
     "set-max-listpack-value",
