@@ -70,7 +70,7 @@ fn access(spec: &Spec, place: &Place, args: Args) -> u8 {
     match spec.name {
         // Without GET (or a comparison) it tells nothing of the old value.
         "set" if !has(3, ["get", "ifeq"]) => flags &= !keyflag::ACCESS,
-        "bitfield" if !has(2, ["set", "incrby"]) => {
+        "bitfield" if only_gets(args) => {
             flags &= !(keyflag::UPDATE | keyflag::INSERT | keyflag::DELETE);
         }
         _ => {}
@@ -78,6 +78,26 @@ fn access(spec: &Spec, place: &Place, args: Args) -> u8 {
     let reads = flags & keyflag::ACCESS != 0;
     let writes = flags & (keyflag::UPDATE | keyflag::INSERT | keyflag::DELETE) != 0;
     (if reads { READ } else { 0 }) | (if writes { WRITE } else { 0 })
+}
+
+/// Does a BITFIELD consist of nothing but GET? What it cannot read, it takes
+/// for a write.
+fn only_gets(args: Args) -> bool {
+    let mut rest = args.get(2..).unwrap_or_default();
+    while let [word, after @ ..] = rest {
+        let operands = if word.eq_ignore_ascii_case(b"get") {
+            2
+        } else if word.eq_ignore_ascii_case(b"overflow") {
+            1
+        } else {
+            return false;
+        };
+        if after.len() < operands {
+            return false;
+        }
+        rest = &after[operands..];
+    }
+    true
 }
 
 /// Checks a call of the command at `index` of the catalog. Arguments in which

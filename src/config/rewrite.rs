@@ -290,6 +290,7 @@ mod tests {
                 text = config.rewritten(&text, &[]);
                 let mut again = Settings::clone(&Config::from_text(&text).unwrap().settings());
                 again.rename_commands = config.settings().rename_commands.clone();
+                again.users = config.settings().users.clone();
                 prop_assert_eq!(&again, &*config.settings());
             }
         }

@@ -164,9 +164,9 @@ fn set_is_all_or_nothing_with_the_texts_of_redis() {
              argument must be less or equal to 100",
         ),
         (
-            &[("tls-port", "1")],
-            "CONFIG SET failed (possibly related to argument 'tls-port') - 'tls-port' is not \
-             supported: TLS is not built yet",
+            &[("tls-cluster", "yes")],
+            "CONFIG SET failed (possibly related to argument 'tls-cluster') - 'tls-cluster' is not \
+             supported: there is no cluster bus yet",
         ),
     ];
     for (pairs, text) in cases {

@@ -63,6 +63,20 @@ impl Core {
         }
     }
 
+    /// [`Core::forbidden`] for a command that a script of this connection calls.
+    pub fn forbidden_in_script(&mut self, conn: &Conn, entry: &Entry, args: Args) -> Option<Fault> {
+        let user = conn.user.clone().filter(|_| conn.restricted)?;
+        match check::check(&user, &registry().catalog, entry.index, args) {
+            Ok(()) => sort_beyond(&user, entry, args),
+            Err(denied) => {
+                self.note_denied(conn, &user, entry, args, denied, Origin::Script);
+                let mut text = b"NOPERM ACL failure in script: ".to_vec();
+                text.extend_from_slice(&denied.message(&user, entry.spec)[b"NOPERM ".len()..]);
+                Some(Fault::Composed(text))
+            }
+        }
+    }
+
     /// Logs and counts what was denied.
     pub fn note_denied(&mut self, conn: &Conn, user: &User, entry: &Entry, args: Args, denied: Denied, origin: Origin) {
         let (reason, object) = match denied {
@@ -186,5 +200,5 @@ fn sort_beyond(user: &User, entry: &Entry, args: Args) -> Option<Fault> {
         _ => None,
     })?;
     let all = check::reads_everything(user, &registry().catalog, entry.index, args);
-    (!all).then(|| format!("ERR {option} option of SORT denied due to insufficient ACL permissions").into())
+    (!all).then(|| format!("ERR {option} option of SORT denied due to insufficient ACL permissions.").into())
 }

@@ -4,7 +4,6 @@
 //! were dispatched there; those of different cores interleave. A gate
 //! ([`super::role`]) keeps this off the hot path while nobody watches.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use super::core::Core;
@@ -48,14 +47,9 @@ pub fn is_private(flags: u32) -> bool {
 }
 
 /// A command as monitors see it.
-fn line(conn: &Conn, path: &str, args: &[&[u8]]) -> String {
+fn line(db: usize, who: &str, args: &[&[u8]]) -> String {
     let now_us = clock::wall_ns() / 1000;
-    let mut text = format!("+{}.{:06} [{} ", now_us / 1_000_000, now_us % 1_000_000, conn.db);
-    if conn.unix_socket {
-        let _ = write!(text, "unix:{path}]");
-    } else {
-        let _ = write!(text, "{}]", socket_name(conn.fd, true));
-    }
+    let mut text = format!("+{}.{:06} [{db} {who}]", now_us / 1_000_000, now_us % 1_000_000);
     for a in args {
         text.push(' ');
         text += &quote_bytes(a);
@@ -98,8 +92,23 @@ impl Core {
         if is_private(entry.spec.flags) {
             return;
         }
-        let path = if conn.unix_socket { self.settings.resolve(&self.settings.unixsocket) } else { Default::default() };
-        let line: Arc<str> = line(conn, &path.to_string_lossy(), &redact::shown(entry.spec.name, args)).into();
+        let who = if conn.unix_socket {
+            format!("unix:{}", self.settings.resolve(&self.settings.unixsocket).display())
+        } else {
+            socket_name(conn.fd, true)
+        };
+        self.show(conn.db, &who, entry, args);
+    }
+
+    /// The same of a command that a script has called.
+    pub fn show_script_command(&mut self, db: usize, entry: &Entry, args: Args) {
+        if !is_private(entry.spec.flags) && self.monitors.any() {
+            self.show(db, "lua", entry, args);
+        }
+    }
+
+    fn show(&mut self, db: usize, who: &str, entry: &Entry, args: Args) {
+        let line: Arc<str> = line(db, who, &redact::shown(entry.spec.name, args)).into();
         let cores: Vec<usize> = self.monitors.spread.iter().map(|(core, _)| *core).collect();
         for core in cores {
             let line = line.clone();

@@ -270,7 +270,7 @@ fn sort_by_patterns_needs_leave_to_read_every_key() {
         let mut c = as_user(server, "u");
         assert_eq!(c.run("SORT l"), bulks("1 2"));
         let denied =
-            |option: &str| error(&format!("ERR {option} option of SORT denied due to insufficient ACL permissions"));
+            |option: &str| error(&format!("ERR {option} option of SORT denied due to insufficient ACL permissions."));
         assert_eq!(c.run("SORT l BY w*"), denied("BY"));
         assert_eq!(c.run("SORT l GET w*"), denied("GET"));
         admin.run("ACL SETUSER u %R~*");

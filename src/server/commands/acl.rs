@@ -48,7 +48,6 @@ pub const ROWS: &[ConnCommand] = &[
             arity: -3,
             complexity: "O(1) per user and connection",
             summary: "Removes users and closes their connections.",
-            tips: TO_ALL,
             ..ADMIN
         },
         deluser,
@@ -121,7 +120,6 @@ pub const ROWS: &[ConnCommand] = &[
             arity: 2,
             complexity: "O(N) where N is the number of users",
             summary: "Writes the users to the ACL file.",
-            tips: TO_ALL,
             ..ADMIN
         },
         save,
@@ -132,7 +130,6 @@ pub const ROWS: &[ConnCommand] = &[
             arity: -3,
             complexity: "O(N) where N is the number of rules",
             summary: "Makes or changes a user.",
-            tips: TO_ALL,
             ..ADMIN
         },
         setuser,
@@ -149,8 +146,6 @@ pub const ROWS: &[ConnCommand] = &[
     ),
     row(Spec { name: "acl|whoami", arity: 2, summary: "Name of the connection's user.", ..OPEN }, whoami),
 ];
-
-const TO_ALL: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
 /// More arguments than a subcommand knows.
 pub fn wrong_number(name: &str) -> Fault {
