@@ -1,3 +1,5 @@
+//! Rules as users write them, and what follows from them.
+
 use super::check::check;
 use super::rules::Context;
 use super::users::{ListError, Users};
