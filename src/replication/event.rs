@@ -241,6 +241,9 @@ pub enum Action {
         /// If there is nothing in it, it is not to be loaded: the primary has
         /// lost its dataset.
         refuse_empty: bool,
+        /// It is a later state of the history at hand: the old dataset may be
+        /// served until it is replaced (`repl-diskless-load swapdb`).
+        same_history: bool,
     },
     Load(Bytes),
     /// All of it was handed over; answered by `Loaded` or `LoadFailed`.

@@ -440,7 +440,8 @@ impl Node {
                     None => self.notice("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF".into()),
                 }
                 let refuse_empty = up.younger && self.policy.refuse_empty_primary;
-                self.act(Action::BeginLoad { bytes: length, refuse_empty });
+                let same_history = up.adopting.is_some_and(|(id, _)| id == self.history.id);
+                self.act(Action::BeginLoad { bytes: length, refuse_empty, same_history });
                 up.bulk = Some(bulk);
                 if length == Some(0) {
                     self.take_bulk(up, Bytes::new());

@@ -15,6 +15,8 @@ use crate::session::conn::Conn;
 pub struct Persistence {
     /// The dataset is being loaded.
     pub loading: AtomicBool,
+    /// It is being loaded beside the one that is served.
+    pub async_loading: AtomicBool,
     /// Unix seconds.
     pub loading_since_s: AtomicU64,
     pub loading_total_bytes: AtomicU64,
@@ -59,6 +61,7 @@ impl Default for Persistence {
     fn default() -> Persistence {
         Persistence {
             loading: AtomicBool::new(false),
+            async_loading: AtomicBool::new(false),
             loading_since_s: AtomicU64::new(0),
             loading_total_bytes: AtomicU64::new(0),
             loading_done_bytes: AtomicU64::new(0),

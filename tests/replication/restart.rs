@@ -33,9 +33,18 @@ fn end(server: &mut Server, words: &str) {
     server.wait_exit(LIMIT);
 }
 
+/// How a dataset is kept over a restart: by a snapshot, or an append-only file.
+const KEPT: [(&[&str], &str); 2] = [(&[], "SHUTDOWN SAVE"), (&["--appendonly", "yes"], "SHUTDOWN")];
+
 #[test]
 fn replicas_go_on_with_a_primary_that_was_started_again() {
-    let mut primary = ours(2, &[]);
+    for (args, words) in KEPT {
+        goes_on_as_primary(args, words);
+    }
+}
+
+fn goes_on_as_primary(args: &[&str], words: &str) {
+    let mut primary = ours(2, args);
     let replicas = [ours(2, &[]), stock(&[])];
     write_some(&primary, 30, 1000);
     for replica in &replicas {
@@ -44,8 +53,8 @@ fn replicas_go_on_with_a_primary_that_was_started_again() {
     }
     write_some(&primary, 31, 500);
     wait_until_equal(&primary, &[&replicas[0], &replicas[1]]);
-    end(&mut primary, "SHUTDOWN SAVE");
-    let primary = again(&primary, 3, &[]);
+    end(&mut primary, words);
+    let primary = again(&primary, 3, args);
     replicas.iter().for_each(wait_for_link);
     write_some(&primary, 32, 300);
     wait_until_equal(&primary, &[&replicas[0], &replicas[1]]);
@@ -54,20 +63,27 @@ fn replicas_go_on_with_a_primary_that_was_started_again() {
 
 #[test]
 fn a_replica_that_was_started_again_goes_on() {
-    for primary in [stock(&[]), ours(2, &[])] {
+    for (primary, (args, words)) in [stock(&[]), ours(2, &[])].into_iter().flat_map(|p| {
+        let p = std::rc::Rc::new(p);
+        KEPT.map(|kept| (p.clone(), kept))
+    }) {
+        let copies = (count(&primary, "sync_full"), count(&primary, "sync_partial_ok"));
         let of = format!("127.0.0.1 {}", primary.port);
         write_some(&primary, 33, 1000);
-        let mut replica = ours(2, &["--replicaof", &of]);
+        let args = [&["--replicaof", &of][..], args].concat();
+        let mut replica = ours(2, &args);
         wait_for_link(&replica);
         write_some(&primary, 34, 500);
         wait_until_equal(&primary, &[&replica]);
-        end(&mut replica, "SHUTDOWN SAVE");
+        eventually("no rewrite", LIMIT, || info(&replica, "aof_rewrite_in_progress").trim() == "0");
+        end(&mut replica, words);
         write_some(&primary, 35, 300);
-        let replica = again(&replica, 1, &["--replicaof", &of]);
+        let replica = again(&replica, 1, &args);
         wait_for_link(&replica);
         write_some(&primary, 36, 300);
         wait_until_equal(&primary, &[&replica]);
-        assert_eq!((count(&primary, "sync_full"), count(&primary, "sync_partial_ok")), (1, 1), "{}", replica.log());
+        let now = (count(&primary, "sync_full"), count(&primary, "sync_partial_ok"));
+        assert_eq!(now, (copies.0 + 1, copies.1 + 1), "{}", replica.log());
     }
 }
 

@@ -241,10 +241,10 @@ pub fn persistence(v: &View, t: &mut String) {
     let loading = p.loading.load(Relaxed);
     title(t, "Persistence");
     put(t, "loading", u8::from(loading));
+    put(t, "async_loading", u8::from(p.async_loading.load(Relaxed)));
     put_all(
         t,
         &[
-            ("async_loading", "0"),
             ("current_cow_peak", "0"),
             ("current_cow_size", "0"),
             ("current_cow_size_age", "0"),

@@ -42,7 +42,7 @@ impl Service {
             Action::Connect { epoch, host, port } => self.connect_to_primary(epoch, host, port),
             Action::Disconnect { epoch } => self.disconnect_from_primary(epoch),
             Action::Tell { epoch, bytes } => self.tell_primary(epoch, &bytes),
-            Action::BeginLoad { refuse_empty, .. } => self.begin_load(refuse_empty),
+            Action::BeginLoad { refuse_empty, same_history, .. } => self.begin_load(refuse_empty, same_history),
             Action::Load(bytes) => self.load_bytes(bytes),
             Action::EndLoad => self.end_load(),
             Action::AbortLoad => self.abort_load(),
@@ -62,7 +62,7 @@ impl Service {
         let relays = self.repl.node.borrow().is_replica();
         let backlog = Backlog::new(size, self.repl.end.get());
         self.streams.borrow_mut().out.replication =
-            Some(Replication { selected: Selected::default(), backlog, relays });
+            Some(Replication { written: backlog.end(), selected: Selected::default(), backlog, relays });
         if !relays {
             self.change(Change::KeepJournal);
         }
@@ -79,7 +79,7 @@ impl Service {
         let size = self.repl.settings.borrow().replication.repl_backlog_size;
         self.repl.end.set(end);
         let backlog = Backlog::new(size, end);
-        let fresh = Replication { selected: Selected::default(), backlog, relays: true };
+        let fresh = Replication { written: end, selected: Selected::default(), backlog, relays: true };
         self.streams.borrow_mut().out.replication = Some(fresh);
     }
 

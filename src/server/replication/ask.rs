@@ -198,7 +198,7 @@ impl Service {
         }
         let ticket = self.new_ticket(asker);
         self.when_merged(stamp, move |service| {
-            let offset = service.stream_window().end;
+            let offset = service.written_offset();
             service.replicate(Event::Wait { ticket, offset, local: None, replicas, fsynced: false, deadline });
         });
     }
@@ -266,8 +266,9 @@ impl Service {
         let ticket = self.new_ticket(asker);
         self.repl.asks.pairs.borrow_mut().insert(ticket);
         self.when_merged(stamp, move |service| {
-            let offset = service.stream_window().end;
+            let offset = service.written_offset();
             let local = wanted.local.then_some(stamp);
+            service.note_if_all_is_durable(stamp);
             service.replicate(Event::Wait {
                 ticket,
                 offset,
@@ -285,6 +286,11 @@ impl Service {
         if waits || self.repl.node.borrow().fsynced != offset {
             self.replicate(Event::Fsynced { offset, past });
         }
+    }
+
+    /// Where the stream ended after the last write of a client.
+    fn written_offset(&self) -> u64 {
+        self.streams.borrow().out.replication.as_ref().map_or(self.repl.end.get(), |r| r.written)
     }
 
     fn new_ticket(&self, asker: Asker) -> Ticket {

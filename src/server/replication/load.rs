@@ -52,12 +52,12 @@ pub(super) struct Load {
 }
 
 impl Service {
-    pub(super) fn begin_load(self: &Rc<Self>, refuse_empty: bool) {
+    pub(super) fn begin_load(self: &Rc<Self>, refuse_empty: bool, same_history: bool) {
         let load = &self.repl.load;
         load.generation.set(load.generation.get() + 1);
         load.queue.borrow_mut().clear();
         load.waiting.set(0);
-        glommio::spawn_local(self.clone().run_load(load.generation.get(), refuse_empty)).detach();
+        glommio::spawn_local(self.clone().run_load(load.generation.get(), refuse_empty, same_history)).detach();
     }
 
     pub(super) fn load_bytes(&self, bytes: Bytes) {
@@ -109,7 +109,7 @@ impl Service {
         }
     }
 
-    async fn run_load(self: Rc<Self>, generation: u64, refuse_empty: bool) {
+    async fn run_load(self: Rc<Self>, generation: u64, refuse_empty: bool, same_history: bool) {
         let settings = self.repl.settings.borrow().clone();
         let refuse_empty = refuse_empty && !self.is_empty().await;
         let diskless = match settings.replication.repl_diskless_load {
@@ -117,10 +117,16 @@ impl Service {
             DisklessLoad::OnEmptyDb => self.is_empty().await,
             DisklessLoad::Swapdb => true,
         };
+        if diskless && !same_history {
+            // Clients would see two histories.
+            self.set_loading(true);
+        }
+        self.shared.persistence.async_loading.store(diskless && same_history, SeqCst);
         let outcome = match diskless {
             true => self.load_from_socket(generation, refuse_empty).await,
             false => self.load_by_file(generation, &settings, refuse_empty).await,
         };
+        self.shared.persistence.async_loading.store(false, SeqCst);
         self.resume_aof();
         match outcome {
             Ok(db) => {

@@ -96,6 +96,13 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// From a note in an append-only file: `REPL:<id>:<offset>:<db>`.
+    pub fn parse(note: &[u8]) -> Option<Restored> {
+        let mut words = std::str::from_utf8(note).ok()?.strip_prefix("REPL:")?.split(':');
+        let id = ReplId::parse(words.next()?.as_bytes())?;
+        Some(Restored { id, offset: words.next()?.parse().ok()?, db: words.next()?.parse().ok()? })
+    }
+
     pub fn of(about: &About) -> Option<Restored> {
         let id = ReplId::parse(about.replication_id.as_ref()?.as_bytes())?;
         let db = about.replication_db.unwrap_or(0);
@@ -136,6 +143,19 @@ impl Repl {
 }
 
 impl Repl {
+    /// The history's id, and the database selected in its stream.
+    pub fn identity(&self) -> (ReplId, u32) {
+        let node = self.node.borrow();
+        (node.history.id, if node.is_replica() { node.applied_db } else { 0 })
+    }
+
+    /// Is the dataset a state of the history at the stream's end? On a replica
+    /// not while something is being applied.
+    pub fn stands_still(&self) -> bool {
+        let resumable = self.node.borrow().upstream.as_ref().is_none_or(|up| up.resumable && up.fenced);
+        resumable && !self.held.applying.get() && self.batches.borrow().is_empty()
+    }
+
     pub fn is_replica(&self) -> bool {
         self.node.borrow().is_replica()
     }
@@ -171,7 +191,7 @@ impl Service {
         }
         self.repl.node.borrow_mut().restore_primary(r.id, r.offset);
         let backlog = Backlog::new(settings.replication.repl_backlog_size, r.offset);
-        let log = Replication { selected: Selected::default(), backlog, relays: false };
+        let log = Replication { written: r.offset, selected: Selected::default(), backlog, relays: false };
         self.streams.borrow_mut().out.replication = Some(log);
         self.keep_journal(FOR_REPLICATION).await;
         // Replicas that come back find these deletions in the backlog.

@@ -62,6 +62,8 @@ pub struct AofFiles {
     /// under way flushes.
     taken: Reached,
     being_flushed: Reached,
+    /// The last place of the stream that was noted in this file, and when.
+    noted: Option<(u64, Instant)>,
     /// On a replica: a place of the primary's stream, and when it was reached.
     seen: Option<(u64, u64)>,
     flushed_at: Instant,
@@ -96,6 +98,7 @@ impl AofFiles {
             unflushed: false,
             taken: Reached::default(),
             being_flushed: Reached::default(),
+            noted: None,
             seen: None,
             flushed_at: Instant::now(),
             flushing: false,
@@ -116,7 +119,7 @@ impl AofFiles {
         self.switched = Some(opened.map(|(file, name, seq, manifest)| {
             self.before += self.size;
             (self.file, self.name, self.size, self.manifest) = (Rc::new(file), name, 0, manifest);
-            self.unflushed = false;
+            (self.unflushed, self.noted) = (false, None);
             seq
         }));
     }
@@ -147,6 +150,15 @@ impl AofFiles {
                 self.seen.get_or_insert((end, clock::mono_ns()));
             }
         }
+    }
+
+    /// Once a second, when the stream has grown.
+    fn note_is_due(&mut self, offset: u64) -> bool {
+        let due = self.noted.is_none_or(|(last, at)| last != offset && at.elapsed() >= EVERY);
+        if due {
+            self.noted = Some((offset, Instant::now()));
+        }
+        due
     }
 
     /// Lets the task that writes go on ([`Service::seize_file`]).
@@ -360,6 +372,11 @@ impl Service {
             past = 0;
         } else {
             f.reach(stream, past);
+            if let Some((false, offset)) = stream
+                && f.note_is_due(offset)
+            {
+                bytes.push_back(self.place_note(offset));
+            }
         }
         f.writing = true;
         Some((f.file.clone(), f.size, bytes, past))
@@ -458,9 +475,35 @@ impl Service {
         }
     }
 
+    /// Says in the file of which place of the replication stream it is a state,
+    /// if nothing follows: a server that loads it goes on there. To other
+    /// servers it is a comment.
+    fn place_note(&self, offset: u64) -> Piece {
+        let (id, db) = self.repl.identity();
+        Piece { core: 0, bytes: format!("#REPL:{id}:{offset}:{db}\r\n").into_bytes() }
+    }
+
+    /// The same at the end, when everything is merged. On a replica it is only
+    /// known while nothing is being applied.
+    fn last_note(&self) -> Option<Piece> {
+        let offset = self.streams.borrow().out.replication.as_ref()?.backlog.end();
+        self.repl.stands_still().then(|| self.place_note(offset))
+    }
+
     /// Everything up to there is on disk: those who wait for it hear so.
     fn is_durable(self: &Rc<Self>, reached: Reached) {
         self.replicate_durable(reached.offset, reached.past);
+    }
+
+    /// If nothing waits to be written or flushed, everything up to a time that
+    /// is merged is on disk.
+    pub fn note_if_all_is_durable(self: &Rc<Self>, stamp: u64) {
+        let waits = self.streams.borrow().out.aof.as_ref().is_none_or(|a| !a.is_empty());
+        let aof = self.aof.borrow();
+        let Some(f) = aof.as_ref().filter(|f| !waits && f.is_idle() && !f.unflushed && !f.flushing) else { return };
+        let reached = Reached { past: stamp + 1, ..f.taken };
+        drop(aof);
+        self.is_durable(reached);
     }
 
     /// Begins a flush if the last one was a second ago.
@@ -557,6 +600,7 @@ impl Service {
             while !rest.is_empty() {
                 rest.take(&mut f.left);
             }
+            f.left.extend(self.last_note());
         }
         log::notice(format_args!("Calling fsync() on the AOF file."));
         let (_, (_, error)) = self.append(&f.file, f.size, std::mem::take(&mut f.left)).await;

@@ -23,6 +23,7 @@ use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
 use crate::observe::log;
 use crate::server::process::REDIS_VERSION;
+use crate::server::replication::Restored;
 use crate::snapshot::load::How;
 use crate::snapshot::rdb::Version;
 use crate::snapshot::rdb::frame::{About, Frame};
@@ -160,6 +161,7 @@ impl Service {
         if !reader.incomplete() {
             return Ok(0);
         }
+        *self.repl.restored.borrow_mut() = None;
         cut_tail(&path, &f.name, &reader, last, s)
     }
 
@@ -167,8 +169,14 @@ impl Service {
     async fn apply_read(&self, applier: &mut Applier, reader: &mut Reader, name: &str) -> Result<(), Refusal> {
         loop {
             match reader.step() {
-                Next::Command => {}
-                Next::Annotation(_) => continue,
+                // A place that is noted is that of the dataset if nothing follows.
+                Next::Command => *self.repl.restored.borrow_mut() = None,
+                Next::Annotation(note) => {
+                    if let Some(r) = Restored::parse(&note) {
+                        *self.repl.restored.borrow_mut() = Some(r);
+                    }
+                    continue;
+                }
                 Next::More => return Ok(()),
                 Next::Malformed(_) => return Err(bad_format(name)),
             }

@@ -56,6 +56,8 @@ pub struct Replication {
     pub backlog: Backlog,
     /// The bytes are the primary's: what the cores do does not go in.
     pub relays: bool,
+    /// Offset after the last write of a client; PING and GETACK come behind.
+    pub written: u64,
 }
 
 /// The append-only file's stream: what is to be written.
@@ -194,8 +196,9 @@ impl Sink for Outputs {
         if self.muted {
             return;
         }
-        if let Some(Replication { selected, backlog, relays: false }) = &mut self.replication {
+        if let Some(Replication { selected, backlog, relays: false, written }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
+            *written = backlog.end();
         }
         if let Some(aof) = &mut self.aof {
             aof.run(core, run);
