@@ -23,6 +23,22 @@ pub fn used() -> usize {
     TOTAL.load(Ordering::Relaxed).max(0) as usize
 }
 
+/// [`used`], with all that the calling thread has counted.
+#[inline]
+pub fn used_here() -> usize {
+    let own = LOCAL.try_with(Cell::get).unwrap_or(0);
+    (TOTAL.load(Ordering::Relaxed) + own).max(0) as usize
+}
+
+/// Adds the calling thread's count to the total.
+#[inline]
+pub fn settle() {
+    let own = LOCAL.try_with(|c| c.replace(0)).unwrap_or(0);
+    if own != 0 {
+        TOTAL.fetch_add(own, Ordering::Relaxed);
+    }
+}
+
 #[inline]
 fn count(delta: isize) {
     let _ = LOCAL.try_with(|c| {

@@ -7,6 +7,7 @@ use crate::base::rng::Rng;
 use crate::base::slot::Key;
 use crate::resp::Reply;
 use crate::store::Store;
+use crate::store::clock;
 use crate::store::entry::{Entry, INLINE_MAX};
 use crate::store::hash::Hash;
 use crate::store::object::{Collection, Object};
@@ -14,7 +15,7 @@ use crate::store::object::{Collection, Object};
 /// How accesses are recorded in entries' clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// Seconds, 24 bits.
+    /// The LRU clock ([`clock::lru`]).
     Lru(u32),
     /// Logarithmic counter (8 bits) and minutes (16 bits).
     Lfu { minutes: u16, log_factor: u32, decay_minutes: u32 },
@@ -47,6 +48,9 @@ pub struct Options {
     pub sanitize_payloads: bool,
     /// Reading an expired key does not delete it (CLIENT PAUSE).
     pub keep_expired: bool,
+    /// Integers are shared, as OBJECT REFCOUNT has it (not where every key needs a
+    /// clock of its own).
+    pub shared_integers: bool,
     pub lfu_policy: bool,
     pub lfu_log_factor: u32,
     pub lfu_decay_minutes: u32,
@@ -74,6 +78,7 @@ impl Default for Options {
             rdb_compression: true,
             sanitize_payloads: false,
             keep_expired: false,
+            shared_integers: true,
             lfu_policy: false,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
@@ -249,9 +254,9 @@ impl<'a> Cx<'a> {
     #[inline]
     fn mark_access(&mut self, entry: &Entry) {
         match self.touch {
-            Touch::Lru(seconds) => entry.set_clock(seconds),
+            Touch::Lru(clock) => entry.set_clock(clock),
             Touch::Lfu { minutes, log_factor, decay_minutes } => {
-                let clock = lfu_touched(entry.clock(), minutes, log_factor, decay_minutes, self.rng);
+                let clock = clock::lfu_touched(entry.clock(), minutes, log_factor, decay_minutes, self.rng);
                 entry.set_clock(clock);
             }
             Touch::Not => {}
@@ -389,11 +394,11 @@ impl<'a> Cx<'a> {
     /// The access clock of a new entry.
     #[inline]
     pub fn fresh_clock(&self) -> u32 {
-        const LFU_INITIAL: u32 = 5;
         match self.touch {
-            Touch::Lru(seconds) => seconds,
-            Touch::Lfu { minutes, .. } => u32::from(minutes) << 8 | LFU_INITIAL,
-            Touch::Not => (self.now / 1000) as u32 & 0x00FF_FFFF,
+            Touch::Lru(clock) => clock,
+            Touch::Lfu { minutes, .. } => clock::lfu(clock::LFU_INITIAL, minutes),
+            Touch::Not if self.options.lfu_policy => clock::lfu(clock::LFU_INITIAL, clock::minutes(self.now)),
+            Touch::Not => clock::lru(self.now),
         }
     }
 
@@ -524,22 +529,4 @@ fn typed<C: Collection>(entry: Option<&mut Entry>) -> Result<Option<&mut C>, Fau
         None => Ok(None),
         Some(e) => e.as_object_mut().and_then(C::of_mut).map(Some).ok_or(WRONG_TYPE),
     }
-}
-
-/// The LFU state after one more access: decayed by time, then raised with a
-/// probability that falls with the counter (Redis's documented scheme).
-pub fn lfu_touched(clock: u32, minutes: u16, log_factor: u32, decay_minutes: u32, rng: &mut Rng) -> u32 {
-    const INITIAL: f64 = 5.0;
-    let counter = lfu_decayed(clock, minutes, decay_minutes);
-    let base = (f64::from(counter) - INITIAL).max(0.0);
-    let p = 1.0 / (base * f64::from(log_factor) + 1.0);
-    let raised = if counter < 255 && rng.unit() < p { counter + 1 } else { counter };
-    u32::from(minutes) << 8 | u32::from(raised)
-}
-
-/// The LFU counter at `minutes`.
-pub fn lfu_decayed(clock: u32, minutes: u16, decay_minutes: u32) -> u8 {
-    let elapsed = u32::from(minutes.wrapping_sub((clock >> 8) as u16));
-    let periods = elapsed.checked_div(decay_minutes).unwrap_or(0);
-    ((clock & 0xFF).saturating_sub(periods)) as u8
 }

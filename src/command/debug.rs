@@ -80,8 +80,7 @@ fn object(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[2]);
     let (now, options) = (cx.now, cx.options);
     let Some(e) = cx.read_untouched(&key) else { return Err(NO_SUCH_KEY) };
-    let seconds = (now / 1000) as u32 & 0x00FF_FFFF;
-    let idle = if options.lfu_policy { 0 } else { seconds.wrapping_sub(e.clock()) & 0x00FF_FFFF };
+    let idle = if options.lfu_policy { 0 } else { crate::store::clock::idle_seconds(e.clock(), now) };
     let text = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
         e.address(),

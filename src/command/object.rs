@@ -1,10 +1,10 @@
 //! OBJECT: how a value is held.
 
-use super::cx::lfu_decayed;
 use super::spec::{Across, Command, KeySpec, Spec, acl, flag, keyflag};
 use super::{Cx, Done, Fault};
 use crate::base::Args;
 use crate::base::num::parse_i64;
+use crate::store::clock;
 use crate::store::entry::{Entry, Value};
 
 const ROW: Spec = Spec {
@@ -40,7 +40,7 @@ pub const ROWS: &[Command] = &[
     },
     Command {
         spec: Spec { name: "object|refcount", summary: "Returns the number of references to a value.", ..ROW },
-        run: |cx, args| about(cx, args, |_, e| Ok(Answer::Number(references(e)))),
+        run: |cx, args| about(cx, args, |clock, e| Ok(Answer::Number(references(clock, e)))),
         across: Across::Gather,
     },
 ];
@@ -55,11 +55,18 @@ struct Clock {
     now_ms: u64,
     lfu: bool,
     decay_minutes: u32,
+    shared_integers: bool,
 }
 
 fn about(cx: &mut Cx, args: Args, ask: fn(&Clock, &Entry) -> Result<Answer, Fault>) -> Done {
     let key = cx.key(args[2]);
-    let clock = Clock { now_ms: cx.now, lfu: cx.options.lfu_policy, decay_minutes: cx.options.lfu_decay_minutes };
+    let o = cx.options;
+    let clock = Clock {
+        now_ms: cx.now,
+        lfu: o.lfu_policy,
+        decay_minutes: o.lfu_decay_minutes,
+        shared_integers: o.shared_integers,
+    };
     match cx.read_untouched(&key).map(|e| ask(&clock, e)).transpose()? {
         None => cx.reply.null(),
         Some(Answer::Name(name)) => cx.reply.bulk(name.as_bytes()),
@@ -87,10 +94,10 @@ pub fn encoding(entry: &Entry) -> &'static str {
 }
 
 /// Redis shares the objects of small integers among all keys, and says so.
-fn references(entry: &Entry) -> i64 {
+fn references(clock: &Clock, entry: &Entry) -> i64 {
     const SHARED_INTEGERS: i64 = 10_000;
     match integer(entry) {
-        Some(n) if (0..SHARED_INTEGERS).contains(&n) => i64::from(i32::MAX),
+        Some(n) if clock.shared_integers && (0..SHARED_INTEGERS).contains(&n) => i64::from(i32::MAX),
         _ => 1,
     }
 }
@@ -101,8 +108,8 @@ fn frequency(clock: &Clock, entry: &Entry) -> Result<Answer, Fault> {
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    let minutes = (clock.now_ms / 60_000) as u16;
-    Ok(Answer::Number(i64::from(lfu_decayed(entry.clock(), minutes, clock.decay_minutes))))
+    let counter = clock::lfu_decayed(entry.clock(), clock::minutes(clock.now_ms), clock.decay_minutes);
+    Ok(Answer::Number(i64::from(counter)))
 }
 
 fn idle_seconds(clock: &Clock, entry: &Entry) -> Result<Answer, Fault> {
@@ -111,9 +118,7 @@ fn idle_seconds(clock: &Clock, entry: &Entry) -> Result<Answer, Fault> {
             "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    const CLOCK_MASK: u32 = 0x00FF_FFFF;
-    let now = (clock.now_ms / 1000) as u32;
-    Ok(Answer::Number(i64::from(now.wrapping_sub(entry.clock()) & CLOCK_MASK)))
+    Ok(Answer::Number(clock::idle_seconds(entry.clock(), clock.now_ms) as i64))
 }
 
 #[cfg(test)]

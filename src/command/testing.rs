@@ -70,7 +70,7 @@ impl Bench {
             fx: &mut fx,
             options: &self.options,
             rng: &mut self.rng,
-            touch: Touch::Lru((self.now / 1000) as u32 & 0x00FF_FFFF),
+            touch: Touch::Lru(crate::store::clock::lru(self.now)),
             owns: &|_| true,
             hint: (std::ptr::null(), 0),
         };

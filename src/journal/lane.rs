@@ -131,6 +131,11 @@ impl Lane {
 
     // Any side.
 
+    /// Bytes in the queue.
+    pub fn bytes(&self) -> usize {
+        self.bytes.0.load(Ordering::Relaxed)
+    }
+
     /// Stamp of the last record published.
     pub fn last(&self) -> u64 {
         self.last.load(Ordering::Acquire)

@@ -78,6 +78,15 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
     if changes("loglevel") {
         log::set_level(new.loglevel);
     }
+    let used = crate::base::memory::used() as u64;
+    if changes("maxmemory") && (1..used).contains(&new.maxmemory) {
+        log::warning(format_args!(
+            "WARNING: the new maxmemory value set via CONFIG SET ({}) is smaller than the current memory usage ({used}). \
+             This will result in key eviction and/or the inability to accept new write commands depending on the \
+             maxmemory-policy.",
+            new.maxmemory
+        ));
+    }
     if changes("oom-score-adj") || changes("oom-score-adj-values") {
         process::adjust_oom_score(new, false);
     }
@@ -156,6 +165,7 @@ impl Core {
         self.update_notifying();
         self.options = Options { list_node_max_bytes, ..super::options(&self.settings) };
         self.update_gate();
+        self.limit_tracking();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);
         self.take_users();
         if old.tcp_keepalive_s != self.settings.tcp_keepalive_s {

@@ -55,7 +55,7 @@ pub enum Work {
 /// Who sent it: nobody's connection.
 pub fn origin(core: usize, db: u32) -> Origin {
     let conn = ConnRef { core: core as u32, index: u32::MAX, generation: u32::MAX };
-    Origin { conn, seq: 0, client: 0, db, proto: Proto::Resp2, no_touch: false }
+    Origin { conn, seq: 0, client: 0, db, proto: Proto::Resp2, no_touch: false, tracked: false }
 }
 
 /// Keys do not expire while a command is applied: to them it is the beginning

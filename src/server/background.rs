@@ -2,10 +2,11 @@
 
 use super::core::Core;
 use super::shared::Garbage;
+use super::tx::Waiter;
 use crate::base::slot::Key;
 use crate::command::cx::expire_fields;
 use crate::observe::ticks;
-use crate::transaction::locks::{Mode, Need};
+use crate::transaction::locks::{Locks, Mode, Need};
 
 /// Time between two runs of the slow work.
 pub const CRON_MS: u64 = 100;
@@ -37,6 +38,7 @@ impl Core {
                 self.wake_for(next);
             }
         }
+        self.room_in_background();
         self.start_waiting_moves();
         if self.snapshot.is_some() {
             self.snapshot_slice();
@@ -44,7 +46,7 @@ impl Core {
         if self.store.has_garbage() {
             self.hand_over_garbage();
         }
-        if self.now >= self.next_cron_ms {
+        if self.now >= self.next_cron_ms && !self.cron_paused {
             self.next_cron_ms = self.now + CRON_MS;
             self.cron();
         }
@@ -136,15 +138,14 @@ impl Core {
         if self.locks.is_empty() {
             return false;
         }
-        let mut need = Need::default();
-        need.keys.push(((db as u32, hash), Mode::Exclusive));
-        self.locks.conflicts(&need)
+        locked(&self.locks, db, hash)
     }
 
-    fn hand_over_garbage(&mut self) {
+    pub fn hand_over_garbage(&mut self) {
         use std::sync::atomic::Ordering::Relaxed;
         for db in self.store.take_flushed() {
             self.shared.garbage_pending.fetch_add(1, Relaxed);
+            self.shared.garbage_dbs.fetch_add(1, Relaxed);
             let _ = self.shared.garbage.send(Garbage::Db(Box::new(db)));
         }
         let objects = self.store.take_garbage();
@@ -165,6 +166,8 @@ impl Core {
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);
+        self.show_candidates();
+        self.show_largest_client();
         self.look_at_save_points();
     }
 
@@ -186,10 +189,17 @@ impl Core {
                 self.close(&mut c);
             } else if c.sending && self.over_limit(&mut c) {
                 self.close(&mut c);
-            } else if idle_ms > 1000 {
+            } else if idle_ms > 1000 && !self.keep_buffers {
                 c.relax();
             }
             self.put_conn(c);
         }
     }
+}
+
+/// Does something in the lock queue need the key?
+pub fn locked(locks: &Locks<Waiter>, db: usize, hash: u64) -> bool {
+    let mut need = Need::default();
+    need.keys.push(((db as u32, hash), Mode::Exclusive));
+    locks.conflicts(&need)
 }

@@ -564,5 +564,13 @@ impl Core {
 }
 
 fn origin_of(conn: &Conn, seq: u32) -> Origin {
-    Origin { conn: conn.me, seq, client: conn.id, db: conn.db as u32, proto: conn.proto, no_touch: conn.no_touch }
+    Origin {
+        conn: conn.me,
+        seq,
+        client: conn.id,
+        db: conn.db as u32,
+        proto: conn.proto,
+        no_touch: conn.no_touch,
+        tracked: conn.tracks,
+    }
 }

@@ -171,6 +171,12 @@ pub struct Core {
     pub departed: Vec<ConnRef>,
     /// A transaction's commands are running: nothing in it may wait.
     pub in_exec: bool,
+    /// What clients cache of this core.
+    pub tracker: super::tracking::Tracker,
+    /// The memory limit on this core.
+    pub room: super::room::Room,
+    /// The limit of clients' memory has changed: they are counted anew.
+    pub recount_clients: bool,
     /// A snapshot that is being loaded.
     pub incoming: Option<Box<super::loader::Incoming>>,
     /// Connections in WAIT.
@@ -189,6 +195,10 @@ pub struct Core {
     pub wake_one: Box<u64>,
     pub timespecs: Box<[io_uring::types::Timespec; 2]>,
     pub active_expire: bool,
+    /// DEBUG PAUSE-CRON.
+    pub cron_paused: bool,
+    /// DEBUG REPLYBUFFER RESIZING 0: idle connections keep their buffers.
+    pub keep_buffers: bool,
     /// Expiry ran out of its time and goes on in the next turn.
     pub expire_again: bool,
     /// Connection that the cron work looked at last.
@@ -291,6 +301,9 @@ impl Core {
             departing: HashMap::default(),
             departed: Vec::new(),
             in_exec: false,
+            tracker: super::tracking::Tracker::default(),
+            room: super::room::Room::default(),
+            recount_clients: false,
             incoming: None,
             waiting: HashMap::default(),
             output_pool: Vec::new(),
@@ -303,6 +316,8 @@ impl Core {
             wake_one: Box::new(1),
             timespecs: Box::new([io_uring::types::Timespec::new(); 2]),
             active_expire: true,
+            cron_paused: false,
+            keep_buffers: false,
             expire_again: false,
             cron_cursor: 0,
             rates: Default::default(),
@@ -312,6 +327,8 @@ impl Core {
             stop: false,
             shared,
         };
+        // The first write of all must not need room for tables.
+        core.store.db_mut(0);
         core.update_gate();
         core.arm_start();
         core.shared.ring_fds[id].store(core.ring.fd(), std::sync::atomic::Ordering::Relaxed);
@@ -351,6 +368,8 @@ impl Core {
     fn runnable(&self) -> bool {
         self.expire_again
             || self.snapshot_runnable()
+            || self.room_is_wanted()
+            || self.tracker.pending()
             || self.journal.pending()
             || self.may_release()
             || self.may_start_moves()
@@ -386,12 +405,12 @@ impl Core {
         let o = &self.options;
         self.touch = if o.lfu_policy {
             Touch::Lfu {
-                minutes: (self.now / 60_000) as u16,
+                minutes: crate::store::clock::minutes(self.now),
                 log_factor: o.lfu_log_factor,
                 decay_minutes: o.lfu_decay_minutes,
             }
         } else {
-            Touch::Lru((self.now / 1000) as u32 & 0x00FF_FFFF)
+            Touch::Lru(crate::store::clock::lru(self.now))
         };
     }
 
@@ -424,6 +443,7 @@ impl Stages for Core {
             if block {
                 self.port.park();
                 self.park_journal();
+                crate::base::memory::settle();
                 block = !self.runnable();
             }
             self.ring.enter(block);
@@ -486,7 +506,13 @@ impl Stages for Core {
         if !self.departed.is_empty() {
             self.finish_departures();
         }
+        self.settle_memory();
+        if self.tracker.pending() {
+            self.send_invalidations();
+        }
         self.flush_connections();
+        // After those who are over their own limits have been cut off.
+        self.limit_clients();
         self.flush_mesh();
     }
 

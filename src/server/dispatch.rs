@@ -98,6 +98,10 @@ impl Core {
         } else {
             self.route_shown(conn, entry, args, hash)
         };
+        let caching = conn.tracking().is_some_and(|t| t.caching);
+        if caching && flow != Flow::Hold && !conn.in_multi() && !entry.spec.name.starts_with("client") {
+            self.end_caching(conn);
+        }
         if conn.reply_mode == ReplyMode::SkipThis && flow != Flow::Hold {
             conn.reply_mode = ReplyMode::On;
             conn.update_special();
@@ -234,7 +238,15 @@ impl Core {
             conn.route_epoch = self.map_epoch;
         }
         let seq = conn.replies.expect(conn.muted());
-        Origin { conn: conn.me, seq, client: conn.id, db: conn.db as u32, proto: conn.proto, no_touch: conn.no_touch }
+        Origin {
+            conn: conn.me,
+            seq,
+            client: conn.id,
+            db: conn.db as u32,
+            proto: conn.proto,
+            no_touch: conn.no_touch,
+            tracked: conn.tracks,
+        }
     }
 
     /// Runs a command on the owner of its key, or of all its keys. One over

@@ -184,6 +184,7 @@ impl Core {
             db: conn.db as u32,
             proto: conn.proto,
             no_touch: conn.no_touch,
+            tracked: conn.tracks,
         };
         let muted = conn.special && conn.muted();
         let buffer = conn.replies.buffer();
@@ -245,7 +246,7 @@ impl Core {
     ) -> bool {
         let Action::Keys(command) = entry.action else { return false };
         if entry.spec.keys.is_empty() {
-            self.before_whole(entry, args, origin.db as usize);
+            self.before_keyless(entry, args, origin);
         }
         self.fx.wants_events = self.wants_events() || self.gathering.is_some();
         let mark = out.len();
@@ -279,18 +280,22 @@ impl Core {
             }
         };
         if self.fx.changed() || !self.fx.events.is_empty() {
-            self.apply_effect(entry, args, origin.db);
+            self.apply_effect(entry, args, origin);
+        }
+        if origin.tracked {
+            self.remember_reads(entry, args, origin);
         }
         failed
     }
 
     /// Passes a command's effect to those who read it.
-    fn apply_effect(&mut self, entry: &Entry, args: Args, db: u32) {
+    fn apply_effect(&mut self, entry: &Entry, args: Args, origin: &Origin) {
         self.stats.dirty += self.fx.dirty;
         if !self.fx.stream.is_empty() {
-            self.journal_effect(entry, args, db);
+            self.journal_effect(entry, args, origin.db);
         }
         if !self.fx.events.is_empty() {
+            self.tracker.actor = origin.client;
             let events = std::mem::take(&mut self.fx.events);
             match &mut self.gathering {
                 Some(all) => all.extend(events),
@@ -314,11 +319,27 @@ impl Core {
                 self.watches.touch(e.db, Key::new(&e.key).hash, &e.key);
             }
         }
+        if self.tracker.listens() {
+            self.track_changes(events);
+        }
         if self.notifying {
             self.notify(events);
         }
         if !self.blocking.is_empty() {
             events.iter().for_each(|e| self.blocking.signal(e.db, &e.key));
+        }
+    }
+
+    /// Before a command that names no keys: it may change all of them.
+    #[cold]
+    fn before_keyless(&mut self, entry: &Entry, args: Args, origin: &Origin) {
+        self.before_whole(entry, args, origin.db as usize);
+        if matches!(entry.spec.name, "flushall" | "flushdb") {
+            let id = origin.client << 32 | u64::from(origin.seq);
+            match self.gathering {
+                None => self.track_flush(id),
+                Some(_) => self.broadcast(move |c| c.track_flush(id)),
+            }
         }
     }
 
@@ -352,6 +373,7 @@ impl Core {
 
     /// Requests that another core forwarded: the same passes.
     pub fn run_batch(&mut self, mut batch: Box<Batch>) {
+        self.keep_room();
         for h in &batch.heads {
             self.store.prefetch_table(h.origin.db as usize, h.hash);
         }
@@ -550,7 +572,7 @@ impl Core {
         if let Some(c) = open {
             self.delivered(c);
         }
-        if self.batch_pool.len() < BATCH_POOL && batch.memory() <= BATCH_KEPT {
+        if self.batch_pool.len() < BATCH_POOL && batch.memory() <= self.spare_max(BATCH_KEPT) {
             batch.clear();
             self.batch_pool.push(batch);
         }

@@ -293,7 +293,7 @@ impl Core {
 
     /// Keeps an empty output buffer for the next connection that needs one.
     pub fn recycle(&mut self, b: Vec<u8>) {
-        if b.capacity() > 0 && b.capacity() <= POOLED_MAX && self.output_pool.len() < POOL {
+        if b.capacity() > 0 && b.capacity() <= self.spare_max(POOLED_MAX) && self.output_pool.len() < POOL {
             self.output_pool.push(b);
         }
     }
@@ -316,7 +316,8 @@ impl Core {
     /// Puts a connection back, or frees it when it is closed and the ring has
     /// let go of it.
     #[inline]
-    pub fn put_conn(&mut self, conn: Box<Conn>) {
+    pub fn put_conn(&mut self, mut conn: Box<Conn>) {
+        self.count_client(&mut conn);
         if conn.closing && conn.ring_refs == 0 {
             return self.free_conn(conn);
         }
@@ -350,6 +351,7 @@ impl Core {
         self.forget_watches(conn);
         self.forget_subscriptions(conn);
         self.stop_monitor(conn);
+        self.forget_tracking(conn);
         self.unblocked(conn, false);
         self.forget_replication(conn);
         if conn.paused {

@@ -18,6 +18,7 @@ use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
 use crate::snapshot::rdb::read::{Bytes, Fault};
 use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
 use crate::store::Store;
+use crate::store::clock;
 use crate::store::entry::Entry;
 
 /// Records, and bytes of them, that go to a core together.
@@ -275,8 +276,8 @@ impl Core {
     /// Decodes records; what is wrong with the first that is broken.
     fn take_records(&mut self, records: &Records) -> Option<String> {
         let clock = match self.touch {
-            Touch::Lru(clock) => clock,
-            _ => 0,
+            Touch::Lfu { minutes, .. } => clock::lfu(clock::LFU_INITIAL, minutes),
+            _ => clock::lru(self.now),
         };
         let incoming = self.incoming.as_deref_mut()?;
         let mut at = 0;
@@ -289,9 +290,7 @@ impl Core {
             }
             match incoming.take(head, key, body) {
                 Ok(Some(entry)) => {
-                    if clock != 0 {
-                        entry.set_clock(clock);
-                    }
+                    entry.set_clock(clock);
                     incoming.store.put_hashed(head.db as usize, head.hash, entry);
                 }
                 // Redis leaves out collections without elements, too.
@@ -309,6 +308,7 @@ impl Core {
 
     /// Empties the keyspace of this core.
     pub fn drop_keyspace(&mut self) {
+        self.track_flush(0);
         for db in 0..self.store.databases() {
             for (hash, key) in self.watches.in_db(db) {
                 self.watches.touch(db, hash, &key);

@@ -24,6 +24,8 @@
 //! | `applying` | commands from the append-only file or a primary |
 //! | `access`, `users_file` | users and what they may do; users in files |
 //! | `tls`, `tls_*` | TLS as configured: certificates, ciphers, sessions; encrypted connections |
+//! | `room` | keeping the process within `maxmemory` |
+//! | `tracking` | invalidation messages for what clients cache |
 //! | `redact` | what must not be shown of a command |
 //! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
@@ -60,6 +62,7 @@ pub mod redact;
 pub mod registry;
 pub mod replication;
 pub mod role;
+pub mod room;
 pub mod sampling;
 pub mod saving;
 pub mod serve;
@@ -73,6 +76,7 @@ pub mod tls_ciphers;
 pub mod tls_conn;
 pub mod tls_files;
 pub mod tls_sessions;
+pub mod tracking;
 pub mod tx;
 pub mod users_file;
 
@@ -82,6 +86,7 @@ use crate::config::{MaxmemoryPolicy, SanitizeDump, Settings};
 /// The settings that handlers obey, from the configuration.
 pub fn options(s: &Settings) -> Options {
     let lfu = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
+    let lru = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru);
     Options {
         proto_max_bulk_len: s.proto_max_bulk_len as usize,
         list_max_listpack_size: i64::from(s.list_max_listpack_size),
@@ -101,6 +106,7 @@ pub fn options(s: &Settings) -> Options {
         rdb_compression: s.persistence.rdbcompression,
         sanitize_payloads: s.persistence.sanitize_dump_payload != SanitizeDump::No,
         keep_expired: false,
+        shared_integers: s.maxmemory == 0 || !(lfu || lru),
         lfu_policy: lfu,
         lfu_log_factor: s.lfu_log_factor,
         lfu_decay_minutes: s.lfu_decay_time_min,
@@ -109,6 +115,10 @@ pub fn options(s: &Settings) -> Options {
 
 fn log_warning(text: &str) {
     crate::observe::log::warning(format_args!("{text}"));
+}
+
+fn log_notice(text: &str) {
+    crate::observe::log::notice(format_args!("{text}"));
 }
 
 fn log_verbose(text: &str) {

@@ -82,7 +82,8 @@ impl Core {
         let from = self.id;
         let epoch = self.shared.moves.fetch_add(1, Ordering::Relaxed) as u32 + 1;
         let nobody = ConnRef { core: from as u32, index: u32::MAX, generation: 0 };
-        let origin = Origin { conn: nobody, seq: 0, client: 0, db: 0, proto: Proto::Resp2, no_touch: true };
+        let origin =
+            Origin { conn: nobody, seq: 0, client: 0, db: 0, proto: Proto::Resp2, no_touch: true, tracked: false };
         let ordered = self.submit_tx(origin, Kind::Move { slot, from, to, epoch }, |_, _| {
             let mut plan = Plan::default();
             for c in [from, to] {
@@ -99,6 +100,7 @@ impl Core {
 
     pub fn move_granted(&mut self, tx: Arc<Tx>, slot: u16, (from, to): (usize, usize), epoch: u32) {
         if self.id == from {
+            self.forget_reads_of_slot(slot);
             let table = Table { pack: self.store.take_slot(slot), watches: self.watches.take_slot(slot) };
             for w in &table.watches {
                 self.watches_sent.entry(w.3).or_default().push(to);

@@ -21,6 +21,8 @@ pub struct Origin {
     pub db: u32,
     pub proto: Proto,
     pub no_touch: bool,
+    /// The client is to hear when the keys change that it reads.
+    pub tracked: bool,
 }
 
 /// What a forwarded request does.

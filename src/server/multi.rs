@@ -190,6 +190,9 @@ impl Core {
         }
         self.show_exec(conn);
         self.in_exec = false;
+        if conn.tracking().is_some_and(|t| t.caching) {
+            self.end_caching(conn);
+        }
         self.journal.end_unit();
         self.in_unit = false;
         self.now = outer;

@@ -116,6 +116,9 @@ impl Core {
 
     /// The refusal of a command by the state of the server.
     pub fn refused_by_state(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+        if let Some(f) = self.refused_by_memory(conn, entry) {
+            return Some(f);
+        }
         let p = &self.shared.persistence;
         let errno = p.aof.errno.load(Ordering::Relaxed);
         let saves_fail = self.saves_fail();

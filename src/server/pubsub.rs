@@ -114,10 +114,14 @@ impl Core {
             return;
         }
         self.lend_buffer(conn);
-        let buffer = conn.replies.buffer();
-        let start = buffer.len();
-        buffer.extend_from_slice(frame);
-        conn.replies.commit(start);
+        if conn.blocked().is_some() {
+            conn.push_aside(frame);
+        } else {
+            let buffer = conn.replies.buffer();
+            let start = buffer.len();
+            buffer.extend_from_slice(frame);
+            conn.replies.commit(start);
+        }
         self.mark_dirty(conn);
         if conn.sending && self.over_limit(conn) {
             self.close(conn);
@@ -245,7 +249,7 @@ impl Core {
     /// Does anyone read the events of commands?
     #[inline]
     pub fn wants_events(&self) -> bool {
-        !self.watches.is_empty() || self.notifying || !self.blocking.is_empty()
+        !self.watches.is_empty() || self.notifying || !self.blocking.is_empty() || self.tracker.listens()
     }
 
     /// Publishes what happened to keys.

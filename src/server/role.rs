@@ -21,11 +21,15 @@ pub const ALL: u8 = 2;
 /// Shows commands to monitors.
 pub const SHOWN: u8 = 4;
 
+/// Holds up commands that need memory.
+pub const MEMORY: u8 = 8;
+
 /// The gates that concern a command.
 pub fn gates_of(spec: &Spec) -> u8 {
     let writes = if spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 { WRITES } else { 0 };
     let shown = if super::monitor::is_private(spec.flags) { 0 } else { SHOWN };
-    ALL | writes | shown
+    let memory = if spec.is(flag::DENYOOM) { MEMORY } else { 0 };
+    ALL | writes | shown | memory
 }
 
 /// The server in replication, as every core knows it.
@@ -76,6 +80,10 @@ impl Core {
         }
         if self.monitors.any() {
             gate |= SHOWN;
+        }
+        self.update_room();
+        if self.out_of_memory() {
+            gate |= MEMORY;
         }
         self.gate = gate;
         self.options.keep_expired = self.pause.active || self.role.replica;

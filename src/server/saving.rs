@@ -129,7 +129,8 @@ impl Core {
     /// Orders the cut of a snapshot. Tried again until there is room.
     pub fn order_cut(&mut self, job: Arc<Job>) {
         let nobody = ConnRef { core: self.id as u32, index: u32::MAX, generation: 0 };
-        let origin = Origin { conn: nobody, seq: 0, client: 0, db: 0, proto: Proto::Resp2, no_touch: true };
+        let origin =
+            Origin { conn: nobody, seq: 0, client: 0, db: 0, proto: Proto::Resp2, no_touch: true, tracked: false };
         let cores = self.shared.cores;
         let mode = if job.plan.hold { Mode::Exclusive } else { Mode::Shared };
         let ordered = self.submit_tx(origin, Kind::Cut(job.clone()), |_, _| {

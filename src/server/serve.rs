@@ -123,6 +123,7 @@ impl Core {
             self.used_buffers.push(a.buffer);
             // SAFETY: the buffer is given back in the flush stage of this turn.
             let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
+            self.keep_room_and_tell();
             if let Some(mut conn) = self.conns.take(a.index, a.generation) {
                 self.parse.peeked = (a.key, a.hash);
                 if conn.tls.is_some() {
@@ -345,6 +346,7 @@ impl Core {
 
     #[inline]
     fn execute_batch(&mut self, conn: &mut Conn, requests: &[Request], args: &[&[u8]]) -> (Flow, usize) {
+        self.keep_room();
         self.start_clock();
         let mut at = 0;
         for r in requests {
@@ -374,6 +376,7 @@ impl Core {
             Some(Entry { route: Route::Key(k), .. }) if *k < args.len() => hash_key(args[*k]),
             _ => 0,
         };
+        self.keep_room();
         self.start_clock();
         self.dispatch(conn, entry, &args, hash)
     }

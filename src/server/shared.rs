@@ -59,6 +59,8 @@ pub struct Shared {
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
+    /// Whole databases among what is handed over.
+    pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
     /// All data cores have ended their last turn.
     pub cores_ended: AtomicBool,
@@ -71,6 +73,11 @@ pub struct Shared {
     pub scripts_may_all: AtomicBool,
     next_slow: AtomicU64,
     next_denial: AtomicU64,
+    /// Clients that track keys, and keys tracked.
+    pub tracking_clients: AtomicUsize,
+    pub tracked_keys: AtomicUsize,
+    /// Memory limits over all cores.
+    pub rooms: super::room::Rooms,
     /// The most memory that was in use.
     pub peak_memory: AtomicUsize,
     /// Memory in use once the cores had started.
@@ -78,7 +85,6 @@ pub struct Shared {
 }
 
 impl Shared {
-    #[allow(clippy::too_many_arguments)]
     pub fn new(
         cores: usize,
         config: Config,
@@ -86,8 +92,7 @@ impl Shared {
         mesh: Arc<Mesh<Msg>>,
         map: Vec<u16>,
         garbage: mpsc::Sender<Garbage>,
-        pending: Arc<AtomicUsize>,
-        freed: Arc<AtomicUsize>,
+        (pending, freed, flushed): (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>),
     ) -> Shared {
         Shared {
             cores,
@@ -113,6 +118,7 @@ impl Shared {
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,
+            garbage_dbs: flushed,
             persistence: Persistence::default(),
             cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -121,6 +127,9 @@ impl Shared {
             scripts_may_all: AtomicBool::new(false),
             next_slow: AtomicU64::new(0),
             next_denial: AtomicU64::new(0),
+            tracking_clients: AtomicUsize::new(0),
+            tracked_keys: AtomicUsize::new(0),
+            rooms: super::room::Rooms::new(cores),
             peak_memory: AtomicUsize::new(0),
             startup_memory: AtomicUsize::new(0),
         }
@@ -161,6 +170,13 @@ impl Shared {
     /// The current users.
     pub fn users(&self) -> Arc<Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Memory that does not count against `maxmemory`: what is on its way to
+    /// the append-only file and to replicas.
+    pub fn not_counted(&self) -> usize {
+        let lanes: usize = self.lanes.iter().map(|l| l.bytes()).sum();
+        lanes + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
     }
 
     /// Stops all cores for a while (DEBUG SLEEP).

@@ -199,8 +199,7 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
         Arc::new(Mesh::new(wakes)),
         first_map(cores),
         garbage,
-        counts.0,
-        counts.1,
+        (counts.0, counts.1, counts.2),
     ));
     shared.port.store(s.port as usize, Ordering::Relaxed);
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
@@ -288,20 +287,23 @@ fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
     Ok(all)
 }
 
-type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>);
+/// Values to be freed, values freed, whole databases to be freed.
+type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 /// The thread that frees big values away from the data path.
 fn start_reaper() -> Result<(mpsc::Sender<Garbage>, JoinHandle<()>, Counts), String> {
     let (send, receive) = mpsc::channel::<Garbage>();
     let counts: Counts = Default::default();
-    let (pending, freed) = counts.clone();
+    let (pending, freed, flushed) = counts.clone();
     let thread = std::thread::Builder::new().name("reaper".into()).spawn(move || {
         for g in receive {
-            let n = match &g {
-                Garbage::Objects(o) => o.len(),
-                Garbage::Db(_) => 1,
+            let (n, dbs) = match &g {
+                Garbage::Objects(o) => (o.len(), 0),
+                Garbage::Db(_) => (1, 1),
             };
             drop(g);
+            crate::base::memory::settle();
+            flushed.fetch_sub(dbs, Ordering::Relaxed);
             pending.fetch_sub(n, Ordering::Relaxed);
             freed.fetch_add(n, Ordering::Relaxed);
         }

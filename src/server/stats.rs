@@ -44,6 +44,8 @@ pub struct CoreStats {
     pub error_replies: u64,
     pub query_buffer_closes: u64,
     pub output_buffer_closes: u64,
+    /// Closed for the memory that clients take.
+    pub evicted_clients: u64,
     pub protocol_errors: u64,
     /// Denials by [`crate::acl::log::Reason`].
     pub denied: [u64; 4],
@@ -74,6 +76,7 @@ impl CoreStats {
             error_replies: 0,
             query_buffer_closes: 0,
             output_buffer_closes: 0,
+            evicted_clients: 0,
             protocol_errors: 0,
             denied: [0; 4],
             buffer_exhaustions: 0,

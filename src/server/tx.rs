@@ -456,6 +456,7 @@ impl Core {
         (events, block): (Vec<Event>, Option<Arc<Block>>),
         whole: bool,
     ) {
+        self.send_reads_home(tx.origin.conn, |slot| tx.map[slot as usize] as usize);
         let n = tx.parts.len();
         let mut entries: Vec<Vec<(usize, u64, Entry)>> = (0..n).map(|_| Vec::new()).collect();
         let mut slots: Vec<Vec<SlotPack>> = (0..n).map(|_| Vec::new()).collect();
@@ -503,6 +504,7 @@ impl Core {
         if let Some(block) = block {
             self.leave_word(&tx, part, &block);
         }
+        self.tracker.actor = tx.origin.client;
         self.tell(&events);
         self.unlock(tx.id);
     }

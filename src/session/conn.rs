@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::pubsub::{Kind, Subscriptions};
 use super::replies::Replies;
 use super::tls::Session;
+use super::tracking::Tracking;
 use super::watch::Token;
 use crate::acl::{DEFAULT_USER, User};
 use crate::base::num;
@@ -67,6 +68,25 @@ pub struct Extra {
     pub watched: Vec<Watched>,
     pub subscriptions: Option<Box<Subscriptions>>,
     pub blocked: Option<Box<Blocked>>,
+    /// CLIENT TRACKING is on.
+    pub tracking: Option<Box<Tracking>>,
+}
+
+impl Extra {
+    /// Bytes, roughly: what clients can make large is counted.
+    fn memory(&self) -> usize {
+        const NODE: usize = 32;
+        let watched: usize = self.watched.iter().map(|w| w.key.len() + size_of::<Watched>()).sum();
+        let prefixes = self.tracking.iter().flat_map(|t| &t.prefixes).map(|p| p.len() + NODE).sum::<usize>();
+        let blocked = self.blocked.iter().flat_map(|b| &b.args).map(|a| a.len() + NODE).sum::<usize>();
+        size_of::<Extra>()
+            + self.name.len()
+            + self.multi.as_ref().map_or(0, |m| m.bytes)
+            + self.subscriptions.as_ref().map_or(0, |s| s.memory())
+            + watched
+            + prefixes
+            + blocked
+    }
 }
 
 /// Who keeps a blocking command until it can be served.
@@ -153,6 +173,8 @@ pub struct Conn {
     pub monitor: bool,
     pub no_evict: bool,
     pub no_touch: bool,
+    /// The keys of its reads are remembered (CLIENT TRACKING).
+    pub tracks: bool,
     pub reply_mode: ReplyMode,
     pub unix_socket: bool,
     /// It came in by the core's own port.
@@ -204,6 +226,8 @@ pub struct Conn {
     pub commands: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Its memory, as the core has it in its sum (`maxmemory-clients`).
+    pub counted: usize,
     pub extra: Option<Box<Extra>>,
 }
 
@@ -224,6 +248,7 @@ impl Conn {
             monitor: false,
             no_evict: false,
             no_touch: false,
+            tracks: false,
             reply_mode: ReplyMode::On,
             unix_socket: false,
             endpoint: false,
@@ -255,6 +280,7 @@ impl Conn {
             commands: 0,
             bytes_in: 0,
             bytes_out: 0,
+            counted: 0,
             extra: None,
         }
     }
@@ -282,9 +308,11 @@ impl Conn {
 
     /// Keeps `special` in step with what it sums up.
     pub fn update_special(&mut self) {
+        self.tracks = self.tracking().is_some_and(Tracking::remembers);
         self.special = !self.authenticated
             || self.restricted
             || self.monitor
+            || self.tracking().is_some_and(|t| t.caching)
             || self.in_multi()
             || self.reply_mode != ReplyMode::On
             || (self.proto == Proto::Resp2 && self.subscribed());
@@ -293,6 +321,23 @@ impl Conn {
     /// The blocking command that it waits for.
     pub fn blocked(&self) -> Option<&Blocked> {
         self.extra.as_ref().and_then(|x| x.blocked.as_deref())
+    }
+
+    /// How keys are tracked for it.
+    pub fn tracking(&self) -> Option<&Tracking> {
+        self.extra.as_ref().and_then(|x| x.tracking.as_deref())
+    }
+
+    /// Writes something that is no reply to a connection in a blocking
+    /// command: not behind the reply for which it waits, unless others are
+    /// outstanding before it.
+    pub fn push_aside(&mut self, frame: &[u8]) {
+        if self.replies.outstanding() == 1 && self.blocked().is_some_and(Blocked::waits) {
+            return self.replies.out.extend_from_slice(frame);
+        }
+        let start = self.replies.buffer().len();
+        self.replies.buffer().extend_from_slice(frame);
+        self.replies.commit(start);
     }
 
     /// Does it listen to anything?
@@ -341,14 +386,12 @@ impl Conn {
 
     /// Approximate memory of the connection.
     pub fn memory(&self) -> usize {
-        let multi = self.extra.as_ref().and_then(|x| x.multi.as_ref()).map_or(0, |m| m.bytes);
         size_of::<Conn>()
             + self.input.capacity()
-            + self.replies.out.capacity()
-            + self.replies.memory()
+            + self.replies.capacity()
             + self.inflight.capacity()
             + self.tls.as_ref().map_or(0, |t| t.memory())
-            + multi
+            + self.extra.as_ref().map_or(0, |x| x.memory())
     }
 
     /// Gives memory back that an idle connection does not need.

@@ -4,4 +4,5 @@ pub mod conn;
 pub mod pubsub;
 pub mod replies;
 pub mod tls;
+pub mod tracking;
 pub mod watch;

@@ -31,6 +31,7 @@ const KINDS: usize = 3;
 #[derive(Default)]
 pub struct Subscriptions {
     names: [HashSet<Name, Hasher>; KINDS],
+    bytes: usize,
 }
 
 impl Subscriptions {
@@ -52,12 +53,22 @@ impl Subscriptions {
 
     /// False when it was subscribed already.
     pub fn add(&mut self, kind: Kind, name: &[u8]) -> bool {
-        self.names[kind as usize].insert(name.into())
+        let new = self.names[kind as usize].insert(name.into());
+        self.bytes += if new { name.len() } else { 0 };
+        new
     }
 
     /// False when it was not subscribed.
     pub fn remove(&mut self, kind: Kind, name: &[u8]) -> bool {
-        self.names[kind as usize].remove(name)
+        let known = self.names[kind as usize].remove(name);
+        self.bytes -= if known { name.len() } else { 0 };
+        known
+    }
+
+    /// Bytes of memory, roughly.
+    pub fn memory(&self) -> usize {
+        const NODE: usize = 32;
+        self.bytes + self.names.iter().map(HashSet::len).sum::<usize>() * NODE
     }
 
     pub fn names(&self, kind: Kind) -> Vec<Vec<u8>> {

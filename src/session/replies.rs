@@ -111,6 +111,11 @@ impl Replies {
         self.out.len() + self.stage.len()
     }
 
+    /// Bytes of memory taken.
+    pub fn capacity(&self) -> usize {
+        self.out.capacity() + self.stage.capacity()
+    }
+
     /// Gives memory back when nothing is held.
     pub fn shrink(&mut self) {
         if self.order.is_empty() {

@@ -3,20 +3,18 @@
 
 use super::rdb::encode::Access;
 use crate::base::clock::UnixMs;
-use crate::command::cx::{Options, lfu_decayed};
+use crate::command::cx::Options;
+use crate::store::clock;
 use crate::store::entry::Entry;
-
-const SECONDS_MASK: u32 = 0x00FF_FFFF;
 
 /// What a file says of an entry; nothing unless the policy keeps account.
 pub fn of(entry: &Entry, policy: Policy, now: UnixMs) -> Access {
     match policy {
         Policy::Other => Access::None,
-        Policy::Lru => {
-            let seconds = (now / 1000) as u32;
-            Access::Idle(u64::from(seconds.wrapping_sub(entry.clock()) & SECONDS_MASK))
+        Policy::Lru => Access::Idle(clock::idle_seconds(entry.clock(), now)),
+        Policy::Lfu { decay_minutes } => {
+            Access::Freq(clock::lfu_decayed(entry.clock(), clock::minutes(now), decay_minutes))
         }
-        Policy::Lfu { decay_minutes } => Access::Freq(lfu_decayed(entry.clock(), (now / 60_000) as u16, decay_minutes)),
     }
 }
 
@@ -43,12 +41,8 @@ impl Policy {
 /// the policy's terms.
 pub fn clock(access: Access, lfu: bool, now: UnixMs) -> Option<u32> {
     match access {
-        Access::Freq(counter) if lfu => Some(u32::from((now / 60_000) as u16) << 8 | u32::from(counter)),
-        Access::Idle(seconds) if !lfu => {
-            // Idle for longer than the clock can say: as long as it can.
-            let idle = seconds.min(u64::from(SECONDS_MASK / 2)) as u32;
-            Some(((now / 1000) as u32).wrapping_sub(idle) & SECONDS_MASK)
-        }
+        Access::Freq(counter) if lfu => Some(clock::lfu(counter, clock::minutes(now))),
+        Access::Idle(seconds) if !lfu => Some(clock::lru_of_idle(seconds, now)),
         _ => None,
     }
 }

@@ -21,6 +21,7 @@ use crate::base::slot::{Key, slot_of_hash};
 use crate::command::cx::Options;
 use crate::observe::log;
 use crate::store::Store;
+use crate::store::clock::LFU_INITIAL;
 use crate::store::entry::Entry;
 
 /// A batch is handed on when its records have so many bytes.
@@ -395,9 +396,6 @@ impl Intake {
         }
     }
 }
-
-/// The access counter of a new key.
-const LFU_INITIAL: u8 = 5;
 
 #[cfg(test)]
 mod tests {

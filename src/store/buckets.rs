@@ -17,7 +17,7 @@ use std::ptr::NonNull;
 use super::entry::Entry;
 
 /// Entries of one bucket.
-const WIDTH: usize = 7;
+pub const WIDTH: usize = 7;
 
 /// Buckets at most: the tag's 16 bits must tell them apart well.
 const BUCKETS_MAX: usize = 512;
@@ -216,6 +216,34 @@ impl Buckets {
                 }
                 hits &= hits - 1;
             }
+        }
+    }
+
+    /// Shows the entries of the first bucket that has any, from the home
+    /// bucket of a hash on.
+    pub fn visit_bucket(&self, hash: u64, mut each: impl FnMut(&Entry)) {
+        let buckets = self.slice();
+        if buckets.is_empty() {
+            return;
+        }
+        let mut at = self.home(tag_of(hash));
+        for _ in 0..buckets.len() {
+            let mut seen = false;
+            for e in buckets[at].words.iter().flatten() {
+                seen = true;
+                each(e);
+            }
+            if seen {
+                return;
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Prefetches all entries of the home bucket of a hash.
+    pub fn prefetch_all_of_bucket(&self, hash: u64) {
+        if let Some(b) = self.slice().get(self.home(tag_of(hash))) {
+            b.words.iter().flatten().for_each(|e| super::prefetch(e.address()));
         }
     }
 

@@ -244,6 +244,36 @@ impl Db {
         sum.checked_div(n).unwrap_or(0) as u64
     }
 
+    /// Deadlines with their keys' hashes, in order, from a place on.
+    pub fn deadlines_after(&self, from: (UnixMs, u64)) -> impl Iterator<Item = (UnixMs, u64)> {
+        self.deadlines.range(from..).copied()
+    }
+
+    /// Number of slots that hold anything.
+    pub fn occupied_slots(&self) -> usize {
+        self.occupied.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    /// One of the slots that hold anything, by its number among them.
+    pub fn nth_slot(&self, n: usize) -> Option<u16> {
+        let mut left = n;
+        for (i, word) in self.occupied.iter().enumerate() {
+            let ones = word.count_ones() as usize;
+            if left < ones {
+                let bits = (0..left).fold(*word, |bits, _| bits & (bits - 1));
+                return Some((i * 64) as u16 + bits.trailing_zeros() as u16);
+            }
+            left -= ones;
+        }
+        None
+    }
+
+    /// Slots that hold anything, with their numbers of keys.
+    pub fn slot_lens(&self) -> impl Iterator<Item = (u16, usize)> {
+        let slots = self.tables.iter().enumerate();
+        slots.map(|(i, t)| (i as u16, t.len())).filter(|(_, len)| *len > 0)
+    }
+
     /// The first occupied slot at or after `from`.
     pub fn next_slot(&self, from: usize) -> Option<usize> {
         if from >= SLOTS {

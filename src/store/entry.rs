@@ -7,7 +7,7 @@
 //! | 0 | 1 | kind (low 3 bits), flags |
 //! | 1 | 1 | key length; 255 means that a 4-byte length precedes the key |
 //! | 2 | 2 | length of an inline string value |
-//! | 4 | 4 | access clock: 24 bits of LRU seconds or LFU state |
+//! | 4 | 4 | access clock ([`super::clock`]) |
 //! | 8 | 0 or 8 | deadline, Unix milliseconds |
 //! | | 0 or 4 | long key length |
 //! | | n | key |
@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 use super::hash::Hash;
 use super::object::Object;
 use crate::base::clock::UnixMs;
+use crate::base::slot::hash_key;
 
 /// Strings longer than this are boxed.
 pub const INLINE_MAX: usize = 2048;
@@ -269,6 +270,11 @@ impl Entry {
         let s = self.shape();
         // SAFETY: the key's bytes stand at `key_at`.
         unsafe { std::slice::from_raw_parts(self.base().add(s.key_at()), s.key) }
+    }
+
+    /// The hash of the entry's key.
+    pub fn hash(&self) -> u64 {
+        hash_key(self.key())
     }
 
     /// Is this the entry's key? Without a call for keys of 8 to 32 bytes.
@@ -571,7 +577,7 @@ impl Entry {
         unsafe { self.base().write(flags) };
     }
 
-    /// The 24-bit access clock.
+    /// The access clock.
     pub fn clock(&self) -> u32 {
         // SAFETY: an aligned header field.
         unsafe { self.base().add(4).cast::<u32>().read() }

@@ -1,10 +1,12 @@
 //! One core's keyspace: a table per (database, slot), the expiry index, and
 //! the values. Knows no clock, no protocol and no other core.
 pub mod buckets;
+pub mod clock;
 pub mod cut;
 pub mod db;
 pub mod dict;
 pub mod entry;
+pub mod evict;
 pub mod hash;
 pub mod hll;
 pub mod intset;
@@ -35,6 +37,9 @@ use table::SlotTable;
 /// Entries whose value takes more allocations than this to free are handed
 /// over instead of being freed at once (Redis's threshold for lazy freeing).
 const LAZY_FREE_EFFORT: usize = 64;
+
+/// The same for entries that are evicted: what they held is needed now.
+const EVICT_EFFORT: usize = 1024;
 
 /// Asks the processor to load the cache line at `p`.
 #[inline]
@@ -294,6 +299,22 @@ impl Store {
         }
     }
 
+    /// Deletes a key to make room, and leaves its bytes in `key`. The memory is
+    /// free at once, unless freeing is so much work that it is done elsewhere:
+    /// then the answer is false.
+    pub fn evict(&mut self, db: usize, hash: u64, key: &mut Vec<u8>) -> bool {
+        key.clear();
+        let Some(e) = self.find_hashed(db, hash) else { return true };
+        key.extend_from_slice(e.key());
+        let Some(e) = self.take(db, &Key { bytes: key, hash }) else { return true };
+        self.stats.evicted += 1;
+        if self.cut.is_none() && e.free_effort() <= EVICT_EFFORT {
+            return true;
+        }
+        self.discard(e);
+        false
+    }
+
     /// Sets or removes the deadline of an existing key.
     pub fn set_deadline(&mut self, db: usize, key: &Key, deadline: Option<UnixMs>) -> bool {
         self.before_change(db, key.hash);
@@ -354,6 +375,10 @@ impl Store {
         self.db_opt(db).map_or(Vec::new(), |d| d.due_fields(now, max))
     }
 
+    pub fn has_flushed(&self) -> bool {
+        !self.flushed.is_empty()
+    }
+
     pub fn has_garbage(&self) -> bool {
         !self.garbage.is_empty() || !self.flushed.is_empty()
     }
@@ -372,9 +397,12 @@ impl Store {
         std::mem::take(&mut self.flushed)
     }
 
-    /// Empties a database and returns what it held, to be freed elsewhere.
+    /// Empties a database and returns what it held, to be freed elsewhere. A
+    /// database that was in use gets its tables anew at once: the first write
+    /// after a flush must not be what takes the process over its memory limit.
     pub fn flush(&mut self, db: usize) -> Option<Db> {
-        self.dbs[db].take().map(|d| *d)
+        let d = self.dbs[db].as_deref_mut().filter(|d| !d.is_empty() || d.cut.is_some())?;
+        Some(std::mem::replace(d, Db::new()))
     }
 
     pub fn swap(&mut self, a: usize, b: usize) {

@@ -8,7 +8,7 @@
 
 use super::buckets::{Buckets, ENTRIES_MAX};
 use super::entry::Entry;
-use crate::base::slot::{SLOT_SHIFT, hash_key};
+use crate::base::slot::SLOT_SHIFT;
 
 /// Entries at which a table splits.
 pub const SPLIT_AT: usize = 2048;
@@ -36,11 +36,6 @@ struct Extendible {
 struct Part {
     table: Buckets,
     depth: u32,
-}
-
-#[inline]
-fn rehash(e: &Entry) -> u64 {
-    hash_key(e.key())
 }
 
 impl Extendible {
@@ -80,7 +75,7 @@ impl Extendible {
         let old = self.parts[at].table.drain();
         let mut halves = [Buckets::default(), Buckets::default()];
         for e in old {
-            let h = rehash(&e);
+            let h = e.hash();
             halves[usize::from(h & bit != 0)].insert(h, e);
         }
         let [low, high] = halves;
@@ -152,6 +147,17 @@ impl SlotTable {
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         self.table(hash).prefetch_entries(hash);
+    }
+
+    /// Shows the entries of the first bucket that has any, from the home
+    /// bucket of a hash on.
+    pub fn visit_bucket(&self, hash: u64, each: impl FnMut(&Entry)) {
+        self.table(hash).visit_bucket(hash, each);
+    }
+
+    /// Prefetches all entries of the home bucket of a hash.
+    pub fn prefetch_all_of_bucket(&self, hash: u64) {
+        self.table(hash).prefetch_all_of_bucket(hash);
     }
 
     /// Adds an entry whose key is not present.

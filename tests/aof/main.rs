@@ -8,6 +8,7 @@ mod support;
 
 mod check;
 mod durability;
+mod eviction;
 mod files;
 mod golden;
 mod harness;

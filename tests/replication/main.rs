@@ -8,6 +8,7 @@ mod generate;
 mod support;
 
 mod commands;
+mod eviction;
 mod faults;
 mod interop;
 mod proxy;

@@ -3,7 +3,6 @@
 use super::{choice, flag, number};
 use crate::config::directive::{Directive, Kind, Unit};
 
-const NO_EVICTION: &str = "keys are not evicted yet";
 const NO_DEFRAG: &str = "there is no active defragmentation";
 
 /// Refusing `yes` is what Redis does in builds without its own allocator.
@@ -20,11 +19,11 @@ const MAXMEMORY_CLIENTS: Kind = Kind::Number {
 };
 
 pub(super) static ROWS: &[Directive] = &[
-    number!("maxmemory", 0, 0, u64::MAX, Memory, maxmemory).later(NO_EVICTION),
-    choice!("maxmemory-policy", MaxmemoryPolicy::Noeviction, maxmemory_policy).kept(NO_EVICTION),
-    number!("maxmemory-samples", 5, 1, i32::MAX, maxmemory_samples).kept(NO_EVICTION),
-    number!("maxmemory-eviction-tenacity", 10, 0, 100, internals.maxmemory_eviction_tenacity).kept(NO_EVICTION),
-    Directive::new("maxmemory-clients", MAXMEMORY_CLIENTS).later("clients are not evicted for their memory yet"),
+    number!("maxmemory", 0, 0, u64::MAX, Memory, maxmemory),
+    choice!("maxmemory-policy", MaxmemoryPolicy::Noeviction, maxmemory_policy),
+    number!("maxmemory-samples", 5, 1, i32::MAX, maxmemory_samples),
+    number!("maxmemory-eviction-tenacity", 10, 0, 100, internals.maxmemory_eviction_tenacity),
+    Directive::new("maxmemory-clients", MAXMEMORY_CLIENTS),
     number!("lfu-log-factor", 10, 0, i32::MAX, lfu_log_factor),
     number!("lfu-decay-time", 1, 0, i32::MAX, lfu_decay_time_min),
     flag!("lazyfree-lazy-eviction", false, lazyfree_lazy_eviction),

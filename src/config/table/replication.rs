@@ -4,7 +4,6 @@ use super::{choice, flag, list, number, text};
 use crate::config::directive::{Directive, Kind, Unit};
 use crate::config::words;
 
-const NO_EVICTION: &str = "nothing is evicted on a replica yet";
 const ALWAYS_LAZY: &str = "old data is always freed in the background";
 const NO_DISK_ERRORS: &str = "a replica goes on when its disk fails, and says so in the log";
 const ALWAYS_IGNORED: &str = "errors of the stream are always logged and passed over";
@@ -37,9 +36,7 @@ pub(super) static ROWS: &[Directive] = &[
     ),
     text!("replica-announce-ip", replication.replica_announce_ip).alias("slave-announce-ip"),
     number!("replica-announce-port", 0, 0, 65535, replication.replica_announce_port).alias("slave-announce-port"),
-    flag!("replica-ignore-maxmemory", true, replication.replica_ignore_maxmemory)
-        .alias("slave-ignore-maxmemory")
-        .kept(NO_EVICTION),
+    flag!("replica-ignore-maxmemory", true, replication.replica_ignore_maxmemory).alias("slave-ignore-maxmemory"),
     flag!("replica-ignore-disk-write-errors", false, replication.replica_ignore_disk_write_errors).kept(NO_DISK_ERRORS),
     flag!("replica-lazy-flush", false, replication.replica_lazy_flush).alias("slave-lazy-flush").kept(ALWAYS_LAZY),
     flag!("repl-diskless-sync", true, replication.repl_diskless_sync),

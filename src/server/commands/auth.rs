@@ -184,6 +184,7 @@ fn reset(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     core.discard_multi(conn);
     core.forget_subscriptions(conn);
     core.stop_monitor(conn);
+    core.forget_tracking(conn);
     set_name(conn, b"")?;
     conn.db = 0;
     conn.proto = Proto::Resp2;

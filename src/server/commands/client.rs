@@ -3,6 +3,7 @@
 use super::auth::{printable, set_name};
 use super::client_list::{info, kill, list};
 use super::containers;
+use super::tracking::{caching, getredir, tracking, trackinginfo};
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::spec::{Group, Spec, acl, flag};
@@ -78,7 +79,10 @@ pub const ROWS: &[ConnCommand] = &[
     own("client|reply", 3, "3.2.0", "Turns replies on or off, or skips one.", reply),
     own("client|no-touch", 3, "7.2.0", "Whether commands count as accesses to keys.", no_touch),
     own("client|caching", 3, "6.0.0", "Whether the next command's keys are tracked.", caching),
-    own("client|tracking", -3, "6.0.0", "Tracks keys that the client caches.", tracking),
+    ConnCommand {
+        light: false,
+        ..own("client|tracking", -3, "6.0.0", "Tracks keys that the client caches.", tracking)
+    },
     own("client|trackinginfo", 2, "6.2.0", "How keys are tracked for the connection.", trackinginfo),
     own("client|getredir", 2, "6.0.0", "Where tracking messages go.", getredir),
     ConnCommand {
@@ -177,38 +181,6 @@ fn no_evict(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     ok(conn)
 }
 
-fn caching(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    Err(Fault::Text(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-    ))
-}
-
-fn tracking(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    if switch(args[2])? {
-        return Err(Fault::Text("ERR CLIENT TRACKING is not supported yet"));
-    }
-    ok(conn)
-}
-
-fn trackinginfo(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    conn.reply(|r| {
-        r.map(3);
-        r.bulk(b"flags");
-        r.set(1);
-        r.bulk(b"off");
-        r.bulk(b"redirect");
-        r.int(-1);
-        r.bulk(b"prefixes");
-        r.array(0);
-    });
-    Ok(Outcome::Done)
-}
-
-fn getredir(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    conn.reply(|r| r.int(-1));
-    Ok(Outcome::Done)
-}
-
 /// All cores have begun to pause when the reply comes.
 fn pause(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let all = match args {
@@ -289,7 +261,7 @@ fn help(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
             "SETNAME <name>",
             "    Names the connection.",
             "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
-            "    Tells the client when keys change that it has read; not supported yet.",
+            "    Tells the client when keys change that it has read, or that begin with a prefix.",
             "TRACKINGINFO",
             "    How keys are tracked for the connection.",
             "UNBLOCK <clientid> [TIMEOUT|ERROR]",

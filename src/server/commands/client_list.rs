@@ -50,9 +50,12 @@ fn address(core: &Core, conn: &Conn, peer: bool) -> String {
 fn flags(conn: &Conn) -> String {
     let set = [
         (conn.monitor, 'O'),
-        (conn.blocked().is_some(), 'b'),
         (conn.subscribed(), 'P'),
         (conn.in_multi(), 'x'),
+        (conn.blocked().is_some(), 'b'),
+        (conn.tracking().is_some(), 't'),
+        (conn.tracking().is_some_and(|t| t.broken), 'R'),
+        (conn.tracking().is_some_and(|t| t.bcast), 'B'),
         (conn.close_after, 'c'),
         (conn.unix_socket, 'U'),
         (conn.no_evict, 'e'),
@@ -97,7 +100,7 @@ pub fn describe(core: &Core, c: &Conn) -> String {
     put("events", &if c.sending { "rw" } else { "r" });
     put("cmd", &command);
     put("user", &text(c.user_name()));
-    put("redir", &-1);
+    put("redir", &c.tracking().map_or(-1, |t| t.redirect.map_or(0, |(id, _)| id as i64)));
     put("resp", &if c.proto == Proto::Resp3 { 3 } else { 2 });
     put("lib-name", &text(x.map_or(b"", |x| &x.lib_name)));
     put("lib-ver", &text(x.map_or(b"", |x| &x.lib_ver)));

@@ -145,6 +145,7 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
 fn resetstat(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     core.shared.garbage_freed.store(0, Ordering::Relaxed);
     core.tell_service(|s| s.reset_replication_stats());
+    core.shared.rooms.reset();
     let each = |c: &mut Core| {
         c.stats.reset();
         c.store.stats = Default::default();

@@ -61,6 +61,14 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
             let on = number(flag) != 0;
             return core.gather(conn, move |c| c.active_expire = on, |_, _, r| r.ok());
         }
+        [flag] if is(word, "pause-cron") => {
+            let paused = number(flag) != 0;
+            return core.gather(conn, move |c| c.cron_paused = paused, |_, _, r| r.ok());
+        }
+        [what, flag] if is(word, "replybuffer") && is(what, "resizing") => {
+            let keep = number(flag) == 0;
+            return core.gather(conn, move |c| c.keep_buffers = keep, |_, _, r| r.ok());
+        }
         [flag] if is(word, "set-disable-deny-scripts") => {
             core.shared.scripts_may_all.store(number(flag) != 0, Ordering::Relaxed);
         }
@@ -200,6 +208,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Writes the message to the log.",
             "OBJECT <key>",
             "    How a key's value is held.",
+            "PAUSE-CRON <0|1>",
+            "    Whether the work that is done ten times a second is left undone.",
             "POPULATE <count> [<prefix>] [<size>]",
             "    Creates string keys named key:<number>, on whatever cores they belong to.",
             "PROTOCOL <type>",
@@ -213,6 +223,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    keeps the dataset, MERGE replaces keys that exist.",
             "REPLICATE <command> [<arg> ...]",
             "    Puts a command into the replication stream that is not executed here.",
+            "REPLYBUFFER RESIZING <0|1>",
+            "    Whether idle connections give their buffers back.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys past their deadline are deleted before anyone asks for them.",
             "SET-DISABLE-DENY-SCRIPTS <0|1>",

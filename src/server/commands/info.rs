@@ -96,6 +96,10 @@ pub struct Part {
     /// Per database: keys, keys with a deadline, their mean time to live.
     pub databases: Vec<(usize, usize, u64)>,
     pub overhead: usize,
+    /// Ticks in commands.
+    pub command_ticks: u64,
+    /// Keys and items tracked, prefixes followed.
+    pub tracking: (usize, usize, usize),
     pub connections: usize,
     /// Connections that CLIENT PAUSE holds back.
     pub paused: usize,
@@ -115,6 +119,8 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         store: core.store.stats,
         rates: core.rates.means(),
         sizes: core.survey.last,
+        tracking: core.tracker.sizes(),
+        command_ticks: core.stats.commands.iter().map(|c| c.ticks).sum(),
         overhead: core.store.overhead(),
         connections: core.conns.len(),
         paused: core.paused.len() + core.blocking.len() + core.waiting.len(),
@@ -127,21 +133,23 @@ fn part(core: &mut Core, per_command: bool) -> Part {
 fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let chosen = chosen(&args[1..]);
     let is_chosen = |name: &str| SECTIONS.iter().zip(chosen).any(|(s, c)| c && s.name == name);
-    let per_command = is_chosen("commandstats") || is_chosen("latencystats") || is_chosen("stats");
+    let per_command = is_chosen("commandstats") || is_chosen("latencystats");
     let told = Arc::new(Mutex::new(Described::default()));
+    // What the answer itself takes does not count.
+    let used = crate::base::memory::used_here();
     if ["replication", "stats", "memory"].iter().any(|name| is_chosen(name)) {
         let (id, stamp, told) = (core.id, core.stamp, told.clone());
         let asking = core.begin_gather(conn);
         core.tell_service(move |s| {
             s.describe_replication(id, stamp, move |core, described| {
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = described;
-                gather(core, asking, chosen, per_command, told);
+                gather(core, asking, chosen, per_command, (told, used));
             });
         });
         return Ok(Outcome::Later);
     }
     let asking = core.begin_gather(conn);
-    gather(core, asking, chosen, per_command, told);
+    gather(core, asking, chosen, per_command, (told, used));
     Ok(Outcome::Later)
 }
 
@@ -150,14 +158,14 @@ fn gather(
     asking: Asking,
     chosen: [bool; SECTIONS.len()],
     per_command: bool,
-    told: Arc<Mutex<Described>>,
+    (told, used): (Arc<Mutex<Described>>, usize),
 ) {
     core.go_on_gathering(
         asking,
         move |core| part(core, per_command),
         move |core, parts, reply| {
             let replication = &*told.lock().unwrap_or_else(PoisonError::into_inner);
-            let view = View { core, parts: &parts, replication };
+            let view = View { core, parts: &parts, replication, used: used as u64 };
             let mut text = String::new();
             for (section, _) in SECTIONS.iter().zip(chosen).filter(|(_, c)| *c) {
                 if !text.is_empty() {

@@ -24,6 +24,8 @@ pub struct View<'a> {
     pub core: &'a Core,
     pub parts: &'a [Part],
     pub replication: &'a Described,
+    /// Bytes in use when INFO came.
+    pub used: u64,
 }
 
 impl View<'_> {
@@ -166,13 +168,14 @@ pub fn clients(v: &View, t: &mut String) {
     put(t, "client_recent_max_input_buffer", v.max(|p| p.sizes.input_max));
     put(t, "client_recent_max_output_buffer", v.max(|p| p.sizes.output_max));
     put(t, "blocked_clients", v.sum(|p| p.paused as u64));
-    put_all(t, &[("tracking_clients", "0"), ("clients_in_timeout_table", "0")]);
+    put(t, "tracking_clients", v.core.shared.tracking_clients.load(Relaxed));
+    put_all(t, &[("clients_in_timeout_table", "0")]);
     put_all(t, &[("total_blocking_keys", "0"), ("total_blocking_keys_on_nokey", "0")]);
 }
 
 pub fn memory(v: &View, t: &mut String) {
     let (shared, s) = (&v.core.shared, &v.core.settings);
-    let used = memory::used() as u64;
+    let used = v.used;
     let rss = memory::resident() as u64;
     let peak = (shared.peak_memory.fetch_max(used as usize, Relaxed) as u64).max(used);
     let startup = shared.startup_memory.load(Relaxed) as u64;
@@ -202,12 +205,13 @@ pub fn memory(v: &View, t: &mut String) {
     put_all(t, &[("rss_overhead_ratio", "1.00"), ("rss_overhead_bytes", "0")]);
     put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, used)));
     put(t, "mem_fragmentation_bytes", rss as i64 - used as i64);
-    put(t, "mem_not_counted_for_evict", 0);
+    put(t, "mem_not_counted_for_evict", shared.not_counted());
     put(t, "mem_replication_backlog", v.replication.backlog_memory);
     put(t, "mem_total_replication_buffers", v.replication.backlog_memory);
     put(t, "mem_clients_slaves", 0);
     put(t, "mem_clients_normal", clients);
-    put_all(t, &[("mem_cluster_links", "0"), ("mem_aof_buffer", "0")]);
+    put_all(t, &[("mem_cluster_links", "0")]);
+    put(t, "mem_aof_buffer", shared.persistence.aof.buffer_bytes.load(Relaxed));
     put(t, "mem_allocator", memory::allocator());
     put(t, "active_defrag_running", 0);
     put(t, "lazyfree_pending_objects", shared.garbage_pending.load(Relaxed));
@@ -332,8 +336,10 @@ pub fn stats(v: &View, t: &mut String) {
     put_all(t, &[("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", "0")]);
     put(t, "expire_cycle_cpu_milliseconds", v.sum(|p| p.stats.expire_cycle_us) / 1000);
     put(t, "evicted_keys", v.sum(|p| p.store.evicted));
-    put_all(t, &[("evicted_clients", "0"), ("total_eviction_exceeded_time", "0")]);
-    put(t, "current_eviction_exceeded_time", 0);
+    put(t, "evicted_clients", v.sum(|p| p.stats.evicted_clients));
+    let (current, total) = v.core.shared.rooms.exceeded_ms(v.core.stamp / 1000);
+    put(t, "total_eviction_exceeded_time", total);
+    put(t, "current_eviction_exceeded_time", current);
     put(t, "keyspace_hits", v.sum(|p| p.store.hits));
     put(t, "keyspace_misses", v.sum(|p| p.store.misses));
     for (name, kind) in
@@ -342,6 +348,9 @@ pub fn stats(v: &View, t: &mut String) {
         put(t, name, v.core.audience.len(kind));
     }
     put_features(t);
+    put(t, "tracking_total_keys", v.sum(|p| p.tracking.0 as u64));
+    put(t, "tracking_total_items", v.sum(|p| p.tracking.1 as u64));
+    put(t, "tracking_total_prefixes", v.max(|p| p.tracking.2));
     put(t, "total_error_replies", v.sum(|p| p.stats.error_replies));
     put(t, "dump_payload_sanitizations", v.sum(|p| p.store.sanitized));
     put(t, "total_reads_processed", v.sum(|p| p.stats.reads));
@@ -358,7 +367,7 @@ pub fn stats(v: &View, t: &mut String) {
     }
 }
 
-/// Forks, defragmentation and tracking, none of which exist.
+/// Forks and defragmentation, which do not exist.
 fn put_features(t: &mut String) {
     put_all(
         t,
@@ -373,9 +382,6 @@ fn put_features(t: &mut String) {
             ("active_defrag_key_misses", "0"),
             ("total_active_defrag_time", "0"),
             ("current_active_defrag_time", "0"),
-            ("tracking_total_keys", "0"),
-            ("tracking_total_items", "0"),
-            ("tracking_total_prefixes", "0"),
             ("unexpected_error_replies", "0"),
         ],
     );
@@ -385,7 +391,7 @@ fn put_features(t: &mut String) {
 /// the core did not sleep.
 fn put_cycles(v: &View, t: &mut String) {
     let busy: u64 = v.sum(|p| p.cpu_us.iter().sum());
-    let commands = v.sum(|p| p.stats.commands.iter().map(|c| c.ticks).sum());
+    let commands = v.sum(|p| p.command_ticks);
     put(t, "eventloop_cycles", v.sum(|p| p.stats.turns));
     put(t, "eventloop_duration_sum", busy);
     put(t, "eventloop_duration_cmd_sum", ticks::to_us(commands));

@@ -118,7 +118,9 @@ fn write_stats(core: &mut Core, parts: Vec<Share>, r: &mut Reply) {
         w.int(name, 0);
     }
     w.int("clients.normal", clients);
-    for name in ["cluster.links", "aof.buffer", "lua.caches", "functions.caches"] {
+    w.int("cluster.links", 0);
+    w.int("aof.buffer", core.shared.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize);
+    for name in ["lua.caches", "functions.caches"] {
         w.int(name, 0);
     }
     for (db, (keys, volatile)) in &dbs {

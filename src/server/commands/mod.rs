@@ -23,6 +23,7 @@ pub mod pubsub;
 pub mod replication;
 pub mod server_time;
 pub mod slowlog;
+pub mod tracking;
 pub mod transactions;
 
 use super::registry::ConnCommand;

@@ -265,6 +265,7 @@ impl Service {
         status.current_size.store(files.before + size, Relaxed);
         status.base_size.store(files.before + size, Relaxed);
         *self.aof.borrow_mut() = Some(files);
+        self.shared.persistence.aof.buffer_bytes.store(0, Relaxed);
         self.streams.borrow_mut().out.aof = Some(Aof::new(s.persistence.aof_timestamp_enabled));
         self.take_aof_policy(&s);
         self.keep_journal(FOR_AOF).await;
@@ -404,11 +405,18 @@ impl Service {
                 return (pieces, (done, Some(errno)));
             }
             done += expected;
+            self.wrote_of_buffer(expected);
             for p in pieces.drain(..n) {
                 self.shared.recycle(p.core, p.bytes);
             }
         }
         (pieces, (done, None))
+    }
+
+    /// So many bytes no longer wait to be written.
+    fn wrote_of_buffer(&self, bytes: usize) {
+        let less = |n: u64| Some(n.saturating_sub(bytes as u64));
+        let _ = self.shared.persistence.aof.buffer_bytes.fetch_update(Relaxed, Relaxed, less);
     }
 
     /// Takes note of what was written; false after an error.

@@ -8,6 +8,7 @@ use futures_lite::future;
 use glommio::timer::sleep;
 
 use super::Service;
+use super::streams::Outputs;
 use crate::base::clock;
 use crate::journal::merge::{Lanes, Merge};
 use crate::journal::record::Record;
@@ -86,7 +87,11 @@ impl Service {
             return false;
         }
         let past = streams.merge.past();
+        let waiting = |out: &Outputs| out.aof.as_ref().map_or(0, |a| a.len());
+        let before = waiting(&streams.out);
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
+        let more = waiting(&streams.out).saturating_sub(before);
+        self.shared.persistence.aof.buffer_bytes.fetch_add(more as u64, Ordering::Relaxed);
         if worked || ((streams.hurried > 0 || streams.urgent) && streams.merge.past() > past) {
             self.advanced.ring();
         }

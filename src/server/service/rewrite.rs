@@ -285,6 +285,7 @@ impl Service {
         self.seize_file().await;
         *self.aof.borrow_mut() = None;
         self.streams.borrow_mut().out.aof = None;
+        self.shared.persistence.aof.buffer_bytes.store(0, Relaxed);
         self.drop_journal(FOR_AOF).await;
         status.enabled.store(false, SeqCst);
         status.errno.store(0, SeqCst);

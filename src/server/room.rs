@@ -1,0 +1,591 @@
+//! Keeping the process within `maxmemory`.
+//!
+//! The allocator counts for the whole process, so every core knows at any time
+//! whether the limit is passed: one load before each batch of commands. A core
+//! that finds it passed makes room at once, among its own keys; keys are spread
+//! over the cores by their hashes, so what is worst on one core is about what
+//! is worst on all. Two things mend what that leaves:
+//!
+//! - Every core makes known how good its best candidate is. One that would have
+//!   to evict much better keys than another core has asks that core instead
+//!   ([`Desk::asked`]), as long as the limit is passed by little.
+//! - A core without any key that may go asks one that has some. Only when no
+//!   core has any, commands that need memory are refused.
+//!
+//! Clients' buffers have a limit of their own (`maxmemory-clients`), likewise
+//! over all cores: each makes known what its clients take and how large the
+//! largest is, and the core that has the largest closes it.
+//!
+//! A command waits for the room that its own core makes, within the time that
+//! `maxmemory-eviction-tenacity` allows; the rest is made in the background.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::core::Core;
+use super::msg::Msg;
+use super::registry::Entry;
+use super::role;
+use crate::base::memory;
+use crate::command::Fault;
+use crate::command::effect::Class;
+use crate::command::spec::flag;
+use crate::config::{MaxmemoryPolicy, Settings};
+use crate::observe::ticks;
+use crate::session::conn::{Conn, ConnRef};
+use crate::store::evict::{Order, Policy, Sampler};
+
+/// Evictions between two looks at the clock.
+const CLOCK_EVERY: usize = 16;
+
+/// Time that eviction may take in the background of one turn, microseconds.
+const BACKGROUND_US: u64 = 500;
+
+/// Evictions, here or asked for, between two looks at what other cores have.
+const COMPARE_EVERY: u32 = 8;
+
+/// While the limit is passed by less than this share of it, a core may leave
+/// eviction to another.
+const SLACK_SHARE: usize = 64;
+
+/// The same for waiting until values are freed elsewhere.
+const FREEING_SHARE: usize = 16;
+
+/// Bytes that one core asks another to free at a time.
+const ASK_BYTES: usize = 16 * 1024;
+
+const OOM: Fault = Fault::Text("OOM command not allowed when used memory > 'maxmemory'.");
+
+/// What a core lets the others know.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Desk {
+    /// Keys that may go.
+    candidates: AtomicUsize,
+    /// The score of the best of them.
+    best: AtomicU64,
+    /// Bytes that other cores want it to free.
+    asked: AtomicUsize,
+    /// Bytes of its clients, while they are limited, and of the largest of them.
+    clients: AtomicUsize,
+    largest: AtomicUsize,
+}
+
+/// The process's side.
+pub struct Rooms {
+    pub desks: Box<[Desk]>,
+    /// Since when the limit is passed, monotonic microseconds; 0 when it is not.
+    exceeded_since_us: AtomicU64,
+    exceeded_total_us: AtomicU64,
+}
+
+impl Rooms {
+    pub fn new(cores: usize) -> Rooms {
+        Rooms {
+            desks: (0..cores).map(|_| Desk::default()).collect(),
+            exceeded_since_us: AtomicU64::new(0),
+            exceeded_total_us: AtomicU64::new(0),
+        }
+    }
+
+    /// Time over the limit, milliseconds: now, and in all.
+    pub fn exceeded_ms(&self, now_us: u64) -> (u64, u64) {
+        let since = self.exceeded_since_us.load(Ordering::Relaxed);
+        let current = if since == 0 { 0 } else { now_us.saturating_sub(since) };
+        (current / 1000, (self.exceeded_total_us.load(Ordering::Relaxed) + current) / 1000)
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset(&self) {
+        self.exceeded_total_us.store(0, Ordering::Relaxed);
+    }
+
+    fn exceeded(&self, now_us: u64) {
+        let _ = self.exceeded_since_us.compare_exchange(0, now_us, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn within(&self, now_us: u64) {
+        let since = self.exceeded_since_us.load(Ordering::Relaxed);
+        if since != 0 && self.exceeded_since_us.compare_exchange(since, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.exceeded_total_us.fetch_add(now_us.saturating_sub(since), Ordering::Relaxed);
+        }
+    }
+}
+
+/// How an attempt to make room ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Outcome {
+    /// Within the limit.
+    #[default]
+    Fine,
+    /// There was no time for more: commands go on meanwhile.
+    Working,
+    /// The same, but others have to free something first.
+    Waiting,
+    /// There is nothing that may go.
+    Full,
+}
+
+/// A core's side.
+#[derive(Default)]
+pub struct Room {
+    /// Bytes that the process may use; 0 when nothing is to be kept.
+    limit: usize,
+    policy: Option<Policy>,
+    sampler: Sampler,
+    outcome: Outcome,
+    key: Vec<u8>,
+    evictions: u32,
+    /// The core that is asked to evict in the place of this one.
+    lender: Option<usize>,
+    /// Bytes that clients may use (`maxmemory-clients`); 0 for no limit.
+    clients_limit: usize,
+    clients: usize,
+    /// Some client has grown.
+    clients_grew: bool,
+}
+
+fn policy_of(s: &Settings) -> Option<Policy> {
+    use MaxmemoryPolicy as P;
+    let lfu = Order::Lfu { decay_minutes: s.lfu_decay_time_min };
+    let (order, volatile) = match s.maxmemory_policy {
+        P::Noeviction => return None,
+        P::AllkeysLru => (Order::Lru, false),
+        P::VolatileLru => (Order::Lru, true),
+        P::AllkeysLfu => (lfu, false),
+        P::VolatileLfu => (lfu, true),
+        P::AllkeysRandom => (Order::Random, false),
+        P::VolatileRandom => (Order::Random, true),
+        P::VolatileTtl => (Order::Ttl, true),
+    };
+    // More would cost much and choose no better.
+    const SAMPLES_MAX: u32 = 1024;
+    Some(Policy { order, volatile, samples: s.maxmemory_samples.min(SAMPLES_MAX) as usize })
+}
+
+/// Bytes that all clients may use: as given, or as a share of `maxmemory`.
+fn clients_limit(s: &Settings) -> usize {
+    let given = s.internals.maxmemory_clients;
+    let bytes = if given < 0 { s.maxmemory / 100 * given.unsigned_abs() } else { given as u64 };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Microseconds that a command may wait for room. As Redis documents its
+/// `maxmemory-eviction-tenacity`: half a millisecond at 10, 15% more for each
+/// step above, no limit at 100.
+fn budget_us(tenacity: u32) -> u64 {
+    match tenacity {
+        0..=10 => 50 * u64::from(tenacity),
+        11..=99 => (500.0 * 1.15f64.powi(tenacity as i32 - 10)) as u64,
+        _ => u64::MAX,
+    }
+}
+
+impl Core {
+    /// Takes over what settings, role and pause say about memory.
+    pub fn update_room(&mut self) {
+        let s = &self.settings;
+        let exempt = (self.role.replica && s.replication.replica_ignore_maxmemory) || self.pause.active;
+        let limit = if exempt { 0 } else { usize::try_from(s.maxmemory).unwrap_or(usize::MAX) };
+        let policy = policy_of(s);
+        let room = &mut self.room;
+        if room.policy != policy {
+            room.sampler.clear();
+        }
+        if limit == 0 {
+            room.outcome = Outcome::Fine;
+        } else if limit < room.limit || room.limit == 0 {
+            // Room is made at once, not with the next command.
+            room.outcome = Outcome::Working;
+            self.output_pool.clear();
+            self.batch_pool.clear();
+        }
+        let room = &mut self.room;
+        (room.limit, room.policy) = (limit, policy);
+        let clients_limit = clients_limit(&self.settings);
+        if clients_limit != std::mem::replace(&mut self.room.clients_limit, clients_limit) {
+            self.recount_clients = true;
+        }
+    }
+
+    /// Counts all clients anew: a limit is set, or lifted.
+    fn count_all_clients(&mut self) {
+        self.recount_clients = false;
+        self.room.clients = 0;
+        for place in self.conns.refs() {
+            if let Some(mut c) = self.take_conn(place) {
+                c.counted = 0;
+                self.put_conn(c);
+            }
+        }
+        self.room.clients_grew = true;
+        self.show_clients();
+    }
+
+    fn show_clients(&mut self) {
+        let desk = &self.shared.rooms.desks[self.id];
+        let on = self.room.clients_limit != 0;
+        desk.clients.store(if on { self.room.clients } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// A connection goes back to its place: its memory is counted, if clients
+    /// are limited.
+    #[inline]
+    pub fn count_client(&mut self, conn: &mut Conn) {
+        if self.room.clients_limit != 0 {
+            let now = if conn.closing { 0 } else { conn.memory() };
+            self.room.clients_grew |= now > conn.counted;
+            self.room.clients = (self.room.clients + now).saturating_sub(conn.counted);
+            conn.counted = now;
+        }
+    }
+
+    /// At the end of a turn: closes the largest clients while all of the
+    /// process take more than they may.
+    #[inline]
+    pub fn limit_clients(&mut self) {
+        if self.recount_clients {
+            self.count_all_clients();
+        }
+        if self.room.clients_limit != 0 {
+            self.show_clients();
+            if std::mem::take(&mut self.room.clients_grew) {
+                self.evict_clients();
+            }
+        }
+    }
+
+    #[cold]
+    fn evict_clients(&mut self) {
+        let sum =
+            |core: &Core| core.shared.rooms.desks.iter().map(|d| d.clients.load(Ordering::Relaxed)).sum::<usize>();
+        while sum(self) >= self.room.clients_limit {
+            let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict && !c.departing);
+            let largest = evictable.max_by_key(|c| c.memory()).map(|c| (c.memory(), c.me));
+            let size = largest.map_or(0, |l| l.0);
+            let desks = &self.shared.rooms.desks;
+            desks[self.id].largest.store(size, Ordering::Relaxed);
+            let others =
+                (0..desks.len()).filter(|i| *i != self.id).map(|i| (desks[i].largest.load(Ordering::Relaxed), i));
+            let other = others.max().unwrap_or((0, 0));
+            if other.0 > size {
+                return self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
+            }
+            let Some((_, place)) = largest else { return };
+            self.evict_client(place);
+            self.show_clients();
+        }
+    }
+
+    fn evict_client(&mut self, place: ConnRef) {
+        let Some(mut c) = self.take_conn(place) else { return };
+        let who = super::commands::client_list::describe(self, &c);
+        super::log_notice(&format!("Evicting client: {}", who.trim_end()));
+        self.stats.evicted_clients += 1;
+        self.close(&mut c);
+        self.put_conn(c);
+    }
+
+    /// Now and then: the others learn how large this core's largest client is.
+    pub fn show_largest_client(&mut self) {
+        if self.room.clients_limit != 0 {
+            let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict);
+            let largest = evictable.map(Conn::memory).max().unwrap_or(0);
+            self.shared.rooms.desks[self.id].largest.store(largest, Ordering::Relaxed);
+            self.room.clients_grew = true;
+        }
+    }
+
+    /// Before commands run: makes room if there is too little. Without a limit
+    /// this is one branch.
+    #[inline]
+    pub fn keep_room(&mut self) {
+        if self.room.limit != 0 {
+            self.keep_limit();
+        }
+    }
+
+    /// [`Core::keep_room`]; clients hear of what was evicted before they get the
+    /// replies to what follows.
+    #[inline]
+    pub fn keep_room_and_tell(&mut self) {
+        if self.room.limit != 0 {
+            self.keep_limit();
+            if self.tracker.pending() {
+                self.send_invalidations();
+            }
+        }
+    }
+
+    /// Are commands refused that need memory?
+    #[inline]
+    pub fn out_of_memory(&self) -> bool {
+        self.room.outcome == Outcome::Full
+    }
+
+    fn keep_limit(&mut self) {
+        let over = self.over_by() > 0 || self.asked() > 0;
+        if over || self.room.outcome != Outcome::Fine {
+            let us = budget_us(self.settings.internals.maxmemory_eviction_tenacity as u32);
+            self.make_room(us);
+        }
+    }
+
+    /// Before the turn's replies leave: the others know what this core uses,
+    /// and whether it has keys that may go.
+    #[inline]
+    pub fn settle_memory(&mut self) {
+        if self.room.limit != 0 {
+            memory::settle();
+            let n = self.room.policy.map_or(0, |p| p.candidates(&self.store));
+            self.shared.rooms.desks[self.id].candidates.store(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Is there room to be made in the background?
+    #[inline]
+    pub fn room_is_wanted(&self) -> bool {
+        self.room.limit != 0 && (self.room.outcome == Outcome::Working || self.asked() > 0)
+    }
+
+    /// In the background: goes on making room, and lets the others know what
+    /// could go here.
+    pub fn room_in_background(&mut self) {
+        if self.room_is_wanted() {
+            self.make_room(BACKGROUND_US);
+        }
+    }
+
+    /// Now and then: the others learn what could go here.
+    pub fn show_candidates(&mut self) {
+        let Some(policy) = self.room.policy.filter(|_| self.room.limit != 0) else { return };
+        let desk = &self.shared.rooms.desks[self.id];
+        let near = memory::used_here() > self.room.limit / 8 * 7;
+        if self.shared.cores > 1 && near {
+            let best = self.room.sampler.best(&self.store, &policy, self.now, &mut self.rng);
+            desk.best.store(best.unwrap_or(0), Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes over the limit. What waits to be written to the append-only file
+    /// does not count: evicting makes more of it.
+    fn over_by(&self) -> usize {
+        match memory::used_here().saturating_sub(self.room.limit) {
+            0 => 0,
+            over => over.saturating_sub(self.shared.not_counted()),
+        }
+    }
+
+    /// Bytes of memory that a spare buffer may keep: little where memory is
+    /// limited, because what is kept is not there for keys.
+    #[inline]
+    pub fn spare_max(&self, usual: usize) -> usize {
+        const SPARE_LIMITED: usize = 16 * 1024;
+        if self.room.limit == 0 { usual } else { usual.min(SPARE_LIMITED) }
+    }
+
+    fn asked(&self) -> usize {
+        self.shared.rooms.desks[self.id].asked.load(Ordering::Relaxed)
+    }
+
+    /// Are values being freed away from the data path?
+    fn freeing(&self) -> bool {
+        self.shared.garbage_pending.load(Ordering::Relaxed) > 0 || self.store.has_garbage()
+    }
+
+    /// Is it enough to wait for what is being freed? Of a flushed database all
+    /// is expected, of single values little.
+    fn is_freed_elsewhere(&self, over: usize) -> bool {
+        let flushed = self.shared.garbage_dbs.load(Ordering::Relaxed) > 0 || self.store.has_flushed();
+        flushed || (over < self.room.limit / FREEING_SHARE && self.freeing())
+    }
+
+    #[cold]
+    fn make_room(&mut self, budget_us: u64) {
+        let start = ticks::ticks();
+        let before = self.store.stats.evicted;
+        let outcome = self.evict_until_fine(start, budget_us.saturating_mul(self.ticks_per_us));
+        memory::settle();
+        let now_us = self.stamp / 1000;
+        if outcome == Outcome::Fine {
+            self.shared.rooms.within(now_us);
+        } else {
+            self.shared.rooms.exceeded(now_us);
+        }
+        if outcome != self.room.outcome {
+            self.room.outcome = outcome;
+            self.update_gate();
+        }
+        if self.store.stats.evicted > before && self.settings.latency_monitor_threshold_ms > 0 {
+            self.latency_event("eviction-cycle", ticks::to_us(ticks::ticks() - start) / 1000);
+        }
+    }
+
+    fn evict_until_fine(&mut self, start: u64, budget: u64) -> Outcome {
+        let mut n = 0;
+        loop {
+            let over = self.over_by();
+            if over == 0 && (self.room.policy.is_none() || !self.asked_and_near()) {
+                self.shared.rooms.desks[self.id].asked.store(0, Ordering::Relaxed);
+                return Outcome::Fine;
+            }
+            let Some(policy) = self.room.policy else {
+                return if self.freeing() { Outcome::Waiting } else { Outcome::Full };
+            };
+            if self.is_freed_elsewhere(over) {
+                return Outcome::Waiting;
+            }
+            if self.shared.cores > 1 && self.leave_to_another(&policy, over) {
+                return Outcome::Waiting;
+            }
+            if n % CLOCK_EVERY == CLOCK_EVERY - 1 && ticks::ticks() - start > budget {
+                return Outcome::Working;
+            }
+            if budget == 0 && n > 0 {
+                return Outcome::Working;
+            }
+            if !self.evict_one(&policy) {
+                return self.nothing_here(&policy);
+            }
+            n += 1;
+        }
+    }
+
+    /// Nothing was found to evict: is there something elsewhere, or later?
+    fn nothing_here(&mut self, policy: &Policy) -> Outcome {
+        let desks = &self.shared.rooms.desks;
+        let own = policy.candidates(&self.store);
+        desks[self.id].candidates.store(own, Ordering::Relaxed);
+        desks[self.id].asked.store(0, Ordering::Relaxed);
+        if self.over_by() == 0 {
+            return Outcome::Fine;
+        }
+        let others = (0..desks.len()).filter(|i| *i != self.id);
+        let most = others.max_by_key(|i| desks[*i].candidates.load(Ordering::Relaxed));
+        let there = most.filter(|i| desks[*i].candidates.load(Ordering::Relaxed) > 0);
+        match there {
+            Some(core) => {
+                self.ask(core);
+                Outcome::Waiting
+            }
+            // Keys that cannot go now are under locks.
+            None if own > 0 || self.freeing() => Outcome::Waiting,
+            None => Outcome::Full,
+        }
+    }
+
+    /// Does another core want room that is still needed? It is made a little
+    /// ahead, so that a core that leaves eviction to this one need not ask for
+    /// each key.
+    fn asked_and_near(&self) -> bool {
+        self.asked() > 0 && memory::used_here() + ASK_BYTES > self.room.limit
+    }
+
+    /// Has another core much better candidates? Then it is asked.
+    fn leave_to_another(&mut self, policy: &Policy, over: usize) -> bool {
+        if self.asked() > 0 || over > self.room.limit / SLACK_SHARE {
+            return false;
+        }
+        if self.room.evictions.is_multiple_of(COMPARE_EVERY) {
+            self.room.lender = self.better_core(policy);
+        }
+        self.room.evictions = self.room.evictions.wrapping_add(1);
+        if let Some(core) = self.room.lender {
+            self.ask(core);
+        }
+        self.room.lender.is_some()
+    }
+
+    /// The core with much better candidates than this one, if there is one.
+    fn better_core(&self, policy: &Policy) -> Option<usize> {
+        let desks = &self.shared.rooms.desks;
+        let score = |i: usize| desks[i].best.load(Ordering::Relaxed);
+        let has = |i: &usize| desks[*i].candidates.load(Ordering::Relaxed) > 0;
+        let best = (0..desks.len()).filter(|i| *i != self.id).filter(has).max_by_key(|i| score(*i))?;
+        policy.clearly_better(score(best), score(self.id), self.now).then_some(best)
+    }
+
+    fn ask(&mut self, core: usize) {
+        let desk = &self.shared.rooms.desks[core];
+        desk.asked.store(self.over_by().max(ASK_BYTES), Ordering::Relaxed);
+        self.wake_later(core);
+    }
+
+    /// Evicts the key that deserves it most; false when none was found.
+    fn evict_one(&mut self, policy: &Policy) -> bool {
+        let mut sampler = std::mem::take(&mut self.room.sampler);
+        let locks = &self.locks;
+        let locked = |db, hash| !locks.is_empty() && super::background::locked(locks, db, hash);
+        let chosen = sampler.choose(&self.store, policy, self.now, &mut self.rng, locked);
+        self.room.sampler = sampler;
+        let Some(c) = chosen else { return false };
+        let desk = &self.shared.rooms.desks[self.id];
+        desk.best.store(c.score, Ordering::Relaxed);
+        let timed = self.settings.latency_monitor_threshold_ms > 0;
+        let start = if timed { ticks::ticks() } else { 0 };
+        let mut key = std::mem::take(&mut self.room.key);
+        let used = memory::used_here();
+        if !self.store.evict(c.db, c.hash, &mut key) {
+            self.hand_over_garbage();
+        }
+        let freed = used.saturating_sub(memory::used_here());
+        let asked = self.shared.rooms.desks[self.id].asked.load(Ordering::Relaxed);
+        if asked > 0 {
+            self.shared.rooms.desks[self.id].asked.store(asked.saturating_sub(freed.max(1)), Ordering::Relaxed);
+        }
+        if timed {
+            self.latency_event("eviction-del", ticks::to_us(ticks::ticks() - start) / 1000);
+        }
+        self.tell_evicted(c.db, &key);
+        self.room.key = key;
+        true
+    }
+
+    /// An eviction is a deletion like any other to all who hear of changes.
+    fn tell_evicted(&mut self, db: usize, key: &[u8]) {
+        if self.fx.wants_stream {
+            let word: &[u8] = if self.settings.lazyfree_lazy_eviction { b"UNLINK" } else { b"DEL" };
+            self.fx.rewrite(0, &[word, key]);
+            self.journal_alone(db as u32);
+        }
+        if self.wants_events() {
+            self.fx.wants_events = true;
+            self.fx.event(Class::Evicted, "evicted", db, key);
+            let events = std::mem::take(&mut self.fx.events);
+            self.tell(&events);
+        }
+        self.fx.clear();
+    }
+
+    /// The refusal of a command for want of memory. Inside MULTI everything is
+    /// refused that would be queued.
+    pub fn refused_by_memory(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+        if !self.out_of_memory() {
+            return None;
+        }
+        let name = entry.spec.name;
+        let queued = conn.in_multi() && !matches!(name, "exec" | "discard" | "quit" | "reset");
+        let denied = entry.spec.is(flag::DENYOOM) || (name == "exec" && queued_denied(conn)) || queued;
+        denied.then_some(OOM)
+    }
+}
+
+/// Does the connection's open transaction need memory?
+fn queued_denied(conn: &Conn) -> bool {
+    let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
+    let entries = &super::registry::registry().entries;
+    multi.is_some_and(|m| m.queue.iter().any(|q| entries[q.command].gates & role::MEMORY != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenacity_is_time() {
+        assert_eq!([0, 5, 10].map(budget_us), [0, 250, 500]);
+        assert_eq!(budget_us(11), 575);
+        assert!(budget_us(99) > 100_000_000, "about two minutes");
+        assert_eq!(budget_us(100), u64::MAX);
+    }
+}

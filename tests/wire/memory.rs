@@ -1,0 +1,264 @@
+//! `maxmemory`: what goes, what is refused, and who hears of it.
+
+use super::support::{Server, Wire, bulk, each_cores, encode, error, eventually, int, nil_array, ok, plain};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const POLICIES: [&str; 7] =
+    ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"];
+const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+fn field(c: &mut Wire, name: &str) -> i64 {
+    let text = c.run("INFO everything").as_text();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name}:")).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
+}
+
+/// Leaves room for so many bytes more than are in use.
+fn leave(c: &mut Wire, bytes: i64) -> i64 {
+    eventually("what was flushed is free", LIMIT, || field(c, "lazyfree_pending_objects") == 0);
+    let limit = field(c, "used_memory") + bytes;
+    assert_eq!(c.run(&format!("CONFIG SET maxmemory {limit}")), ok());
+    limit
+}
+
+/// Writes so many keys of 200 bytes; how many were refused for want of memory.
+fn fill(c: &mut Wire, prefix: &str, n: usize, volatile: bool) -> usize {
+    let value = "x".repeat(200);
+    let mut refused = 0;
+    for chunk in (0..n).collect::<Vec<_>>().chunks(100) {
+        let mut request = Vec::new();
+        for i in chunk {
+            let key = format!("{prefix}{i}");
+            request.extend(match volatile {
+                true => encode(&["SETEX", &key, "10000", &value]),
+                false => encode(&["SET", &key, &value]),
+            });
+        }
+        for reply in c.pipeline(&request, chunk.len()) {
+            if reply != ok() {
+                assert_eq!(reply, error(OOM));
+                refused += 1;
+            }
+        }
+    }
+    refused
+}
+
+#[test]
+fn every_policy_keeps_the_process_within_its_limit() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for policy in POLICIES {
+            c.run("CONFIG SET maxmemory 0");
+            c.run("FLUSHALL");
+            assert_eq!(c.run(&format!("CONFIG SET maxmemory-policy {policy}")), ok());
+            let before = field(&mut c, "evicted_keys");
+            let limit = leave(&mut c, 1 << 20);
+            assert_eq!(fill(&mut c, "k:", 20_000, true), 0, "{policy}");
+            // Values may still be on their way to be freed.
+            eventually("memory within the limit", LIMIT, || field(&mut c, "used_memory") < limit + 64 * 1024);
+            c.run("CONFIG SET maxmemory 0");
+            let evicted = field(&mut c, "evicted_keys") - before;
+            let left = c.run("DBSIZE").as_int();
+            assert!(evicted > 10_000, "{policy}: {evicted} evicted");
+            assert!(left > 500, "{policy}: {left} keys are left of what fits");
+            assert_eq!(left + evicted, 20_000, "{policy}");
+        }
+    });
+}
+
+#[test]
+fn volatile_policies_touch_nothing_else_and_then_refuse() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for policy in POLICIES.iter().filter(|p| p.starts_with("volatile")) {
+            c.run("CONFIG SET maxmemory 0");
+            c.run("FLUSHALL");
+            assert_eq!(c.run(&format!("CONFIG SET maxmemory-policy {policy}")), ok());
+            assert_eq!(fill(&mut c, "stays:", 1000, false), 0);
+            assert_eq!(fill(&mut c, "goes:", 1000, true), 0);
+            leave(&mut c, 0);
+            let refused = fill(&mut c, "more:", 4000, false);
+            assert!(refused > 1000 && refused < 4000, "{policy}: {refused} refused");
+            for i in (0..1000).step_by(50) {
+                assert_eq!(c.run(&format!("EXISTS stays:{i}")), int(1), "{policy}");
+            }
+            assert_eq!(c.run("EXISTS goes:1 goes:2 goes:3 goes:500 goes:999"), int(0), "{policy}");
+            // There is room again when there is less.
+            assert_eq!(c.run("GET stays:1").as_text().len(), 200);
+            c.run("CONFIG SET maxmemory 0");
+            assert_eq!(c.run("SET a b"), ok());
+        }
+    });
+}
+
+#[test]
+fn without_eviction_what_needs_memory_is_refused() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("SET x 1"), ok());
+        assert_eq!(c.run("RPUSH l a b"), int(2));
+        assert_eq!(c.run("CONFIG SET maxmemory 1"), ok());
+        for denied in ["SET x 2", "SET y 2", "RPUSH l c", "INCR x", "SETRANGE x 5 a", "MSET a 1 b 2", "COPY x y"] {
+            assert_eq!(c.run(denied), error(OOM), "{denied}");
+        }
+        assert_eq!(c.run("GET x"), bulk("1"));
+        assert_eq!(c.run("LPOP l"), bulk("a"));
+        assert_eq!(c.run("DEL x"), int(1));
+        // Nothing is queued: the queue would take memory.
+        assert_eq!(c.run("MULTI"), ok());
+        assert_eq!(c.run("GET x"), error(OOM));
+        let aborted = error("EXECABORT Transaction discarded because of previous errors.");
+        assert_eq!(c.run("EXEC"), aborted);
+        assert_eq!(c.run("MULTI"), ok());
+        assert_eq!(c.run("DISCARD"), ok());
+        assert_eq!(c.run("CONFIG SET maxmemory 0"), ok());
+        assert_eq!(c.run("SET x 2"), ok());
+        // Queued before, run after the limit was passed.
+        let mut other = server.wire();
+        for (queued, wants_memory) in [("GET x", false), ("SET x 3", true)] {
+            assert_eq!(c.run("MULTI"), ok());
+            assert_eq!(c.run(queued).as_text(), "QUEUED");
+            assert_eq!(other.run("CONFIG SET maxmemory 1"), ok());
+            let reply = c.run("EXEC");
+            if wants_memory {
+                assert_eq!(reply, error(&format!("EXECABORT Transaction discarded because of: {OOM}")));
+            } else {
+                assert_eq!(reply.items()[0], bulk("2"));
+            }
+            assert_eq!(other.run("CONFIG SET maxmemory 0"), ok());
+        }
+        assert_eq!(c.run("GET x"), bulk("2"));
+        let counted = c.run("INFO errorstats").as_text();
+        assert!(counted.contains("errorstat_OOM:count="), "{counted}");
+    });
+}
+
+#[test]
+fn watchers_and_subscribers_hear_of_evictions() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET notify-keyspace-events KEe");
+        c.run("CONFIG SET maxmemory-policy allkeys-random");
+        let mut listener = server.wire();
+        listener.run("SUBSCRIBE __keyevent@0__:evicted");
+        assert_eq!(c.run("SET watched 1"), ok());
+        assert_eq!(c.run("WATCH watched"), ok());
+        let mut other = server.wire();
+        other.run("CONFIG SET maxmemory 1");
+        eventually("the only key's eviction", LIMIT, || other.run("EXISTS watched") == int(0));
+        other.run("CONFIG SET maxmemory 0");
+        c.run("MULTI");
+        c.run("PING");
+        assert_eq!(c.run("EXEC"), nil_array());
+        let message = listener.read();
+        assert_eq!(message.items()[1..], [bulk("__keyevent@0__:evicted"), bulk("watched")]);
+        if !plain() {
+            assert_eq!(field(&mut c, "evicted_keys"), 1);
+        }
+    });
+}
+
+#[test]
+fn keys_in_use_outlive_the_others() {
+    each_cores(|server| {
+        for policy in ["allkeys-lru", "allkeys-lfu"] {
+            let mut c = server.wire();
+            c.run("CONFIG SET maxmemory 0");
+            c.run("FLUSHALL");
+            c.run(&format!("CONFIG SET maxmemory-policy {policy}"));
+            assert_eq!(fill(&mut c, "hot:", 500, false), 0);
+            leave(&mut c, 1 << 20);
+            for round in 0..30 {
+                fill(&mut c, &format!("cold:{round}:"), 500, false);
+                for i in 0..500 {
+                    c.run(&format!("GET hot:{i}"));
+                }
+            }
+            let left: i64 = (0..500).map(|i| c.run(&format!("EXISTS hot:{i}")).as_int()).sum();
+            assert!(left > 400, "{policy}: {left} of the 500 keys in use are left");
+        }
+    });
+}
+
+/// All writes go to one core, whose keys are all fresh; the old ones of the
+/// other cores must make room.
+#[test]
+fn a_core_with_fresh_keys_asks_the_others() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "4"]);
+    let mut c = server.wire();
+    c.run("CONFIG SET maxmemory-policy volatile-lru");
+    assert_eq!(fill(&mut c, "old:", 4000, true), 0);
+    leave(&mut c, 64 * 1024);
+    // No key of this slot may go, so its core has nothing of its own.
+    assert_eq!(fill(&mut c, "{t}fresh:", 2000, false), 0);
+    assert_eq!(c.run("EXISTS {t}fresh:0 {t}fresh:1999"), int(2));
+    assert!(field(&mut c, "evicted_keys") > 1000);
+}
+
+/// A line of CLIENT LIST: the connection's id, and a field of it.
+fn client_field(c: &mut Wire, id: i64, name: &str) -> Option<i64> {
+    let list = c.run("CLIENT LIST").as_text();
+    let line = list.lines().find(|l| l.starts_with(&format!("id={id} ")))?;
+    line.split(' ').find_map(|f| f.strip_prefix(&format!("{name}="))).map(|v| v.parse().expect("a number"))
+}
+
+/// A connection that has sent so much of a request, which never ends.
+fn hog(server: &Server, bytes: usize) -> (Wire, i64) {
+    let mut w = server.wire();
+    let id = w.run("CLIENT ID").as_int();
+    w.send(format!("*2\r\n$4\r\nECHO\r\n${}\r\n{}", 4 * bytes, "x".repeat(bytes)));
+    (w, id)
+}
+
+#[test]
+fn the_largest_clients_go_first() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CLIENT NO-EVICT on"), ok());
+        let mut hogs: Vec<(Wire, i64)> = (1..=6).map(|i| hog(server, i * 500_000)).collect();
+        for (i, (_, id)) in hogs.iter().enumerate() {
+            let want = (i as i64 + 1) * 500_000;
+            eventually("what was sent", LIMIT, || client_field(&mut c, *id, "tot-mem").is_some_and(|n| n >= want));
+        }
+        let sizes: Vec<i64> =
+            hogs.iter().map(|(_, id)| client_field(&mut c, *id, "tot-mem").expect("a line")).collect();
+        // The smallest three may stay, with what everybody else takes.
+        let limit = sizes[..3].iter().sum::<i64>() + 400_000;
+        assert_eq!(c.run(&format!("CONFIG SET maxmemory-clients {limit}")), ok());
+        eventually("three evictions", LIMIT, || field(&mut c, "evicted_clients") == 3);
+        for (i, (_, id)) in hogs.iter().enumerate() {
+            assert_eq!(client_field(&mut c, *id, "id").is_some(), i < 3, "client {i}");
+        }
+        hogs.drain(3..).for_each(|(mut w, _)| w.expect_closed());
+        // Who is exempt stays, whatever it takes.
+        let mut exempt = server.wire();
+        let id = exempt.run("CLIENT ID").as_int();
+        assert_eq!(exempt.run("CLIENT NO-EVICT on"), ok());
+        exempt.send(format!("*2\r\n$4\r\nECHO\r\n$9000000\r\n{}", "x".repeat(5_000_000)));
+        eventually("the others' end", LIMIT, || hogs.iter().all(|(_, id)| client_field(&mut c, *id, "id").is_none()));
+        assert!(client_field(&mut c, id, "tot-mem").is_some());
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 0"), ok());
+        let (_free, id) = hog(server, 2_000_000);
+        eventually("no limit", LIMIT, || client_field(&mut c, id, "tot-mem").is_some_and(|n| n >= 2_000_000));
+    });
+}
+
+#[test]
+fn a_share_of_maxmemory_is_a_limit_for_clients() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET maxmemory 1gb"), ok());
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 1%"), ok());
+        assert_eq!(c.run("CONFIG GET maxmemory-clients").items()[1], bulk("1%"));
+        let (_small, small) = hog(server, 4_000_000);
+        eventually("a client", LIMIT, || client_field(&mut c, small, "tot-mem").is_some_and(|n| n >= 4_000_000));
+        let (mut large, _) = hog(server, 12_000_000);
+        large.expect_closed();
+        assert!(client_field(&mut c, small, "id").is_some());
+    });
+}

@@ -1,0 +1,331 @@
+//! Client-side caching: who hears of changed keys, when, and in what order.
+
+use super::support::{
+    Rng, Server, Value, Wire, array, bulk, bulks, each_cores, encode, error, eventually, int, nil, ok,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn invalid(keys: &str) -> Value {
+    Value::Push(vec![bulk("invalidate"), bulks(keys)])
+}
+
+fn field(c: &mut Wire, name: &str) -> i64 {
+    let text = c.run("INFO everything").as_text();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name}:")).map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
+}
+
+/// Tracking clients on as many cores as there are.
+fn trackers(server: &Server, n: usize, options: &str) -> Vec<Wire> {
+    (0..n)
+        .map(|_| {
+            let mut c = server.wire3();
+            assert_eq!(c.run(&format!("CLIENT TRACKING on {options}")), ok());
+            c
+        })
+        .collect()
+}
+
+#[test]
+fn readers_hear_once_of_each_change() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut clients = trackers(server, 8, "");
+        for i in 0..20 {
+            w.run(&format!("SET k{i} 0"));
+        }
+        for c in &mut clients {
+            for i in 0..20 {
+                assert_eq!(c.run(&format!("GET k{i}")), bulk("0"));
+            }
+        }
+        assert_eq!(field(&mut w, "tracking_clients"), 8);
+        assert_eq!(field(&mut w, "tracking_total_keys"), 20);
+        assert_eq!(field(&mut w, "tracking_total_items"), 160);
+        for i in 0..20 {
+            w.run(&format!("SET k{i} 1"));
+            w.run(&format!("SET k{i} 2"));
+            for c in &mut clients {
+                assert_eq!(c.read(), invalid(&format!("k{i}")));
+            }
+        }
+        // Nothing more has come, and what is read again is tracked again.
+        for c in &mut clients {
+            assert_eq!(c.run("PING").as_text(), "PONG");
+            assert_eq!(c.run("MGET k0 k1"), bulks("2 2"));
+        }
+        w.run("MSET k0 3 k1 3");
+        for c in &mut clients {
+            let mut got = [c.read(), c.read()];
+            got.sort();
+            assert_eq!(got, [invalid("k0"), invalid("k1")]);
+            assert_eq!(c.run("CLIENT TRACKING off"), ok());
+        }
+        assert_eq!(field(&mut w, "tracking_clients"), 0);
+    });
+}
+
+/// The client's side of the contract: values by key until they are invalid.
+struct Cache {
+    wire: Wire,
+    values: HashMap<String, Value>,
+}
+
+impl Cache {
+    fn take(&mut self, push: &Value) {
+        let parts = push.items();
+        assert_eq!(parts[0], bulk("invalidate"));
+        match &parts[1] {
+            Value::Null => self.values.clear(),
+            keys => keys.items().iter().for_each(|k| drop(self.values.remove(&k.as_text()))),
+        }
+    }
+
+    /// Asks for all keys in one go.
+    fn read(&mut self, keys: &[String]) {
+        let request: Vec<u8> = keys.iter().flat_map(|k| encode(&["GET", k])).collect();
+        self.wire.send(request);
+        for k in keys {
+            loop {
+                match self.wire.read() {
+                    push @ Value::Push(_) => self.take(&push),
+                    value => {
+                        self.values.insert(k.clone(), value);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what has come unasked.
+    fn catch_up(&mut self) {
+        self.wire.send(encode(&["PING"]));
+        while let push @ Value::Push(_) = self.wire.read() {
+            self.take(&push);
+        }
+    }
+}
+
+/// A message that overtook the reply with the value, or was lost, would leave a
+/// stale value behind for ever.
+#[test]
+fn no_cache_stays_stale() {
+    each_cores(|server| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> = (0..3)
+            .map(|id| {
+                let (port, stop) = (server.port, stop.clone());
+                std::thread::spawn(move || {
+                    let (mut c, mut rng) = (Wire::connect(port), Rng::new(id));
+                    let mut n = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        n += 1;
+                        let (a, b) = (rng.below(60), rng.below(60));
+                        let line = match rng.below(40) {
+                            0..=15 => format!("SET k{a} {id}:{n}"),
+                            16..=20 => format!("MSET k{a} {id}:{n} k{b} {id}:{n}"),
+                            21..=24 => format!("DEL k{a} k{b}"),
+                            25..=29 => format!("SET k{a} {id}:{n} PX 1"),
+                            30..=33 => format!("APPEND k{a} x"),
+                            34..=37 => format!("RENAME k{a} k{b}"),
+                            38 => format!("COPY k{a} k{b} REPLACE"),
+                            _ if n % 10 == 0 => "FLUSHALL".into(),
+                            _ => format!("UNLINK k{a}"),
+                        };
+                        c.run(&line);
+                    }
+                })
+            })
+            .collect();
+        let mut caches: Vec<Cache> =
+            trackers(server, 6, "").into_iter().map(|wire| Cache { wire, values: HashMap::new() }).collect();
+        let mut rng = Rng::new(77);
+        for _ in 0..150 {
+            for c in &mut caches {
+                let keys: Vec<String> = (0..10).map(|_| format!("k{}", rng.below(60))).collect();
+                c.read(&keys);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().for_each(|w| w.join().expect("a writer"));
+        let mut plain = server.wire3();
+        eventually("caches equal to the keyspace", LIMIT, || {
+            caches.iter_mut().for_each(Cache::catch_up);
+            let mut stale = 0;
+            for c in &caches {
+                for (k, v) in &c.values {
+                    stale += usize::from(plain.run(&format!("GET {k}")) != *v);
+                }
+            }
+            stale == 0
+        });
+        assert!(caches.iter().any(|c| !c.values.is_empty()));
+    });
+}
+
+#[test]
+fn messages_are_redirected() {
+    each_cores(|server| {
+        let mut sink = server.wire();
+        let id = sink.run("CLIENT ID").as_int();
+        sink.run("SUBSCRIBE __redis__:invalidate");
+        let (mut c, mut w) = (server.wire3(), server.wire());
+        assert_eq!(
+            c.run("CLIENT TRACKING on REDIRECT 99999"),
+            error("ERR The client ID you want redirect to does not exist")
+        );
+        assert_eq!(c.run(&format!("CLIENT TRACKING on REDIRECT {id}")), ok());
+        assert_eq!(c.run("CLIENT GETREDIR"), int(id));
+        let message = |keys: Value| array([bulk("message"), bulk("__redis__:invalidate"), keys]);
+        for i in 0..10 {
+            c.run(&format!("GET k{i}"));
+            w.run(&format!("SET k{i} 1"));
+            assert_eq!(sink.read(), message(bulks(&format!("k{i}"))));
+        }
+        c.run("GET k0");
+        w.run("FLUSHALL");
+        assert_eq!(sink.read(), message(nil()));
+        c.run("GET k0");
+        drop(sink);
+        eventually("the sink's end", LIMIT, || !w.run("CLIENT LIST").as_text().contains(&format!("id={id} ")));
+        w.run("SET k0 1");
+        assert_eq!(c.read(), Value::Push(vec![bulk("tracking-redir-broken"), int(id)]));
+        let info = c.run("CLIENT TRACKINGINFO");
+        assert_eq!(*info.field("flags"), Value::Set(vec![bulk("on"), bulk("broken_redirect")]));
+        assert!(c.run("CLIENT INFO").as_text().contains("flags=tR "));
+    });
+}
+
+#[test]
+fn prefixes_are_followed_on_all_cores() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut some = trackers(server, 4, "BCAST PREFIX a: PREFIX b:");
+        let mut all = trackers(server, 4, "BCAST NOLOOP");
+        assert_eq!(field(&mut w, "tracking_total_prefixes"), 3);
+        for i in 0..10 {
+            for (key, followed) in [(format!("a:{i}"), true), (format!("c:{i}"), false)] {
+                w.run(&format!("SET {key} 1"));
+                for c in some.iter_mut().filter(|_| followed).chain(&mut all) {
+                    assert_eq!(c.read(), invalid(&key));
+                }
+            }
+        }
+        // Not of one's own changes, without a loop.
+        all[0].run("SET own 1");
+        for c in &mut all[1..] {
+            assert_eq!(c.read(), invalid("own"));
+        }
+        assert_eq!(all[0].run("PING").as_text(), "PONG");
+        assert_eq!(
+            some[0].run("CLIENT TRACKING on BCAST PREFIX a:1"),
+            error(
+                "ERR Prefix 'a:1' overlaps with an existing prefix 'a:'. Prefixes for a single client must not overlap."
+            )
+        );
+        drop(some);
+        drop(all);
+        eventually("no prefixes", LIMIT, || field(&mut w, "tracking_total_prefixes") == 0);
+    });
+}
+
+#[test]
+fn modes_decide_what_is_tracked() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut c = server.wire3();
+        assert_eq!(c.run("CLIENT TRACKING on OPTIN"), ok());
+        c.run("GET a");
+        c.run("CLIENT CACHING yes");
+        c.run("GET b");
+        c.run("GET c");
+        w.run("MSET a 1 b 1 c 1");
+        assert_eq!(c.read(), invalid("b"));
+        c.run("CLIENT CACHING yes");
+        for words in ["MULTI", "GET a", "GET c", "EXEC", "GET d"] {
+            c.run(words);
+        }
+        w.run("MSET a 2 c 2 d 2");
+        let mut got = [c.read(), c.read()];
+        got.sort();
+        assert_eq!(got, [invalid("a"), invalid("c")]);
+        assert_eq!(c.run("CLIENT TRACKING off"), ok());
+        assert_eq!(c.run("CLIENT TRACKING on OPTOUT NOLOOP"), ok());
+        c.run("CLIENT CACHING no");
+        c.run("GET a");
+        c.run("GET b");
+        c.run("GET own");
+        c.run("SET own 1");
+        w.run("MSET a 3 b 3 own 3");
+        assert_eq!(c.read(), invalid("b"));
+        assert_eq!(c.run("PING").as_text(), "PONG");
+        let info = c.run("CLIENT TRACKINGINFO");
+        assert_eq!(*info.field("flags"), Value::Set(vec![bulk("on"), bulk("optout"), bulk("noloop")]));
+        assert_eq!(c.run("RESET").as_text(), "RESET");
+        assert_eq!(c.run("CLIENT GETREDIR"), int(-1));
+    });
+}
+
+#[test]
+fn what_vanishes_by_itself_is_invalid_too() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut c = server.wire3();
+        c.run("CLIENT TRACKING on");
+        w.run("SET brief 1 PX 100");
+        c.run("GET brief");
+        assert_eq!(c.read(), invalid("brief"));
+        for _ in 0..3 {
+            w.run("SET a 1");
+            c.run("GET a");
+            w.run("FLUSHDB");
+            assert_eq!(c.read(), Value::Push(vec![bulk("invalidate"), nil_of_resp3()]));
+        }
+        w.run("SET evicted 1");
+        c.run("GET evicted");
+        w.run("CONFIG SET maxmemory-policy allkeys-lru");
+        w.run("CONFIG SET maxmemory 1");
+        assert_eq!(c.read(), invalid("evicted"));
+        w.run("CONFIG SET maxmemory 0");
+        // The table forgets, and says so.
+        for i in 0..20 {
+            c.run(&format!("GET t{i}"));
+        }
+        w.run("CONFIG SET tracking-table-max-keys 5");
+        for _ in 0..15 {
+            assert!(matches!(c.read(), Value::Push(_)));
+        }
+        assert_eq!(field(&mut w, "tracking_total_keys"), 5);
+    });
+}
+
+fn nil_of_resp3() -> Value {
+    Value::Null
+}
+
+/// A message does not wait behind a command that waits for a key.
+#[test]
+fn a_blocked_client_hears_at_once() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut c = server.wire3();
+        c.run("CLIENT TRACKING on");
+        for i in 0..8 {
+            c.run(&format!("GET k{i}"));
+        }
+        c.send_words("BLPOP nothing 0");
+        eventually("a blocked client", LIMIT, || field(&mut w, "blocked_clients") == 1);
+        for i in 0..8 {
+            w.run(&format!("SET k{i} 1"));
+            assert_eq!(c.read(), invalid(&format!("k{i}")));
+        }
+        w.run("RPUSH nothing x");
+        assert_eq!(c.read(), bulks("nothing x"));
+    });
+}
