@@ -326,7 +326,7 @@ impl Core {
     fn keep_limit(&mut self) {
         let over = self.over_by() > 0 || self.asked() > 0;
         if over || self.room.outcome != Outcome::Fine {
-            let us = budget_us(self.settings.internals.maxmemory_eviction_tenacity as u32);
+            let us = budget_us(self.settings.internals.maxmemory_eviction_tenacity);
             self.make_room(us);
         }
     }

@@ -212,7 +212,8 @@ impl Sampler {
         while let Some(c) = self.pool.0.pop() {
             let Some(e) = store.find_hashed(c.db, c.hash) else { continue };
             let used = policy.score(e, now) < c.score;
-            if !used && !(policy.volatile && e.deadline().is_none()) {
+            let stays = policy.volatile && e.deadline().is_none();
+            if !(used || stays) {
                 return Some(c);
             }
         }

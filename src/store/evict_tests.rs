@@ -132,12 +132,12 @@ fn volatile_policies_leave_other_keys_alone() {
         for every in [2, 500] {
             let mut store = Store::new(16);
             for i in 0..5000u64 {
-                put(&mut store, 1, &format!("k{i}"), i, (i % every == 0).then_some(NOW + 1000 + i));
+                put(&mut store, 1, &format!("k{i}"), i, i.is_multiple_of(every).then_some(NOW + 1000 + i));
             }
             let want = 5000 / every as usize;
             let gone = evict(&mut store, &policy(order, true), 5000, 4);
             assert_eq!(gone.len(), want, "{order:?}, one in {every}");
-            assert!(gone.iter().all(|n| number(n) % every == 0));
+            assert!(gone.iter().all(|n| number(n).is_multiple_of(every)));
         }
     }
 }
