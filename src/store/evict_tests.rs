@@ -1,3 +1,5 @@
+//! Which keys go, by policy: the pool, the draws, the scores.
+
 use super::*;
 use crate::base::rng::Rng;
 use crate::base::slot::Key;
