@@ -37,7 +37,7 @@ pub(super) static ROWS: &[Directive] = &[
     file_only!("rename-command", 2, 2, words::add_rename),
     choice!("enable-debug-command", Guard::No, enable_debug_command).immutable(),
     choice!("enable-protected-configs", Guard::No, enable_protected_configs).immutable(),
-    choice!("enable-module-command", Guard::No, enable_module_command).immutable().kept("there are no modules"),
+    choice!("enable-module-command", Guard::No, enable_module_command).immutable(),
     file_only!("loadmodule", 1, usize::MAX, words::add_module).later("modules cannot be loaded"),
     number!("io-threads", 1, 1, 128, internals.io_threads)
         .immutable()

@@ -17,6 +17,7 @@ pub mod latency;
 pub mod latency_text;
 pub mod lolwut;
 pub mod memory;
+pub mod module;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
@@ -44,6 +45,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         info::ROWS,
         latency::ROWS,
         lolwut::ROWS,
+        module::ROWS,
         memory::ROWS,
         monitor::ROWS,
         persistence::ROWS,

@@ -1,0 +1,88 @@
+//! MODULE: there are no modules, and none can be loaded.
+
+use super::containers::help;
+use crate::base::Args;
+use crate::command::Fault;
+use crate::command::spec::{Group, Spec, flag};
+use crate::config::Guard;
+use crate::observe::log;
+use crate::server::core::Core;
+use crate::server::registry::{ConnCommand, ConnRun, Outcome};
+use crate::session::conn::Conn;
+
+const GUARDED: u32 = flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | flag::PROTECTED;
+
+pub const ROWS: &[ConnCommand] = &[
+    row("module", -2, 0, "Manages modules; there are none.", None),
+    row("module|list", 2, flag::ADMIN | flag::NOSCRIPT, "Lists the modules: none.", Some(list)),
+    row("module|load", -3, GUARDED, "Refuses to load a module.", Some(load)),
+    row("module|loadex", -3, GUARDED, "Refuses to load a module.", Some(load)),
+    row("module|unload", 3, GUARDED, "Finds no module to unload.", Some(unload)),
+    row("module|help", 2, flag::LOADING | flag::STALE, "Lists the subcommands of MODULE.", Some(module_help)),
+];
+
+const fn row(name: &'static str, arity: i32, flags: u32, summary: &'static str, run: Option<ConnRun>) -> ConnCommand {
+    ConnCommand {
+        spec: Spec {
+            name,
+            arity,
+            flags,
+            group: Group::Server,
+            since: "4.0.0",
+            complexity: if run.is_some() { "O(1)" } else { "Depends on the subcommand" },
+            summary,
+            ..Spec::DEFAULT
+        },
+        run,
+        light: true,
+    }
+}
+
+/// `enable-module-command` has to allow it, as in Redis.
+fn allowed(core: &Core, conn: &Conn) -> Result<(), Fault> {
+    match core.settings.enable_module_command {
+        Guard::Yes => Ok(()),
+        Guard::Local if conn.local => Ok(()),
+        Guard::Local | Guard::No => Err(Fault::Text(
+            "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it \
+             from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server.",
+        )),
+    }
+}
+
+fn list(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    conn.reply(|r| r.array(0));
+    Ok(Outcome::Done)
+}
+
+fn load(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    allowed(core, conn)?;
+    let path = String::from_utf8_lossy(args[2]);
+    log::warning(format_args!("Module {path} failed to load: modules are not supported"));
+    Err(Fault::Text("ERR Error loading the extension. Please check the server logs."))
+}
+
+fn unload(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    allowed(core, conn)?;
+    Err(Fault::Text("ERR Error unloading module: no such module with that name"))
+}
+
+fn module_help(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    help(
+        conn,
+        &[
+            "MODULE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "LIST",
+            "    Lists the modules: there are none.",
+            "LOAD <path> [<arg> ...]",
+            "    Refused: modules cannot be loaded.",
+            "LOADEX <path> [CONFIG <name> <value> ...] [ARGS <arg> ...]",
+            "    Refused: modules cannot be loaded.",
+            "UNLOAD <name>",
+            "    Finds no module of any name.",
+            "HELP",
+            "    Prints this help.",
+        ],
+    )
+}
