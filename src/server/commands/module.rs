@@ -14,7 +14,7 @@ const GUARDED: u32 = flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | fla
 
 pub const ROWS: &[ConnCommand] = &[
     row("module", -2, 0, "Manages modules; there are none.", None),
-    row("module|list", 2, flag::ADMIN | flag::NOSCRIPT, "Lists the modules: none.", Some(list)),
+    in_any_order(row("module|list", 2, flag::ADMIN | flag::NOSCRIPT, "Lists the modules: none.", Some(list))),
     row("module|load", -3, GUARDED, "Refuses to load a module.", Some(load)),
     row("module|loadex", -3, GUARDED, "Refuses to load a module.", Some(load)),
     row("module|unload", 3, GUARDED, "Finds no module to unload.", Some(unload)),
@@ -36,6 +36,11 @@ const fn row(name: &'static str, arity: i32, flags: u32, summary: &'static str, 
         run,
         light: true,
     }
+}
+
+const fn in_any_order(mut row: ConnCommand) -> ConnCommand {
+    row.spec.tips = &["nondeterministic_output_order"];
+    row
 }
 
 /// `enable-module-command` has to allow it, as in Redis.
