@@ -256,8 +256,8 @@ fn a_share_of_maxmemory_is_a_limit_for_clients() {
         assert_eq!(c.run("CONFIG SET maxmemory 1gb"), ok());
         assert_eq!(c.run("CONFIG SET maxmemory-clients 1%"), ok());
         assert_eq!(c.run("CONFIG GET maxmemory-clients").items()[1], bulk("1%"));
-        let (_small, small) = hog(server, 4_000_000);
-        eventually("a client", LIMIT, || client_field(&mut c, small, "tot-mem").is_some_and(|n| n >= 4_000_000));
+        let (_small, small) = hog(server, 500_000);
+        eventually("a client", LIMIT, || client_field(&mut c, small, "tot-mem").is_some_and(|n| n >= 500_000));
         let (mut large, _) = hog(server, 12_000_000);
         large.expect_closed();
         assert!(client_field(&mut c, small, "id").is_some());
