@@ -278,7 +278,7 @@ fn what_vanishes_by_itself_is_invalid_too() {
         let mut w = server.wire();
         let mut c = server.wire3();
         c.run("CLIENT TRACKING on");
-        w.run("SET brief 1 PX 100");
+        w.run("SET brief 1 PX 2000");
         c.run("GET brief");
         assert_eq!(c.read(), invalid("brief"));
         for _ in 0..3 {
