@@ -80,9 +80,35 @@ fn radius_destination(args: Args<'_>) -> Option<usize> {
     found
 }
 
+/// The keys of MIGRATE behind its KEYS, which may also be a password.
+fn migrated(args: Args<'_>) -> Option<usize> {
+    let mut at = 6;
+    while at < args.len() {
+        let is = |word: &str| args[at].eq_ignore_ascii_case(word.as_bytes());
+        if is("keys") {
+            return Some(at + 1);
+        }
+        at += if is("auth") {
+            2
+        } else if is("auth2") {
+            3
+        } else {
+            1
+        };
+    }
+    None
+}
+
 fn by_spec(k: &KeySpec, args: Args<'_>, out: &mut Places) -> Option<()> {
     let destination = match k.begin {
         Begin::Unknown if k.flags & keyflag::OW != 0 => sort_destination(args),
+        Begin::Keyword("KEYS", _) => {
+            let Some(first) = migrated(args).filter(|first| *first < args.len()) else { return Some(()) };
+            // Not beside the key that stands alone.
+            let alone = out.pop()?.index;
+            out.extend((first..args.len()).map(|index| Place { index, flags: k.flags, step: 1 }));
+            return args[alone].is_empty().then_some(());
+        }
         // Redis names the keys after the first of either; the one that counts
         // is to be among them. The handler refuses a word without a key.
         Begin::Keyword("STORE", _) => {
@@ -210,6 +236,18 @@ mod tests {
         assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a storedist b"), Some(vec![1, 7, 9]));
         assert_eq!(indices(RADIUS, "georadius g 1 2 3 km store a store b"), Some(vec![1, 7, 9]));
         assert_eq!(indices(RADIUS, "georadius g 1 2 3 km storedist"), Some(vec![1]));
+        const MIGRATE: &[KeySpec] = &[
+            KeySpec::one(keyflag::RW, 3),
+            KeySpec {
+                flags: keyflag::RW,
+                begin: Begin::Keyword("KEYS", -2),
+                find: Find::Range { last: -1, step: 1, limit: 0 },
+            },
+        ];
+        assert_eq!(indices(MIGRATE, "migrate h 1 k 0 1 copy"), Some(vec![3]));
+        assert_eq!(indices(MIGRATE, "migrate h 1  0 1 auth keys KEYS a b"), Some(vec![9, 10]));
+        assert_eq!(indices(MIGRATE, "migrate h 1  0 1 auth2 keys keys"), Some(vec![3]));
+        assert_eq!(indices(MIGRATE, "migrate h 1 k 0 1 keys a"), None);
         const BITOP: &[KeySpec] = &[KeySpec::one(keyflag::OW, 2), KeySpec::range(keyflag::RO, 3, -1, 1)];
         assert_eq!(indices(BITOP, "bitop and d a b"), Some(vec![2, 3, 4]));
     }

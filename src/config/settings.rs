@@ -54,6 +54,10 @@ settings! {
         pub pipeline_order: PipelineOrder,
         /// `core-spin-us`: microseconds to poll before parking.
         pub core_spin_us: u32,
+        /// `metrics-port`: 0 for none.
+        pub metrics_port: u16,
+        /// `metrics-bind`: one address.
+        pub metrics_bind: String,
         /// `rebalance`: whether hot slots move away from busy cores.
         pub rebalance: bool,
         /// `rebalance-interval-ms`.

@@ -165,6 +165,13 @@ fn bind_cores(addr: &SocketAddr, s: &Settings, cores: usize, ours: bool) -> io::
     (0..cores).map(|_| listen_on(addr, s, true)).collect()
 }
 
+/// Binds a port that no core shares, on one address.
+pub fn alone(s: &Settings, host: &str, port: u16) -> Result<RawFd, String> {
+    let (addresses, _) = resolve(host, port)?;
+    let address = addresses.first().ok_or_else(|| format!("'{host}' has no address"))?;
+    listen_on(address, s, false).map_err(|e| format!("Could not create server TCP listening socket {address}: {e}"))
+}
+
 /// Binds the Unix socket; all cores accept from the one descriptor.
 pub fn unix(s: &Settings) -> Result<Option<RawFd>, String> {
     use std::os::fd::IntoRawFd;

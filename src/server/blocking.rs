@@ -300,7 +300,7 @@ impl Core {
         }
         b.trying = true;
         let (command, args) = (b.command, b.args.clone());
-        let origin = origin_of(&conn, who.1);
+        let origin = Origin::of(&conn, who.1);
         self.put_conn(conn);
         let entry = &registry().entries[command];
         let refs: Vec<&[u8]> = args.iter().map(|a| &a[..]).collect();
@@ -557,20 +557,8 @@ impl Core {
         let b = conn.extra().blocked.as_mut().expect("taken as blocked");
         b.place = Place::Nowhere;
         let (command, args) = (b.command, b.args.clone());
-        let origin = origin_of(&conn, who.1);
+        let origin = Origin::of(&conn, who.1);
         self.put_conn(conn);
         self.attempt(origin, &registry().entries[command], args);
-    }
-}
-
-fn origin_of(conn: &Conn, seq: u32) -> Origin {
-    Origin {
-        conn: conn.me,
-        seq,
-        client: conn.id,
-        db: conn.db as u32,
-        proto: conn.proto,
-        no_touch: conn.no_touch,
-        tracked: conn.tracks,
     }
 }

@@ -9,7 +9,7 @@ use super::serve::Flow;
 use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
 use crate::base::num::parse_u64;
-use crate::base::slot::{Key, SLOT_SHIFT, slot_of_hash};
+use crate::base::slot::{Key, SLOT_SHIFT, SLOTS, slot_of_hash};
 use crate::command::blocking::may_wait;
 use crate::command::keys::{Place, Places, places, undeclared};
 use crate::command::spec::flag;
@@ -17,7 +17,7 @@ use crate::command::{Across, Fault, Merge};
 use crate::config::{Guard, PipelineOrder};
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ReplyMode};
-use crate::store::scan::position_of;
+use crate::store::scan::{cursor_of, position_of};
 use crate::transaction::locks::{Mode, Need};
 
 impl Core {
@@ -238,15 +238,7 @@ impl Core {
             conn.route_epoch = self.map_epoch;
         }
         let seq = conn.replies.expect(conn.muted());
-        Origin {
-            conn: conn.me,
-            seq,
-            client: conn.id,
-            db: conn.db as u32,
-            proto: conn.proto,
-            no_touch: conn.no_touch,
-            tracked: conn.tracks,
-        }
+        Origin::of(conn, seq)
     }
 
     /// Runs a command on the owner of its key, or of all its keys. One over
@@ -425,13 +417,36 @@ impl Core {
     }
 
     fn route_cursor(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
-        let cursor = args.get(1).and_then(|a| parse_u64(a)).unwrap_or(0);
-        let position = position_of(cursor) & crate::store::db::POSITION_MASK;
-        debug_assert_eq!(slot_of_hash(position), (position >> SLOT_SHIFT) as u16);
+        let cursor = args.get(1).and_then(|a| parse_u64(a));
         if conn.replies.outstanding() > 0 {
             return Flow::Hold;
         }
+        if conn.endpoint
+            && let Some(cursor) = cursor
+        {
+            return self.route_own_cursor(conn, entry, args, cursor);
+        }
+        let position = position_of(cursor.unwrap_or(0)) & crate::store::db::POSITION_MASK;
+        debug_assert_eq!(slot_of_hash(position), (position >> SLOT_SHIFT) as u16);
         self.route_key(conn, entry, args, (0, position), false)
+    }
+
+    /// SCAN at a core's own port: what it has of other cores' slots is skipped.
+    /// A step ends at a foreign slot, so only its beginning can lie in one.
+    fn route_own_cursor(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, cursor: u64) -> Flow {
+        let position = position_of(cursor);
+        let slot = (position >> SLOT_SHIFT) as usize;
+        let own = (slot..SLOTS).find(|s| self.owns(*s as u16));
+        let (position, home) = match own {
+            Some(s) if s == slot => (position, s),
+            Some(s) => ((s as u64) << SLOT_SHIFT, s),
+            // Past the last slot: nothing more. Any of its own is the place to say so.
+            None => ((SLOTS as u64) << SLOT_SHIFT, (0..SLOTS).find(|s| self.owns(*s as u16)).unwrap_or(0)),
+        };
+        let digits = cursor_of(position).to_string();
+        let mut words = args.to_vec();
+        words[1] = digits.as_bytes();
+        self.route_key(conn, entry, &words, (0, (home as u64) << SLOT_SHIFT), false)
     }
 
     /// A command over the whole keyspace.
@@ -439,17 +454,19 @@ impl Core {
         if conn.replies.outstanding() > 0 {
             return Flow::Hold;
         }
-        if self.shared.cores == 1 && self.locks.is_empty() {
+        // To a cluster client every core is a node that counts its own keys.
+        let own = conn.endpoint && matches!(merge, Merge::Sum | Merge::Concat | Merge::Any);
+        if (own || self.shared.cores == 1) && self.locks.is_empty() {
             self.execute_here(conn, entry, args, (0, 0));
             return Flow::Next;
         }
         let mode = if entry.writes() { Mode::Exclusive } else { Mode::Shared };
         let origin = self.origin(conn);
         let kind = Kind::Split { command: entry.index, merge, places: Places::new() };
-        let cores = self.shared.cores;
+        let cores = if own { self.id..self.id + 1 } else { 0..self.shared.cores };
         let ordered = self.submit_tx(origin, kind, |_, _| {
             let mut plan = Plan::default();
-            for c in 0..cores {
+            for c in cores {
                 let part = plan.part(c);
                 part.need = whole(mode);
                 part.args = owned(args);

@@ -1,7 +1,9 @@
 //! Every core as the node of a cluster: with `core-endpoints` each core
 //! listens on a port of its own, and CLUSTER SLOTS, SHARDS and NODES name it as
 //! the owner of its slots, so that a cluster client sends every key to the core
-//! that holds it.
+//! that holds it. At such a port SCAN, KEYS, DBSIZE and RANDOMKEY tell of that
+//! core's slots, so that a client that asks all nodes hears of every key once;
+//! inside MULTI, and at the common port, they tell of the whole server.
 //!
 //! A key that comes to the wrong core is forwarded inside the server; with
 //! `core-redirect` the core's own port answers MOVED instead, as a node of a

@@ -177,15 +177,7 @@ impl Core {
     pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) {
         conn.commands += 1;
         conn.last_command = Some(entry.index);
-        let origin = Origin {
-            conn: conn.me,
-            seq: 0,
-            client: conn.id,
-            db: conn.db as u32,
-            proto: conn.proto,
-            no_touch: conn.no_touch,
-            tracked: conn.tracks,
-        };
+        let origin = Origin::of(conn, 0);
         let muted = conn.special && conn.muted();
         let buffer = conn.replies.buffer();
         let mark = buffer.len();

@@ -16,6 +16,7 @@
 //! | `saving` | snapshots: the cut, reading in slices |
 //! | `blocking`, `pubsub`, `monitor` | commands that wait; messages and keyspace events; MONITOR |
 //! | `background`, `rebalance`, `sampling`, `pause` | what else happens |
+//! | `migrating` | keys on their way to another server |
 //! | `loader` | a snapshot on its way into the keyspace |
 //! | `image` | the whole keyspace at one moment |
 //! | `replication` | both roles of replication at work |
@@ -48,6 +49,7 @@ pub mod holding;
 pub mod image;
 pub mod io;
 pub mod loader;
+pub mod migrating;
 pub mod monitor;
 pub mod moves;
 pub mod msg;

@@ -8,7 +8,7 @@ use super::service::Service;
 use super::tx::{Cargo, Tx};
 use crate::command::effect::{Block, Event};
 use crate::resp::reply::Proto;
-use crate::session::conn::ConnRef;
+use crate::session::conn::{Conn, ConnRef};
 use crate::session::watch::Token;
 
 /// Who asked, and where the reply goes.
@@ -23,6 +23,22 @@ pub struct Origin {
     pub no_touch: bool,
     /// The client is to hear when the keys change that it reads.
     pub tracked: bool,
+}
+
+impl Origin {
+    /// The connection as it is now; the reply goes to its place `seq`.
+    #[inline]
+    pub fn of(conn: &Conn, seq: u32) -> Origin {
+        Origin {
+            conn: conn.me,
+            seq,
+            client: conn.id,
+            db: conn.db as u32,
+            proto: conn.proto,
+            no_touch: conn.no_touch,
+            tracked: conn.tracks,
+        }
+    }
 }
 
 /// What a forwarded request does.

@@ -190,6 +190,10 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     let layout = layout(s)?;
     let cores = layout.data.len();
     let listeners = listeners(s, cores)?;
+    let metrics = match s.metrics_port {
+        0 => None,
+        port => Some(bind::alone(s, &s.metrics_bind, port)?),
+    };
     let wakes = (0..=cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
     let (garbage, reaper, counts) = start_reaper()?;
     let shared = Arc::new(Shared::new(
@@ -207,7 +211,7 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     log::notice(format_args!("Server initialized"));
     // Until the service core says otherwise.
     shared.persistence.loading.store(true, Ordering::SeqCst);
-    let service = service::start(shared.clone(), layout.service)?;
+    let service = service::start(shared.clone(), layout.service, metrics)?;
     let threads = start_cores(&shared, &layout, listeners)?;
     wait_until_loaded(&shared, &service.loaded)?;
     shared.startup_memory.store(memory::used(), Ordering::Relaxed);

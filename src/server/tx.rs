@@ -7,6 +7,7 @@
 //! - a *gather* part moves the entries of its keys to the coordinator, which
 //!   runs the command (or the whole of MULTI/EXEC) on them as if they were its
 //!   own, and moves them back with the release;
+//! - a *migrate* part hands over copies of its keys' values, for another server;
 //! - a *move* part hands a slot over to its new owner.
 //!
 //! All locks are held until the coordinator has heard from every part.
@@ -17,6 +18,7 @@ use std::sync::atomic::Ordering;
 use super::applying::{Apply, Work};
 use super::core::Core;
 use super::exec::Who;
+use super::migrating::{Order, Payload};
 use super::msg::{Msg, Origin};
 use super::mutation::{Mutation, broken};
 use super::registry::registry;
@@ -46,6 +48,8 @@ pub enum Kind {
     Image(super::image::Image),
     /// Commands are applied, not served.
     Apply(Apply),
+    /// Keys go to another server.
+    Migrate(Order),
     /// A slot changes its core.
     Move { slot: u16, from: usize, to: usize, epoch: u32 },
     /// A snapshot's cut.
@@ -87,6 +91,8 @@ pub enum Cargo {
     Entries(Vec<(usize, u64, Entry)>),
     Slots(Vec<SlotPack>),
     Slot(Box<(SlotPack, Moved)>),
+    /// Copies, for another server.
+    Payloads(Vec<Payload>),
 }
 
 /// What the coordinator knows of a transaction in flight.
@@ -284,6 +290,10 @@ impl Core {
                 let cargo = self.load(&tx.parts[at]);
                 self.send(tx.coordinator, Msg::Locked { tx: tx.clone(), part: at, vote, cargo });
             }
+            Kind::Migrate(order) => {
+                let cargo = self.pack(&tx, order);
+                self.send(tx.coordinator, Msg::Locked { tx: tx.clone(), part: at, vote: true, cargo });
+            }
             Kind::Move { slot, from, to, epoch } => self.move_granted(tx.clone(), *slot, (*from, *to), *epoch),
             Kind::Cut(job) => {
                 self.cut_here(job);
@@ -342,6 +352,9 @@ impl Core {
             return;
         }
         let p = self.progress.remove(&tx.id).unwrap_or_default();
+        if matches!(tx.kind, Kind::Migrate(_)) {
+            return self.send_away(&tx, p.cargo);
+        }
         self.run_gathered(&tx, p.refused, p.cargo);
     }
 
@@ -370,6 +383,9 @@ impl Core {
             self.account_spent(entry, p.spent, failed, &args, Who::Ref(tx.origin.conn));
             self.finish_conn(tx.origin.conn, tx.origin.seq, &reply);
         }
+        if let Kind::Migrate(_) = &tx.kind {
+            self.end_migration(&tx, &p.replies[0]);
+        }
         if let Kind::Image(image) = &tx.kind {
             self.image_is_made(image);
         }
@@ -395,7 +411,7 @@ impl Core {
             match c {
                 Cargo::Entries(list) => list.into_iter().for_each(|(db, hash, e)| scratch.put_hashed(db, hash, e)),
                 Cargo::Slots(packs) => packs.into_iter().for_each(|p| scratch.install_slot(p)),
-                Cargo::Nothing | Cargo::Slot(_) => {}
+                Cargo::Nothing | Cargo::Slot(_) | Cargo::Payloads(_) => {}
             }
         }
         std::mem::swap(&mut self.store, &mut scratch);
@@ -499,7 +515,7 @@ impl Core {
                 packs.into_iter().for_each(|p| self.store.install_slot(p));
                 self.slots_away(false);
             }
-            Cargo::Nothing | Cargo::Slot(_) => {}
+            Cargo::Nothing | Cargo::Slot(_) | Cargo::Payloads(_) => {}
         }
         if let Some(block) = block {
             self.leave_word(&tx, part, &block);

@@ -10,6 +10,13 @@ async function main(port) {
     await Promise.all(numbers.map((i) => r.set(`k${i}`, String(i))));
     assert.deepStrictEqual(await Promise.all(numbers.map((i) => r.get(`k${i}`))), numbers.map(String));
     assert.deepStrictEqual(await r.multi().set('{t}a', '1').incr('{t}a').exec(), ['OK', 2]);
+    // Every node tells of its own keys: together they have each once.
+    const nodes = await Promise.all(r.getMasters().map((m) => r.nodeClient(m)));
+    const sizes = await Promise.all(nodes.map((n) => n.dbSize()));
+    assert.strictEqual(sizes.reduce((a, b) => a + b), 1001);
+    const scanned = [];
+    for (const n of nodes) for await (const key of n.scanIterator({ COUNT: 50 })) scanned.push(key);
+    assert.deepStrictEqual(scanned.sort(), numbers.map((i) => `k${i}`).concat('{t}a').sort());
     await r.quit();
 }
 

@@ -17,7 +17,14 @@ with r.pipeline() as pipe:
         pipe.incr(f"k{i}")
     assert pipe.execute() == [i + 1 for i in range(500)]
 assert r.rename("{tag}a", "{tag}b") if r.set("{tag}a", 1) else False
-# Every node tells of the whole server, for it is one database.
-assert sorted(set(r.scan_iter(match="n*"))) == sorted(f"n{i}" for i in range(50))
-assert set(r.dbsize(target_nodes=[n]) for n in r.get_primaries()) == {551}
+# Every node tells of its own slots: each key is heard of once.
+assert sorted(r.scan_iter(match="n*")) == sorted(f"n{i}" for i in range(50))
+assert sorted(r.keys("n*")) == sorted(f"n{i}" for i in range(50))
+assert r.dbsize() == 551
+sizes = [r.dbsize(target_nodes=[n]) for n in r.get_primaries()]
+assert sum(sizes) == 551 and all(0 < n < 551 for n in sizes), sizes
+for node in r.get_primaries():
+    own = set(r.keys("*", target_nodes=[node]))
+    assert all(r.get_node_from_key(key).port == node.port for key in own)
+    assert r.randomkey(target_nodes=[node]) in own
 assert r.cluster_keyslot("foo") == 12182 and r.keyslot("foo") == 12182

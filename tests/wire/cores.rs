@@ -124,6 +124,59 @@ fn a_core_may_redirect() {
     assert_eq!(c.cmd(&["GET", &foreign]), nil());
 }
 
+/// What a client hears that asks every node: each key once, also while slots
+/// lie scattered.
+#[test]
+fn every_core_tells_of_its_own_keys() {
+    if plain() {
+        return;
+    }
+    let server = start(&[]);
+    let mut common = server.wire();
+    common.run("DEBUG POPULATE 1000");
+    // Every eighth slot moves one core on.
+    for core in 0..4u16 {
+        let slots: String = (0..4096).step_by(8).map(|n| format!(" {}", core * 4096 + n)).collect();
+        assert_eq!(common.run(&format!("CORE MOVE {}{slots}", (core + 1) % 4)), int(512));
+    }
+    super::support::eventually("the moves' end", std::time::Duration::from_secs(60), || {
+        let list = common.run("CORE LIST");
+        list.items().iter().all(|core| core.field("slots").as_int() == 4096)
+            && common.run("CORE SLOTS").items().len() == 4096
+    });
+    let (mut sum, mut listed, mut scanned) = (0, Vec::new(), Vec::new());
+    for core in 0..4 {
+        let mut c = core_wire(&server, core);
+        let size = c.run("DBSIZE").as_int();
+        assert!(size > 0 && size < 1000);
+        sum += size;
+        let keys: Vec<String> = c.run("KEYS *").items().iter().map(Value::as_text).collect();
+        let drawn = c.run("RANDOMKEY").as_text();
+        assert!(keys.contains(&drawn));
+        listed.extend(keys);
+        let mut cursor = "0".to_string();
+        for step in 0.. {
+            assert!(step < 20_000, "the scan does not end");
+            let reply = c.run(&format!("SCAN {cursor} COUNT 7"));
+            scanned.extend(reply.items()[1].items().iter().map(Value::as_text));
+            cursor = reply.items()[0].as_text();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(c.run("SCAN 18446744073709551615"), Value::Array(vec![bulk("0"), Value::Array(vec![])]));
+        assert_eq!(c.run("SCAN 0 NONSENSE 1"), error("ERR syntax error"));
+        assert_eq!(c.run("SCAN x"), error("ERR invalid cursor"));
+    }
+    assert_eq!(sum, 1000);
+    let mut all: Vec<String> = common.run("KEYS *").items().iter().map(Value::as_text).collect();
+    all.sort();
+    assert_eq!((common.run("DBSIZE"), all.len()), (int(1000), 1000));
+    listed.sort();
+    scanned.sort();
+    assert!(listed == all && scanned == all);
+}
+
 /// A pipeline over all cores at a core's own port, forwarded inside: every
 /// reply in its place.
 #[test]

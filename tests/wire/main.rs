@@ -21,6 +21,8 @@ mod introspection;
 mod loading;
 mod malformed;
 mod memory;
+mod metrics;
+mod migrate;
 mod monitor;
 mod ordering;
 mod process;

@@ -1,6 +1,6 @@
-//! Coreslot's own directives: cores, their endpoints, and where slots live.
+//! Coreslot's own directives: cores, their endpoints, where slots live, metrics.
 
-use super::{choice, flag, list, number};
+use super::{choice, flag, list, number, text};
 use crate::config::directive::Directive;
 use crate::config::words;
 
@@ -54,6 +54,12 @@ pub(super) static ROWS: &[Directive] = &[
         "microseconds: how long an idle data core polls before it sleeps. More lowers \
          latency and burns CPU.",
     ),
+    number!("metrics-port", 0, 0, 65535, metrics_port)
+        .immutable()
+        .help("port: where GET /metrics is answered in the text format of Prometheus. 0 for none."),
+    text!("metrics-bind", "127.0.0.1", words::any_text, metrics_bind)
+        .immutable()
+        .help("address: the one that metrics-port listens on. Nobody is asked for a password there."),
     flag!("rebalance", false, rebalance)
         .help("yes | no: move hot slots away from busy cores."),
     number!(

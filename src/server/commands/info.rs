@@ -178,6 +178,20 @@ fn gather(
     );
 }
 
+/// All sections, on the server's own behalf.
+pub fn whole(core: &mut Core, replication: Described, then: impl FnOnce(&mut Core, String) + 'static) {
+    let used = crate::base::memory::used_here() as u64;
+    core.gather_quietly(
+        |core| part(core, true),
+        move |core, parts| {
+            let view = View { core, parts: &parts, replication: &replication, used };
+            let mut text = String::new();
+            SECTIONS.iter().for_each(|section| (section.write)(&view, &mut text));
+            then(core, text);
+        },
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

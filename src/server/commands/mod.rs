@@ -17,6 +17,7 @@ pub mod latency;
 pub mod latency_text;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
 pub mod module;
 pub mod monitor;
 pub mod persistence;
@@ -47,6 +48,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         lolwut::ROWS,
         module::ROWS,
         memory::ROWS,
+        migrate::ROWS,
         monitor::ROWS,
         persistence::ROWS,
         pubsub::ROWS,

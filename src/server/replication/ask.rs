@@ -171,7 +171,8 @@ impl Service {
         });
     }
 
-    fn described(&self) -> Described {
+    /// What is known now.
+    pub fn described(&self) -> Described {
         let settings = self.repl.settings.borrow();
         let r = &settings.replication;
         let shown =

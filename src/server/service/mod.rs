@@ -15,6 +15,9 @@ pub mod applier;
 pub mod bell;
 pub mod importing;
 pub mod loading;
+pub mod metrics;
+pub mod metrics_page;
+pub mod migrating;
 pub mod pump;
 pub mod reload;
 pub mod rewrite;
@@ -26,7 +29,7 @@ pub mod streams;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -97,11 +100,12 @@ pub struct Started {
 }
 
 /// Starts the service core, pinned to `cpu` if one is given. It ends when the
-/// process is told to stop.
-pub fn start(shared: Arc<Shared>, cpu: Option<usize>) -> Result<Started, String> {
+/// process is told to stop. `metrics` is a listening socket for them.
+pub fn start(shared: Arc<Shared>, cpu: Option<usize>, metrics: Option<RawFd>) -> Result<Started, String> {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (tell_loaded, loaded) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, ready, tell_loaded));
+    let thread =
+        std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, metrics, ready, tell_loaded));
     let thread = thread.map_err(|e| format!("Can't start the service core: {e}"))?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(Started { thread, loaded }),
@@ -110,7 +114,13 @@ pub fn start(shared: Arc<Shared>, cpu: Option<usize>) -> Result<Started, String>
     }
 }
 
-fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: Sender<Result<(), String>>, loaded: Sender<Result<(), String>>) {
+fn run(
+    shared: Arc<Shared>,
+    cpu: Option<usize>,
+    metrics: Option<RawFd>,
+    ready: Sender<Result<(), String>>,
+    loaded: Sender<Result<(), String>>,
+) {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY).make() {
         Ok(e) => e,
@@ -125,6 +135,9 @@ fn run(shared: Arc<Shared>, cpu: Option<usize>, ready: Sender<Result<(), String>
         glommio::spawn_local(service.clone().hear()).detach();
         glommio::spawn_local(service.clone().look_after()).detach();
         glommio::spawn_local(service.clone().write_aof()).detach();
+        if let Some(fd) = metrics {
+            glommio::spawn_local(service.clone().serve_metrics(fd)).detach();
+        }
         let loading = service.clone();
         glommio::spawn_local(async move {
             // Nobody listens when the start has been given up.
@@ -274,6 +287,24 @@ impl Service {
         self.answer(id).await
     }
 
+    /// [`Service::ask`] for what a core cannot answer at once: it gets an
+    /// [`Answer`] to give when it can.
+    pub async fn ask_slowly<T: Send + 'static>(
+        self: &Rc<Self>,
+        core: usize,
+        f: impl FnOnce(&mut Core, Answer) + Send + 'static,
+    ) -> T {
+        let id = self.next_answer();
+        self.call(core, move |c| f(c, Answer(id)));
+        self.answer(id).await
+    }
+
+    fn next_answer(&self) -> u64 {
+        let mut answers = self.answers.borrow_mut();
+        answers.next += 1;
+        answers.next
+    }
+
     /// Runs something on every data core and waits for all answers, in the
     /// order of the cores.
     pub async fn ask_all<T: Send + 'static>(
@@ -295,17 +326,10 @@ impl Service {
 
     /// The question of [`Service::ask`], in the order of the calls.
     pub fn ask_later<T: Send + 'static>(&self, core: usize, f: impl FnOnce(&mut Core) -> T + Send + 'static) -> u64 {
-        let id = {
-            let mut answers = self.answers.borrow_mut();
-            answers.next += 1;
-            answers.next
-        };
+        let id = self.next_answer();
         self.call(core, move |c| {
             let answer = f(c);
-            c.tell_service(move |s| {
-                s.answers.borrow_mut().came.insert(id, Box::new(answer));
-                s.woken.ring();
-            });
+            Answer(id).give(c, answer);
         });
         id
     }
@@ -319,6 +343,18 @@ impl Service {
                 None => self.woken.wait().await,
             }
         }
+    }
+}
+
+/// An answer that the service core waits for.
+pub struct Answer(u64);
+
+impl Answer {
+    pub fn give<T: Send + 'static>(self, core: &mut Core, answer: T) {
+        core.tell_service(move |s| {
+            s.answers.borrow_mut().came.insert(self.0, Box::new(answer));
+            s.woken.ring();
+        });
     }
 }
 
