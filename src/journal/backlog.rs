@@ -133,6 +133,12 @@ impl Backlog {
         self.readers[reader.0].map_or(0, |position| self.end - position)
     }
 
+    /// Blocks that hold something a reader has not read yet.
+    pub fn blocks_ahead(&self, reader: ReaderId) -> usize {
+        let Some(position) = self.readers[reader.0] else { return 0 };
+        self.blocks.len() - self.blocks.partition_point(|b| b.start + b.bytes.len() as u64 <= position)
+    }
+
     /// Position of a reader.
     pub fn position(&self, reader: ReaderId) -> Option<u64> {
         self.readers[reader.0]

@@ -7,8 +7,10 @@
 use std::os::fd::RawFd;
 
 use super::core::Core;
+use super::replication::Former;
 use crate::replication::peer::Peer;
-use crate::session::conn::{Conn, ConnRef, socket_name};
+use crate::resp::reply::Proto;
+use crate::session::conn::{Conn, ConnRef, Extra, socket_name};
 use crate::session::tls::Session;
 
 /// Stands for a wait that nobody keeps a list of.
@@ -40,6 +42,20 @@ pub struct Departed {
     pub output: Vec<u8>,
     pub sealed: Vec<u8>,
     pub tls: Option<Box<Session>>,
+    /// What it has said of itself, and its age.
+    pub former: Former,
+    pub age_ms: u64,
+}
+
+fn former(conn: &Conn) -> Former {
+    let of = |field: fn(&Extra) -> &Vec<u8>| conn.extra.as_deref().map(|x| field(x).clone()).unwrap_or_default();
+    Former {
+        name: conn.name().to_vec(),
+        user: conn.user_name().to_vec(),
+        lib_name: of(|x| &x.lib_name),
+        lib_ver: of(|x| &x.lib_ver),
+        resp3: conn.proto == Proto::Resp3,
+    }
 }
 
 impl Core {
@@ -89,6 +105,8 @@ impl Core {
                 output,
                 sealed,
                 tls: conn.tls.take(),
+                former: former(&conn),
+                age_ms: self.now.saturating_sub(conn.created_ms),
             };
             self.conns.free(me);
             self.tell_service(move |s| s.clone().adopt_replica(departed));

@@ -59,6 +59,8 @@ pub struct Shared {
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
+    /// Bytes of the replication stream that are kept only for replicas that lag.
+    pub replica_buffers: AtomicUsize,
     /// Whole databases among what is handed over.
     pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
@@ -118,6 +120,7 @@ impl Shared {
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,
+            replica_buffers: AtomicUsize::new(0),
             garbage_dbs: flushed,
             persistence: Persistence::default(),
             cores_ended: AtomicBool::new(false),
@@ -176,7 +179,9 @@ impl Shared {
     /// the append-only file and to replicas.
     pub fn not_counted(&self) -> usize {
         let lanes: usize = self.lanes.iter().map(|l| l.bytes()).sum();
-        lanes + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
+        lanes
+            + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
+            + self.replica_buffers.load(Ordering::Relaxed)
     }
 
     /// Stops all cores for a while (DEBUG SLEEP).

@@ -7,6 +7,7 @@ mod generate;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
 mod commands;
 mod eviction;
 mod faults;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::base::Args;
 use crate::base::num::parse_i64;
@@ -9,6 +10,7 @@ use crate::command::{Fault, fault};
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::server::core::Core;
+use crate::server::gather::Asking;
 use crate::server::registry::{Outcome, registry};
 use crate::server::replication::{Asker, LinkInfo};
 use crate::session::conn::{Conn, parse_id, socket_name};
@@ -36,6 +38,10 @@ impl Class {
 
     fn of(conn: &Conn) -> Class {
         if conn.subscribed() { Class::Pubsub } else { Class::Normal }
+    }
+
+    fn of_link(link: &LinkInfo) -> Class {
+        if link.to_primary { Class::Master } else { Class::Replica }
     }
 }
 
@@ -66,47 +72,146 @@ fn flags(conn: &Conn) -> String {
 }
 
 /// A connection's line: the fields of Redis 7.2, then those of our own.
+#[derive(Default)]
+struct Line<'a> {
+    id: u64,
+    addr: String,
+    laddr: String,
+    fd: i32,
+    name: &'a [u8],
+    age_s: u64,
+    idle_s: u64,
+    flags: String,
+    db: usize,
+    /// Subscriptions to channels, patterns and shard channels.
+    sub: [usize; 3],
+    /// Commands that MULTI has queued, and their bytes.
+    multi: Option<(usize, usize)>,
+    input: usize,
+    input_free: usize,
+    /// Size of the buffer for replies, what waits in it, and blocks and bytes
+    /// that wait elsewhere.
+    buffer: usize,
+    output: usize,
+    blocks: usize,
+    elsewhere: u64,
+    memory: u64,
+    sending: bool,
+    command: &'a str,
+    user: &'a [u8],
+    redirect: i64,
+    resp3: bool,
+    lib_name: &'a [u8],
+    lib_ver: &'a [u8],
+    /// -1: the service core.
+    core: i64,
+}
+
+impl Line<'_> {
+    fn print(&self) -> String {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let mut s = format!("id={} addr={} laddr={}", self.id, self.addr, self.laddr);
+        let mut put = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = write!(s, " {name}={value}");
+        };
+        put("fd", &self.fd);
+        put("name", &text(self.name));
+        put("age", &self.age_s);
+        put("idle", &self.idle_s);
+        put("flags", &self.flags);
+        put("db", &self.db);
+        put("sub", &self.sub[0]);
+        put("psub", &self.sub[1]);
+        put("ssub", &self.sub[2]);
+        put("multi", &self.multi.map_or(-1, |(commands, _)| commands as i64));
+        put("qbuf", &self.input);
+        put("qbuf-free", &self.input_free);
+        put("argv-mem", &0);
+        put("multi-mem", &self.multi.map_or(0, |(_, bytes)| bytes));
+        put("rbs", &self.buffer);
+        put("rbp", &self.buffer);
+        put("obl", &self.output);
+        put("oll", &self.blocks);
+        put("omem", &self.elsewhere);
+        put("tot-mem", &self.memory);
+        put("events", &if self.sending { "rw" } else { "r" });
+        put("cmd", &self.command);
+        put("user", &text(self.user));
+        put("redir", &self.redirect);
+        put("resp", &if self.resp3 { 3 } else { 2 });
+        put("lib-name", &text(self.lib_name));
+        put("lib-ver", &text(self.lib_ver));
+        put("core", &self.core);
+        s.push('\n');
+        s
+    }
+}
+
+/// A client's line.
 pub fn describe(core: &Core, c: &Conn) -> String {
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let x = c.extra.as_deref();
-    let multi = x.and_then(|x| x.multi.as_ref());
-    let queued = multi.map_or(-1, |m| m.queue.len() as i64);
-    let command = c.last_command.map_or("NULL", |i| registry().entries[i].spec.name);
     let seconds = |since: u64| core.now.saturating_sub(since) / 1000;
-    let mut s = format!("id={} addr={} laddr={}", c.id, address(core, c, true), address(core, c, false));
-    let mut put = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = write!(s, " {name}={value}");
+    let line = Line {
+        id: c.id,
+        addr: address(core, c, true),
+        laddr: address(core, c, false),
+        fd: c.fd,
+        name: c.name(),
+        age_s: seconds(c.created_ms),
+        idle_s: seconds(c.active_ms),
+        flags: flags(c),
+        db: c.db,
+        sub: [Kind::Channel, Kind::Pattern, Kind::Shard].map(|kind| c.subscriptions(kind)),
+        multi: x.and_then(|x| x.multi.as_ref()).map(|m| (m.queue.len(), m.bytes)),
+        input: c.input_bytes(),
+        input_free: c.input.capacity() - c.input_bytes(),
+        buffer: c.replies.out.capacity(),
+        output: c.output_bytes(),
+        blocks: 0,
+        elsewhere: 0,
+        memory: c.memory() as u64,
+        sending: c.sending,
+        command: c.last_command.map_or("NULL", |i| registry().entries[i].spec.name),
+        user: c.user_name(),
+        redirect: c.tracking().map_or(-1, |t| t.redirect.map_or(0, |(id, _)| id as i64)),
+        resp3: c.proto == Proto::Resp3,
+        lib_name: x.map_or(b"", |x| &x.lib_name),
+        lib_ver: x.map_or(b"", |x| &x.lib_ver),
+        core: core.id as i64,
     };
-    put("fd", &c.fd);
-    put("name", &text(c.name()));
-    put("age", &seconds(c.created_ms));
-    put("idle", &seconds(c.active_ms));
-    put("flags", &flags(c));
-    put("db", &c.db);
-    put("sub", &c.subscriptions(Kind::Channel));
-    put("psub", &c.subscriptions(Kind::Pattern));
-    put("ssub", &c.subscriptions(Kind::Shard));
-    put("multi", &queued);
-    put("qbuf", &c.input_bytes());
-    put("qbuf-free", &(c.input.capacity() - c.input_bytes()));
-    put("argv-mem", &0);
-    put("multi-mem", &multi.map_or(0, |m| m.bytes));
-    put("rbs", &c.replies.out.capacity());
-    put("rbp", &c.replies.out.capacity());
-    put("obl", &c.output_bytes());
-    put("oll", &0);
-    put("omem", &0);
-    put("tot-mem", &c.memory());
-    put("events", &if c.sending { "rw" } else { "r" });
-    put("cmd", &command);
-    put("user", &text(c.user_name()));
-    put("redir", &c.tracking().map_or(-1, |t| t.redirect.map_or(0, |(id, _)| id as i64)));
-    put("resp", &if c.proto == Proto::Resp3 { 3 } else { 2 });
-    put("lib-name", &text(x.map_or(b"", |x| &x.lib_name)));
-    put("lib-ver", &text(x.map_or(b"", |x| &x.lib_ver)));
-    put("core", &core.id);
-    s.push('\n');
-    s
+    line.print()
+}
+
+/// The line of a connection of replication. What a replica has not read lies in
+/// the backlog, which replicas share: it counts for each, as in Redis.
+fn describe_link(link: &LinkInfo) -> String {
+    let role = if link.to_primary { 'M' } else { 'S' };
+    let line = Line {
+        id: link.id,
+        addr: link.addr.clone(),
+        laddr: link.laddr.clone(),
+        fd: link.fd,
+        name: &link.former.name,
+        age_s: link.age_s,
+        idle_s: link.idle_s,
+        flags: if link.closing { format!("{role}c") } else { role.into() },
+        db: link.db as usize,
+        input: link.input,
+        output: link.output,
+        blocks: link.blocks,
+        elsewhere: link.unread,
+        memory: link.memory as u64 + link.unread,
+        sending: link.writing,
+        command: &link.command,
+        user: &link.former.user,
+        redirect: -1,
+        resp3: link.former.resp3,
+        lib_name: &link.former.lib_name,
+        lib_ver: &link.former.lib_ver,
+        core: -1,
+        ..Line::default()
+    };
+    line.print()
 }
 
 pub fn info(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
@@ -141,20 +246,40 @@ impl Chosen {
             Chosen::Ids(ids) => ids.contains(&c.id),
         }
     }
+
+    fn has_link(&self, link: &LinkInfo) -> bool {
+        match self {
+            Chosen::Class(None) => true,
+            Chosen::Class(Some(class)) => Class::of_link(link) == *class,
+            Chosen::Ids(ids) => ids.contains(&link.id),
+        }
+    }
 }
 
 /// Connections by id: the order in which they came, or that of the request.
+/// Those of replication are on the service core.
 pub fn list(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    let chosen = std::sync::Arc::new(Chosen::parse(args)?);
+    let chosen = Arc::new(Chosen::parse(args)?);
+    let (asking, me) = (core.begin_gather(conn), core.id);
+    core.tell_service(move |s| {
+        let links = s.describe_links().into_iter().filter(|l| chosen.has_link(l));
+        let lines = links.map(|l| (l.id, describe_link(&l))).collect();
+        s.call(me, move |core| list_with(core, asking, chosen, lines));
+    });
+    Ok(Outcome::Later)
+}
+
+/// The connections of all cores, with these of replication.
+fn list_with(core: &mut Core, asking: Asking, chosen: Arc<Chosen>, links: Vec<(u64, String)>) {
     let asked = chosen.clone();
-    core.gather(
-        conn,
+    core.go_on_gathering(
+        asking,
         move |core| {
             let open = core.conns.iter().filter(|c| !c.closing && chosen.has(c));
             open.map(|c| (c.id, describe(core, c))).collect::<Vec<_>>()
         },
         move |_, parts, r| {
-            let mut lines: HashMap<u64, String> = parts.into_iter().flatten().collect();
+            let mut lines: HashMap<u64, String> = parts.into_iter().flatten().chain(links).collect();
             let order = match &*asked {
                 Chosen::Ids(ids) => ids.clone(),
                 Chosen::Class(_) => {
@@ -166,7 +291,7 @@ pub fn list(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
             let text: String = order.iter().filter_map(|id| lines.remove(id)).collect();
             r.verbatim("txt", text.as_bytes());
         },
-    )
+    );
 }
 
 /// Which connections KILL closes: those to which everything given applies.
@@ -228,11 +353,12 @@ impl Filter {
 
 impl Filter {
     /// The same for the links of replication, which are on the service core.
+    /// The connection to the primary has no user.
     fn has_link(&self, link: &LinkInfo) -> bool {
-        let class = if link.to_primary { Class::Master } else { Class::Replica };
-        self.id.is_none_or(|id| link.id == Some(id))
-            && self.class.is_none_or(|c| c == class)
-            && self.age_s.is_none()
+        self.id.is_none_or(|id| link.id == id)
+            && self.class.is_none_or(|class| class == Class::of_link(link))
+            && self.age_s.is_none_or(|age| link.age_s >= age)
+            && self.user.as_ref().is_none_or(|user| !link.to_primary && *user == link.former.user)
             && self.addr.as_ref().is_none_or(|a| *a == link.addr)
             && self.laddr.as_ref().is_none_or(|a| *a == link.laddr)
     }

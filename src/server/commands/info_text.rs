@@ -180,7 +180,7 @@ pub fn memory(v: &View, t: &mut String) {
     let peak = (shared.peak_memory.fetch_max(used as usize, Relaxed) as u64).max(used);
     let startup = shared.startup_memory.load(Relaxed) as u64;
     let clients = v.sum(|p| p.sizes.memory as u64);
-    let overhead = (startup + clients + v.sum(|p| p.overhead as u64)).min(used);
+    let overhead = (startup + clients + v.replication.backlog_memory as u64 + v.sum(|p| p.overhead as u64)).min(used);
     let dataset = used - overhead;
     title(t, "Memory");
     put_bytes(t, "used_memory", used);
@@ -206,9 +206,9 @@ pub fn memory(v: &View, t: &mut String) {
     put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, used)));
     put(t, "mem_fragmentation_bytes", rss as i64 - used as i64);
     put(t, "mem_not_counted_for_evict", shared.not_counted());
-    put(t, "mem_replication_backlog", v.replication.backlog_memory);
+    put(t, "mem_replication_backlog", v.replication.backlog_memory - v.replication.beyond_backlog);
     put(t, "mem_total_replication_buffers", v.replication.backlog_memory);
-    put(t, "mem_clients_slaves", 0);
+    put(t, "mem_clients_slaves", v.replication.beyond_backlog);
     put(t, "mem_clients_normal", clients);
     put_all(t, &[("mem_cluster_links", "0")]);
     put(t, "mem_aof_buffer", shared.persistence.aof.buffer_bytes.load(Relaxed));

@@ -87,7 +87,14 @@ fn share(c: &mut Core) -> Share {
 }
 
 fn stats(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    core.gather(conn, share, write_stats)
+    let (asking, me) = (core.begin_gather(conn), core.id);
+    core.tell_service(move |s| {
+        let stream = s.stream_memory();
+        s.call(me, move |core| {
+            core.go_on_gathering(asking, share, move |core, parts, r| write_stats(core, parts, stream, r));
+        });
+    });
+    Ok(Outcome::Later)
 }
 
 /// Bytes of an expiry index per key.
@@ -95,7 +102,8 @@ const DEADLINE_BYTES: usize = 24;
 /// Bytes of a table per key.
 const TABLE_BYTES: usize = 12;
 
-fn write_stats(core: &mut Core, parts: Vec<Share>, r: &mut Reply) {
+/// `stream`: memory of backlog and replicas, and what of it is the replicas'.
+fn write_stats(core: &mut Core, parts: Vec<Share>, stream: (usize, usize), r: &mut Reply) {
     let used = memory::used();
     let peak = core.shared.peak_memory.fetch_max(used, Ordering::Relaxed).max(used);
     let resident = memory::resident();
@@ -106,7 +114,7 @@ fn write_stats(core: &mut Core, parts: Vec<Share>, r: &mut Reply) {
         (0..core.store.databases()).map(|d| (d, sum(d))).filter(|(_, (keys, _))| *keys > 0).collect();
     let keys: usize = dbs.iter().map(|d| d.1.0).sum();
     let startup = core.shared.startup_memory.load(Ordering::Relaxed);
-    let overhead = (startup + clients + tables).min(used);
+    let overhead = (startup + clients + stream.0 + tables).min(used);
     let dataset = used.saturating_sub(overhead);
     let ratio = |a: usize, b: usize| a as f64 / b.max(1) as f64;
     let mut w = Writer(r);
@@ -114,9 +122,8 @@ fn write_stats(core: &mut Core, parts: Vec<Share>, r: &mut Reply) {
     w.int("peak.allocated", peak);
     w.int("total.allocated", used);
     w.int("startup.allocated", startup);
-    for name in ["replication.backlog", "clients.slaves"] {
-        w.int(name, 0);
-    }
+    w.int("replication.backlog", stream.0 - stream.1);
+    w.int("clients.slaves", stream.1);
     w.int("clients.normal", clients);
     w.int("cluster.links", 0);
     w.int("aof.buffer", core.shared.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize);

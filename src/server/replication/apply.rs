@@ -43,6 +43,9 @@ impl Service {
                 ));
             }
             self.repl.batch_bytes.set(self.repl.batch_bytes.get() - bytes);
+            if let Some(name) = batches.iter().flat_map(|b| b.commands.last()).last().and_then(|c| c.args.first()) {
+                *self.repl.last_applied.borrow_mut() = String::from_utf8_lossy(name).to_ascii_lowercase();
+            }
             self.replicate(Event::Applied { end });
             self.repl.held.applying.set(false);
             self.repl.applied.ring();

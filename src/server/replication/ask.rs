@@ -178,14 +178,25 @@ impl Service {
         let shown =
             Shown { priority: r.replica_priority, read_only: r.replica_read_only, announced: r.replica_announced };
         let node = self.repl.node.borrow();
-        let backlog = self.streams.borrow().out.replication.as_ref().map_or(0, |r| r.backlog.memory());
+        let (memory, beyond) = self.stream_memory();
         Described {
             section: node.info(now_ms(), self.stream_window(), shown),
             full: node.counters.full,
             partial_ok: node.counters.partial_ok,
             partial_err: node.counters.partial_err,
-            backlog_memory: backlog,
+            backlog_memory: memory,
+            beyond_backlog: beyond,
         }
+    }
+
+    /// Memory of the stream, and what of it is beyond the backlog's size, for
+    /// replicas that lag.
+    pub fn stream_memory(&self) -> (usize, usize) {
+        let streams = self.streams.borrow();
+        let Some(r) = &streams.out.replication else { return (0, 0) };
+        let memory = r.backlog.memory();
+        let lag = !self.repl.links.borrow().is_empty();
+        (memory, if lag { memory.saturating_sub(r.backlog.size() as usize) } else { 0 })
     }
 
     /// WAIT, or the replicas' half of WAITAOF. `deadline` by [`now_ms`].
@@ -359,7 +370,10 @@ pub struct Described {
     pub full: u64,
     pub partial_ok: u64,
     pub partial_err: u64,
+    /// Memory of backlog and replicas' buffers, which are one.
     pub backlog_memory: usize,
+    /// What of it is kept only for replicas that lag.
+    pub beyond_backlog: usize,
 }
 
 fn write_role(r: &mut Reply, role: &Role) {

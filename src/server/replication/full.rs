@@ -104,6 +104,11 @@ impl Bulk {
         self.pieces.push_back(bytes);
     }
 
+    /// Bytes that wait to be sent, but for those in the file.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
     fn is_sent(&self) -> bool {
         self.complete && self.pieces.is_empty() && self.file.as_ref().is_none_or(|(_, at, size)| at >= size)
     }

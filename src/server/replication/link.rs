@@ -12,7 +12,9 @@ use std::rc::Rc;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use glommio::net::TcpStream;
 
+use super::clients::Former;
 use super::full::Sending;
+use super::now_ms;
 use crate::base::num::parse_i64;
 use crate::journal::backlog::ReaderId;
 use crate::observe::log;
@@ -23,14 +25,13 @@ use crate::resp::request::{self, Limits, Resume, Step};
 use crate::server::depart::{Departed, Wish};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
-use crate::session::conn::socket_name;
 use crate::session::tls::Session;
 
 /// Bytes of the stream that one send takes.
 const CHUNK: usize = 256 << 10;
 
 /// Bytes read at once; a replica says little.
-const READ: usize = 16 << 10;
+pub(super) const READ: usize = 16 << 10;
 
 /// Bytes of input that may wait for the end of a command.
 const INPUT_MAX: usize = 64 << 10;
@@ -53,6 +54,14 @@ pub(super) struct Link {
     writing: Cell<bool>,
     gone: Cell<bool>,
     pub sent: Cell<u64>,
+    pub former: Former,
+    /// By [`now_ms`]: since when it is here, and when it was last heard.
+    pub made_at: u64,
+    pub heard_at: Cell<u64>,
+    /// Bytes of input that wait for the end of a command.
+    pub input: Cell<usize>,
+    /// Name of the last command.
+    pub said: RefCell<String>,
     /// A snapshot on its way.
     pub bulk: RefCell<Option<super::full::Bulk>>,
 }
@@ -77,6 +86,15 @@ pub(super) fn hang_up(fd: RawFd) {
 impl Link {
     pub fn has_ended(&self) -> bool {
         self.closing.get() || self.gone.get()
+    }
+
+    pub fn is_writing(&self) -> bool {
+        self.writing.get()
+    }
+
+    /// Bytes that the node wants said and that are not sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.borrow().len()
     }
 
     fn end(&self) {
@@ -114,6 +132,11 @@ impl Service {
             writing: Cell::new(false),
             gone: Cell::new(false),
             sent: Cell::new(0),
+            former: d.former,
+            made_at: now_ms().saturating_sub(d.age_ms),
+            heard_at: Cell::new(now_ms()),
+            input: Cell::new(0),
+            said: RefCell::new(if matches!(d.wish, Wish::Sync) { "sync" } else { "psync" }.to_owned()),
             bulk: RefCell::new(None),
         });
         self.repl.links.borrow_mut().insert(d.id, link.clone());
@@ -244,14 +267,18 @@ impl Service {
             if !self.take_input(&link, &mut input, &mut resume) {
                 break;
             }
+            link.input.set(input.len());
             match socket.read(&mut buffer).await {
-                Ok(n) if n > 0 && !link.gone.get() => match &link.tls {
-                    None => input.extend_from_slice(&buffer[..n]),
-                    Some(tls) => match tls.borrow_mut().open(&buffer[..n], &mut input) {
-                        Ok(false) => {}
-                        _ => break,
-                    },
-                },
+                Ok(n) if n > 0 && !link.gone.get() => {
+                    link.heard_at.set(now_ms());
+                    match &link.tls {
+                        None => input.extend_from_slice(&buffer[..n]),
+                        Some(tls) => match tls.borrow_mut().open(&buffer[..n], &mut input) {
+                            Ok(false) => {}
+                            _ => break,
+                        },
+                    }
+                }
                 _ => break,
             }
         }
@@ -296,45 +323,13 @@ impl Service {
         if !name.eq_ignore_ascii_case(b"replconf") {
             return;
         }
+        if *link.said.borrow() != "replconf" {
+            *link.said.borrow_mut() = "replconf".to_owned();
+        }
         let said = link.peer.borrow_mut().replconf(args);
         if let Replconf::Ack { offset, fsynced } = said {
             self.replicate(Event::Ack { link: link.id, offset, fsynced });
         }
-    }
-}
-
-/// A connection of replication, as CLIENT KILL sees it.
-pub struct LinkInfo {
-    /// Of a replica: its client id.
-    pub id: Option<u64>,
-    pub addr: String,
-    pub laddr: String,
-    pub to_primary: bool,
-}
-
-impl LinkInfo {
-    fn of(fd: RawFd, id: Option<u64>) -> LinkInfo {
-        LinkInfo { id, addr: socket_name(fd, true), laddr: socket_name(fd, false), to_primary: id.is_none() }
-    }
-}
-
-impl Service {
-    /// Ends those connections to replicas and to the primary; how many.
-    pub fn kill_links(&self, chosen: &dyn Fn(&LinkInfo) -> bool) -> usize {
-        let links: Vec<Rc<Link>> = self.repl.links.borrow().values().cloned().collect();
-        let mut killed = 0;
-        for link in links.iter().filter(|l| !l.has_ended() && chosen(&LinkInfo::of(l.fd, Some(l.id)))) {
-            killed += 1;
-            self.close_replica(link.id, "killed by a client");
-        }
-        let primary = self.repl.upstream.borrow().as_ref().map(|up| up.fd());
-        if let Some(fd) = primary
-            && chosen(&LinkInfo::of(fd, None))
-        {
-            killed += 1;
-            hang_up(fd);
-        }
-        killed
     }
 }
 

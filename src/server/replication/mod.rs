@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `actions` | the node's actions, one by one |
 //! | `link` | a replica's connection |
+//! | `clients` | these connections in CLIENT LIST and CLIENT KILL |
 //! | `upstream` | the connection to the primary |
 //! | `full`, `load` | a snapshot for replicas; the primary's snapshot |
 //! | `hold` | the dataset standing still for a moment |
@@ -17,6 +18,7 @@
 mod actions;
 mod apply;
 mod ask;
+mod clients;
 mod full;
 mod hold;
 mod link;
@@ -54,7 +56,8 @@ use crate::replication::stream::Batch;
 use crate::snapshot::load::About;
 
 pub use ask::{Asker, Described, Durable};
-pub use link::{LinkInfo, parse_psync};
+pub use clients::{Former, LinkInfo};
+pub use link::parse_psync;
 
 /// Time between two ticks of the node.
 const TICK: Duration = Duration::from_millis(100);
@@ -74,6 +77,8 @@ pub struct Repl {
     batches: RefCell<VecDeque<Batch>>,
     batch_bytes: Cell<usize>,
     applied: Bell,
+    /// Name of the last command of the primary's that was applied.
+    last_applied: RefCell<String>,
     arrived: Bell,
     asks: ask::Asks,
     roles: roles::Roles,
@@ -129,6 +134,7 @@ impl Repl {
             batches: RefCell::default(),
             batch_bytes: Cell::new(0),
             applied: Bell::default(),
+            last_applied: RefCell::default(),
             arrived: Bell::default(),
             asks: ask::Asks::default(),
             roles: roles::Roles::default(),
@@ -210,6 +216,7 @@ impl Service {
             self.follow_settings();
             self.excuse_idle_transfers();
             self.replicate(Event::Tick);
+            self.shared.replica_buffers.store(self.stream_memory().1, Ordering::Relaxed);
             self.tidy_snapshot_file();
             sleep(TICK).await;
         }

@@ -16,13 +16,14 @@ use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use super::link::{duplicate, hang_up};
+use super::now_ms;
 use crate::replication::event::{Epoch, Event};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::session::tls::Session;
 
 /// Bytes read at once.
-const READ: usize = 256 << 10;
+pub(super) const READ: usize = 256 << 10;
 
 /// Bytes of the stream that may wait to be applied; beyond, the primary waits.
 const WAITING_MAX: usize = 32 << 20;
@@ -31,6 +32,9 @@ const WAITING_MAX: usize = 32 << 20;
 pub struct Upstream {
     epoch: Epoch,
     fd: RawFd,
+    /// Its client id, and since when it is there, by [`now_ms`].
+    pub id: u64,
+    pub made_at: u64,
     out: RefCell<Vec<u8>>,
     tls: Option<RefCell<Box<Session>>>,
     bell: Bell,
@@ -40,6 +44,15 @@ pub struct Upstream {
 impl Upstream {
     pub fn fd(&self) -> RawFd {
         self.fd
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.out.borrow().len()
     }
 }
 
@@ -141,6 +154,8 @@ impl Service {
         let up = Rc::new(Upstream {
             epoch,
             fd,
+            id: self.shared.next_client(),
+            made_at: now_ms(),
             out: RefCell::default(),
             tls: session.map(|s| RefCell::new(Box::new(s))),
             bell: Bell::default(),
