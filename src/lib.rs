@@ -20,6 +20,7 @@
 //! | [`command`] | command rows beside their handlers, a file per family |
 //! | [`acl`] | users, their rules, and what they may do; pure |
 //! | [`transaction`] | cross-core ordering and locks |
+//! | [`script`] | Lua scripts and functions, each core with a state of its own |
 //! | [`session`] | connection state, bytes to requests, replies to bytes |
 //! | [`journal`] | effects of all cores merged into one stream, backlog, append-only file |
 //! | [`snapshot`] | point-in-time images without fork; the RDB format |
@@ -115,6 +116,7 @@ pub mod observe;
 pub mod reactor;
 pub mod replication;
 pub mod resp;
+pub mod script;
 pub mod server;
 pub mod session;
 pub mod snapshot;
