@@ -67,6 +67,13 @@ impl Writer {
         self.clear_unit();
     }
 
+    /// Forgets a unit that has no other around it: it was taken back.
+    pub fn abandon_unit(&mut self) {
+        self.unit.depth -= 1;
+        debug_assert_eq!(self.unit.depth, 0, "only a whole unit can be taken back");
+        self.clear_unit();
+    }
+
     fn clear_unit(&mut self) {
         self.unit.commands = 0;
         self.unit.run.clear();

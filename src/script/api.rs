@@ -56,10 +56,13 @@ const FUNCTIONS: [(&str, Native); 13] = [
 /// Functions that libraries may use while they are loaded.
 const LOADING: [&str; 2] = ["log", "register_function"];
 
-/// Pushes the table for running scripts.
-pub fn open(s: Stack, cx: &Context) {
+/// Functions that only scripts have, not functions.
+const SCRIPTS_ONLY: [&str; 3] = ["breakpoint", "debug", "replicate_commands"];
+
+/// Pushes the table for running scripts, or functions.
+pub fn open(s: Stack, cx: &Context, functions: bool) {
     s.push_table(0, FUNCTIONS.len() + NUMBERS.len() + 2);
-    fill(s, cx, |_| true);
+    fill(s, cx, |name| name != "register_function" && !(functions && SCRIPTS_ONLY.contains(&name)));
 }
 
 /// Pushes the table for libraries that are being loaded.
@@ -81,14 +84,6 @@ fn fill(s: Stack, cx: &Context, wanted: impl Fn(&str) -> bool) {
     s.set_field(-2, b"REDIS_VERSION");
     s.push_number(VERSION_NUMBER);
     s.set_field(-2, b"REDIS_VERSION_NUM");
-}
-
-/// Functions of running scripts that only EVAL has are missing from functions.
-pub fn remove_eval_only(s: Stack) {
-    for name in ["breakpoint", "debug", "replicate_commands"] {
-        s.push_nil();
-        s.set_field(-2, name.as_bytes());
-    }
 }
 
 /// An error's text with its code. What begins with `-` names its code itself,

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
+use std::time::Instant;
 
 use super::api::ABORTED;
 use super::host::{Abort, Host};
@@ -19,6 +20,8 @@ pub struct Context {
     pub memory: Memory,
     /// The server, while a script runs.
     host: Cell<Option<NonNull<dyn Host>>>,
+    /// The state's main thread; coroutines have others.
+    pub main: Cell<Option<Stack>>,
     /// Why the running script must end.
     pub abort: Cell<Option<Abort>>,
     /// The protocol of replies to the script.
@@ -28,6 +31,8 @@ pub struct Context {
     pub reply: RefCell<Vec<u8>>,
     /// A library is being loaded.
     pub loading: RefCell<Option<Registered>>,
+    /// Until when it may go on.
+    pub load_until: Cell<Option<Instant>>,
 }
 
 impl Context {
@@ -38,11 +43,13 @@ impl Context {
         Context {
             memory,
             host: Cell::new(None),
+            main: Cell::new(None),
             abort: Cell::new(None),
             proto: Cell::new(Proto::Resp2),
             random: Cell::default(),
             reply: RefCell::default(),
             loading: RefCell::default(),
+            load_until: Cell::new(None),
         }
     }
 
@@ -69,6 +76,9 @@ impl Context {
     pub fn stop(&self, s: Stack, why: Abort) {
         self.abort.set(Some(why));
         s.watch_closely(true);
+        if let Some(main) = self.main.get() {
+            main.watch_closely(true);
+        }
     }
 
     /// The hook: must the running code end? The error is then on the stack.
@@ -77,6 +87,9 @@ impl Context {
             && let Some(why) = self.host(|h| h.interrupt()).flatten()
         {
             self.stop(s, why);
+        }
+        if self.load_until.get().is_some_and(|until| Instant::now() > until) {
+            self.stop(s, Abort::Killed);
         }
         let stop = self.abort.get().is_some();
         if stop && s.reserve(2) {

@@ -8,7 +8,7 @@ use crate::resp::reply::Proto;
 use crate::resp::value::line;
 
 /// Places on Lua's stack that one level of nesting takes.
-const LEVEL: i32 = 6;
+const LEVEL: i32 = 16;
 
 /// Pushes the value that a reply stands for; `None` when it is nested too
 /// deeply.
@@ -255,7 +255,11 @@ fn write_fields(s: Stack, script: Proto, reply: &mut Reply, values: bool) {
         n += 1;
         s.pop(1);
     }
-    if values { reply.map(n) } else { reply.set(n) }
+    if values {
+        reply.map(n)
+    } else {
+        reply.set(n)
+    }
     s.push_nil();
     while s.next(-2) {
         // The key stays for going on; what is written is a copy.

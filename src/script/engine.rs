@@ -3,6 +3,7 @@
 
 use std::ffi::c_int;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
@@ -21,13 +22,19 @@ use crate::resp::reply::Proto;
 /// Scripts that one core keeps compiled at most; then it begins anew.
 const COMPILED_MAX: usize = 10_000;
 
+/// Time that a library's code may take while it is loaded. As in Redis.
+const LOAD_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// How a script ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The reply is written.
     Done,
     /// The error, its code included; whether it was counted where it happened.
-    Failed { text: Vec<u8>, counted: bool },
+    Failed {
+        text: Vec<u8>,
+        counted: bool,
+    },
     Aborted(Abort),
 }
 
@@ -61,7 +68,7 @@ impl Drop for Vm {
 }
 
 impl Vm {
-    fn new(memory_max: usize) -> Option<Vm> {
+    fn new(memory_max: usize, functions: bool) -> Option<Vm> {
         let cx = Box::into_raw(Box::new(Context::new(memory_max)));
         let Some(s) = Stack::open(cx) else {
             // SAFETY: made above; no state refers to it.
@@ -70,7 +77,8 @@ impl Vm {
         };
         // SAFETY: the context lives until the state is closed.
         let context = unsafe { &*cx };
-        let (globals, shown) = sandbox::furnish(s, context);
+        context.main.set(Some(s));
+        let (globals, shown) = sandbox::furnish(s, context, functions);
         s.native(context, api::on_error);
         let handler = s.keep();
         Some(Vm { s, cx, globals, shown, handler })
@@ -173,9 +181,8 @@ impl Vm {
     /// Runs a library's code; what it registers.
     fn load(&mut self, code: &[u8]) -> Result<Registered, String> {
         let text = |t: &[u8]| String::from_utf8_lossy(t).into_owned();
-        let function = self
-            .compile(code, c"@user_function")
-            .map_err(|why| format!("Error compiling function: {}", text(&why)))?;
+        let function =
+            self.compile(code, c"@user_function").map_err(|why| format!("Error compiling function: {}", text(&why)))?;
         let (s, cx) = (self.s, self.cx());
         // Only what libraries may use while they are loaded is to be seen.
         s.push_kept(self.shown);
@@ -192,9 +199,16 @@ impl Vm {
         *cx.loading.borrow_mut() = Some(Registered::new());
         s.push_kept(self.handler);
         s.push_kept(function);
+        cx.load_until.set(Some(Instant::now() + LOAD_TIME_MAX));
         let status = s.call(cx, 0, 0, 2);
+        cx.load_until.set(None);
+        let timed_out = cx.abort.take().is_some();
         let registered = cx.loading.borrow_mut().take().unwrap_or_default();
-        let failure = (status == Status::Failed).then(|| text(&error_of(s).text));
+        let mut failure = (status == Status::Failed).then(|| text(&error_of(s).text));
+        if timed_out {
+            s.watch_closely(false);
+            failure = Some("ERR FUNCTION LOAD timeout".into());
+        }
         s.set_top(1);
         s.push_kept(self.globals);
         s.set_field(1, b"__index");
@@ -310,7 +324,7 @@ impl Engine {
             self.forget_scripts();
         }
         let code = source::script(&script.body).map_or(&script.body[..], |(_, code)| code);
-        let vm = Engine::state(&mut self.scripts, self.memory_max)?;
+        let vm = Engine::state(&mut self.scripts, self.memory_max, false)?;
         let function = vm
             .compile(code, c"@user_script")
             .map_err(|why| [b"ERR Error compiling script (new function): ", &why[..]].concat())?;
@@ -321,9 +335,9 @@ impl Engine {
         Ok(at)
     }
 
-    fn state(place: &mut Option<Vm>, memory_max: usize) -> Result<&mut Vm, Vec<u8>> {
+    fn state(place: &mut Option<Vm>, memory_max: usize, functions: bool) -> Result<&mut Vm, Vec<u8>> {
         if place.is_none() {
-            *place = Vm::new(memory_max);
+            *place = Vm::new(memory_max, functions);
         }
         place.as_mut().ok_or_else(|| NO_MEMORY.as_bytes().to_vec())
     }
@@ -378,9 +392,7 @@ impl Engine {
 
     fn index_functions(&mut self) {
         let all = self.libraries.values().flat_map(|(_, registered)| registered);
-        self.by_name = all
-            .map(|(f, kept)| (f.name.clone(), Loaded { function: *kept, flags: f.flags }))
-            .collect();
+        self.by_name = all.map(|(f, kept)| (f.name.clone(), Loaded { function: *kept, flags: f.flags })).collect();
         if self.libraries.is_empty() {
             self.functions = None;
         }
@@ -388,7 +400,7 @@ impl Engine {
 
     fn run_library(&mut self, code: &[u8]) -> Result<Registered, String> {
         let header = source::library(code)?;
-        let vm = Engine::state(&mut self.functions, self.memory_max)
+        let vm = Engine::state(&mut self.functions, self.memory_max, true)
             .map_err(|why| String::from_utf8_lossy(&why).into_owned())?;
         vm.load(header.code)
     }

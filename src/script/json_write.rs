@@ -58,9 +58,8 @@ impl<'a> Writer<'a> {
             s.pop(1);
         }
         let c = self.settings;
-        let sparse = c.sparse_ratio > 0
-            && max > items as f64 * f64::from(c.sparse_ratio)
-            && max > f64::from(c.sparse_safe);
+        let sparse =
+            c.sparse_ratio > 0 && max > items as f64 * f64::from(c.sparse_ratio) && max > f64::from(c.sparse_safe);
         match (sparse, c.sparse_convert) {
             (false, _) => Ok(Some(max as usize)),
             (true, true) => Ok(None),
@@ -129,8 +128,7 @@ impl<'a> Writer<'a> {
         let precision = self.settings.precision;
         // SAFETY: the length of the buffer bounds what is written; numbers of
         // at most 14 digits with sign, point and exponent have room.
-        let len =
-            unsafe { libc::snprintf(text.as_mut_ptr().cast(), text.len(), c"%.*g".as_ptr(), precision, n) };
+        let len = unsafe { libc::snprintf(text.as_mut_ptr().cast(), text.len(), c"%.*g".as_ptr(), precision, n) };
         self.out.extend_from_slice(&text[..(len.max(0) as usize).min(text.len())]);
         Ok(())
     }

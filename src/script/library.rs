@@ -52,7 +52,11 @@ fn shown(name: &[u8]) -> String {
 fn add(table: &mut Table, library: Arc<Library>, replace: bool, quoted: bool) -> Result<(), String> {
     if table.contains_key(&library.name) && !replace {
         let name = shown(&library.name);
-        return Err(if quoted { format!("Library '{name}' already exists") } else { format!("Library {name} already exists") });
+        return Err(if quoted {
+            format!("Library '{name}' already exists")
+        } else {
+            format!("Library {name} already exists")
+        });
     }
     let others = table.values().filter(|l| l.name != library.name).flat_map(|l| &l.functions);
     let taken = |f: &&Function| library.functions.iter().any(|mine| mine.name == f.name);
@@ -101,7 +105,9 @@ impl Libraries {
     /// Bytes of sources and names.
     pub fn memory(&self) -> usize {
         let of = |l: &Arc<Library>| {
-            size_of::<Library>() + l.code.len() + l.functions.iter().map(|f| size_of::<Function>() + f.name.len()).sum::<usize>()
+            size_of::<Library>()
+                + l.code.len()
+                + l.functions.iter().map(|f| size_of::<Function>() + f.name.len()).sum::<usize>()
         };
         self.lock().values().map(of).sum()
     }

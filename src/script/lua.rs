@@ -358,10 +358,6 @@ impl Stack {
         call!(self.lua_pushlightuserdata(p));
     }
 
-    pub fn push_thread(self) {
-        call!(self.lua_pushthread());
-    }
-
     /// Pushes a new table with room for elements and for fields.
     pub fn push_table(self, elements: usize, fields: usize) {
         let clip = |n: usize| n.min(1 << 20) as c_int;
@@ -472,10 +468,6 @@ impl Stack {
         call!(self.lua_setmetatable(index));
     }
 
-    pub fn raw_equal(self, a: c_int, b: c_int) -> bool {
-        call!(self.lua_rawequal(a, b)) != 0
-    }
-
     /// Makes the table on top the table of globals.
     pub fn set_globals(self) {
         self.replace(ffi::LUA_GLOBALSINDEX);
@@ -539,8 +531,23 @@ impl Stack {
     }
 
     /// The error of a bad argument, as Lua's own library raises it.
+    /// The function goes by the name that it was called by.
     pub fn bad_argument(self, n: c_int, function: &str, text: &str) -> Raise {
-        self.fail(format!("bad argument #{n} to '{function}' ({text})"))
+        let known = if self.is_called_by_name() { function } else { "?" };
+        self.fail(format!("bad argument #{n} to '{known}' ({text})"))
+    }
+
+    /// Does the code that called the running function name it?
+    fn is_called_by_name(self) -> bool {
+        // SAFETY: Lua fills the record of a level that exists.
+        unsafe {
+            let mut ar: ffi::lua_Debug = std::mem::zeroed();
+            if ffi::lua_getstack(self.0, 0, &raw mut ar) == 0 {
+                return false;
+            }
+            ffi::lua_getinfo(self.0, c"n".as_ptr(), &raw mut ar);
+            !ar.name.is_null()
+        }
     }
 
     /// Where the function at a level of the call stack is: source and line;

@@ -244,8 +244,8 @@ impl<'a> Reader<'a> {
         for _ in 0..n {
             self.value(s)?;
             self.value(s)?;
-            let unfit = s.kind(-2) == Type::Nil
-                || (s.kind(-2) == Type::Number && s.number(-2).is_some_and(f64::is_nan));
+            let unfit =
+                s.kind(-2) == Type::Nil || (s.kind(-2) == Type::Number && s.number(-2).is_some_and(f64::is_nan));
             if unfit {
                 return Err(Bad::Format);
             }
@@ -290,10 +290,7 @@ fn unpack_some(s: Stack, function: &str, limit: f64, offset: f64) -> Result<c_in
         return Err(s.bad_argument(1, function, &format!("string expected, got {}", s.kind_name(1))));
     };
     if limit < 0.0 || offset < 0.0 {
-        return Err(s.fail(format!(
-            "Invalid request to unpack with offset of {offset} and limit of {}.",
-            text.len()
-        )));
+        return Err(s.fail(format!("Invalid request to unpack with offset of {offset} and limit of {}.", text.len())));
     }
     if offset > text.len() as f64 {
         return Err(s.fail(format!("Start offset {offset} greater than input length {}.", text.len())));

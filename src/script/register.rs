@@ -99,10 +99,7 @@ fn text_value(s: Stack, name: &str) -> Result<Vec<u8>, Raise> {
 /// The flags in the table on top, which stays.
 fn flags(s: Stack) -> Result<u32, Raise> {
     if s.kind(-1) != Type::Table {
-        return Err(refuse(
-            s,
-            "flags argument to redis.register_function must be a table representing function flags",
-        ));
+        return Err(refuse(s, "flags argument to redis.register_function must be a table representing function flags"));
     }
     let mut flags = 0;
     for i in 1.. {

@@ -64,7 +64,7 @@ const REPLACED: [(&[u8], Native); 5] = [
 
 /// Opens Lua's libraries and makes the globals of `s`; returns where the real
 /// table of globals is kept, and the metatable that shows it.
-pub fn furnish(s: Stack, cx: &Context) -> (c_int, c_int) {
+pub fn furnish(s: Stack, cx: &Context, functions: bool) -> (c_int, c_int) {
     let libraries = [ffi::luaopen_base, ffi::luaopen_table, ffi::luaopen_string, ffi::luaopen_math, ffi::luaopen_os];
     libraries.into_iter().for_each(|open| s.open_library(open));
     s.push_globals();
@@ -90,8 +90,7 @@ pub fn furnish(s: Stack, cx: &Context) -> (c_int, c_int) {
     s.set_field(globals, b"pairs");
     change_libraries(s, cx, globals);
     for (name, open) in [
-        (&b"redis"[..], api::open as fn(Stack, &Context)),
-        (b"bit", bits::open),
+        (&b"bit"[..], bits::open as fn(Stack, &Context)),
         (b"cjson", cjson::open),
         (b"cmsgpack", msgpack::open),
         (b"struct", structs::open),
@@ -99,6 +98,8 @@ pub fn furnish(s: Stack, cx: &Context) -> (c_int, c_int) {
         open(s, cx);
         s.set_field(globals, name);
     }
+    api::open(s, cx, functions);
+    s.set_field(globals, b"redis");
     for name in [&b"coroutine"[..], b"math", b"os", b"table", b"redis", b"bit", b"cjson", b"cmsgpack", b"struct"] {
         s.field(globals, name);
         freeze(s, cx);
@@ -245,11 +246,28 @@ fn pcall(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     finish_call(s, cx, status)
 }
 
+/// Called with an error, before the stack is unwound: calls the script's own
+/// handler. Not when the script is being stopped: that error comes from the
+/// hook, and nothing interrupts code that is called from there.
+fn handle(s: Stack, cx: &Context) -> Result<c_int, Raise> {
+    if cx.abort.get().is_some() {
+        s.push(api::ABORTED);
+        return Ok(1);
+    }
+    s.copy(Stack::upvalue(0));
+    s.copy(1);
+    match s.call(cx, 1, 1, 0) {
+        Status::Ok => Ok(1),
+        Status::Failed => Err(Raise),
+    }
+}
+
 fn xpcall(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     if s.kind(2) == Type::None {
         return Err(s.bad_argument(2, "xpcall", "value expected"));
     }
     s.set_top(2);
+    s.native_with(cx, handle, 1);
     s.insert(1);
     let status = s.call(cx, 0, ffi::LUA_MULTRET, 1);
     s.remove(1);

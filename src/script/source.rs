@@ -138,8 +138,11 @@ mod tests {
             ("x", "Missing library metadata"),
             ("#!lua", "Invalid library metadata"),
             ("#!lua\n", "Library name was not given"),
-            ("#!lua name=\n", "Library names can only contain letters, numbers, or underscores(_) and must be at \
-                               least one character long"),
+            (
+                "#!lua name=\n",
+                "Library names can only contain letters, numbers, or underscores(_) and must be at \
+                               least one character long",
+            ),
             ("#!foo name=a\n", "Engine 'foo' not found"),
             ("#!lua name=a name=b\n", "Invalid metadata value, name argument was given multiple times"),
             ("#!lua a=b\n", "Invalid metadata value given: a=b"),

@@ -22,10 +22,19 @@ const WIDTH_MAX: usize = 32;
 /// Widest value that is aligned, and the default of `!`.
 const ALIGN_MAX: usize = 8;
 
+const INVALID: &str = "invalid format option";
+
+/// Raises the error of a format.
+fn bad_format(s: Stack, function: &str, why: &str) -> Raise {
+    if why.starts_with(INVALID) { s.bad_argument(1, function, why) } else { s.fail(why) }
+}
+
 /// What the format asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Integer { signed: bool },
+    Integer {
+        signed: bool,
+    },
     Float,
     Double,
     /// So many bytes of a string; 0 takes the length from before.
@@ -100,7 +109,7 @@ impl<'a> Format<'a> {
                 self.control(code)?;
                 (Kind::Control, 0)
             }
-            other => return Err(format!("invalid format option '{}'", char::from(other))),
+            other => return Err(format!("{INVALID} '{}'", char::from(other))),
         })
     }
 
@@ -168,7 +177,7 @@ fn pack(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     while let Some(item) = format.next() {
         let (kind, size) = match item {
             Ok(item) => item,
-            Err(why) => return Err(s.fail(why)),
+            Err(why) => return Err(bad_format(s, "pack", &why)),
         };
         out.resize(out.len() + format.padding(kind, size, out.len()), 0);
         if out.len().saturating_add(size) > cx.memory.limit.get() {
@@ -233,7 +242,7 @@ fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
     while let Some(item) = format.next() {
         let (kind, mut size) = match item {
             Ok(item) => item,
-            Err(why) => return Err(s.fail(why)),
+            Err(why) => return Err(bad_format(s, "unpack", &why)),
         };
         at = at.saturating_add(format.padding(kind, size, at));
         let rest = data.get(at..).filter(|rest| rest.len() >= size).ok_or_else(short)?;
@@ -285,7 +294,7 @@ fn size(s: Stack, _: &Context) -> Result<c_int, Raise> {
     while let Some(item) = format.next() {
         let (kind, n) = match item {
             Ok(item) => item,
-            Err(why) => return Err(s.fail(why)),
+            Err(why) => return Err(bad_format(s, "size", &why)),
         };
         total += format.padding(kind, n, total);
         if kind == Kind::ZeroTerminated {

@@ -169,6 +169,7 @@ impl Core {
         self.show_candidates();
         self.show_largest_client();
         self.look_at_save_points();
+        self.update_gate();
     }
 
     /// Looks at some connections in turn: timeouts, limits, idle memory.

@@ -181,6 +181,7 @@ pub struct Core {
     pub incoming: Option<Box<super::loader::Incoming>>,
     /// Connections in WAIT.
     pub waiting: HashMap<ConnRef, u64, foldhash::fast::RandomState>,
+    pub scripts: super::scripts::CoreScripts,
     pub output_pool: Vec<Vec<u8>>,
     pub parse: super::serve::ParseSpace,
 
@@ -306,6 +307,7 @@ impl Core {
             recount_clients: false,
             incoming: None,
             waiting: HashMap::default(),
+            scripts: super::scripts::CoreScripts::default(),
             output_pool: Vec::new(),
             parse: super::serve::ParseSpace::default(),
             next_cron_ms: 0,
@@ -374,6 +376,8 @@ impl Core {
             || self.may_release()
             || self.may_start_moves()
             || !self.stranded.is_empty()
+            || !self.scripts.waiting.is_empty()
+            || !self.scripts.late.is_empty()
             || !self.ready.is_empty()
             || !self.rearm.is_empty()
             || !self.selfq.is_empty()
@@ -487,6 +491,9 @@ impl Stages for Core {
         self.handle_self();
         if !self.stranded.is_empty() {
             self.rescue_stranded();
+        }
+        if !self.scripts.waiting.is_empty() {
+            self.order_waiting_scripts();
         }
         self.serve_all();
         self.handle_self();

@@ -5,6 +5,7 @@ use super::exec::{Who, owned};
 use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Outcome, Route, registry};
 use super::role::SHOWN;
+use super::scripts::Wanted;
 use super::serve::Flow;
 use super::tx::{Kind, Plan, whole};
 use crate::base::Args;
@@ -86,7 +87,7 @@ impl Core {
             if let Some(f) = self.refused_by_state(conn, entry) {
                 return self.reject(conn, Some(entry), &f);
             }
-            if self.pause.active && self.held_by_pause(conn, entry) {
+            if self.pause.active && self.held_by_pause(conn, entry, args) {
                 return Flow::Hold;
             }
         }
@@ -195,6 +196,7 @@ impl Core {
                 self.route_key(conn, entry, args, (k, hash), false)
             }
             Route::Keys => self.route_keys(conn, entry, args),
+            Route::Script => self.route_script(conn, entry, args),
             Route::Cursor => self.route_cursor(conn, entry, args),
             Route::Whole(merge) => self.route_whole(conn, entry, args, merge),
             Route::Anywhere => self.route_whole(conn, entry, args, Merge::Any),
@@ -285,7 +287,7 @@ impl Core {
         Flow::Next
     }
 
-    fn park_here(&mut self, conn: &mut Conn, entry: &Entry, args: Args, (k, hash): (usize, u64), need: Need) {
+    pub fn park_here(&mut self, conn: &mut Conn, entry: &Entry, args: Args, (k, hash): (usize, u64), need: Need) {
         let origin = self.origin(conn);
         let head = Head { origin, job: Job::Command(entry.index), argc: args.len() as u32, hash, key_at: k as u32 };
         self.park(Parked { head, args: owned(args), now: self.now }, need);
@@ -374,6 +376,9 @@ impl Core {
     /// Orders a transaction over a command's keys; false when it must be tried
     /// again later.
     pub fn order_keys(&mut self, entry: &'static Entry, args: Args, origin: Origin) -> bool {
+        if entry.route == Route::Script {
+            return self.order_script(entry, args, origin, &Wanted::Keys(Vec::new()));
+        }
         let Action::Keys(command) = entry.action else { return true };
         let found = &places(entry.spec, args).unwrap_or_default();
         let keys: Vec<Key> = found.iter().map(|p| Key::new(args[p.index])).collect();
@@ -484,7 +489,7 @@ impl Core {
                 .keys
                 .push(((db as u32, hash), if entry.writes() { Mode::Exclusive } else { self.mode(db, args[k], hash) })),
             Route::Keys if undeclared(entry.spec, args) => return whole(Mode::Exclusive),
-            Route::Keys => {
+            Route::Keys | Route::Script => {
                 for p in places(entry.spec, args).unwrap_or_default() {
                     let key = Key::new(args[p.index]);
                     // XREADGROUP changes what its specification says it reads.

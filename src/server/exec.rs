@@ -236,7 +236,7 @@ impl Core {
         (k, hash): (usize, u64),
         out: &mut Vec<u8>,
     ) -> bool {
-        let Action::Keys(command) = entry.action else { return false };
+        let Action::Keys(command) = entry.action else { return self.run_code(entry, args, origin, now, out) };
         if entry.spec.keys.is_empty() {
             self.before_keyless(entry, args, origin);
         }
@@ -278,6 +278,14 @@ impl Core {
             self.remember_reads(entry, args, origin);
         }
         failed
+    }
+
+    #[cold]
+    fn run_code(&mut self, entry: &Entry, args: Args, origin: &Origin, now: u64, out: &mut Vec<u8>) -> bool {
+        match entry.action {
+            Action::Script(run) => run(self, entry, args, origin, now, out),
+            _ => false,
+        }
     }
 
     /// Passes a command's effect to those who read it.
@@ -404,7 +412,7 @@ impl Core {
     fn run_forwarded(&mut self, h: &Head, args: &[&[u8]], out: &mut Vec<u8>) -> bool {
         if self.locks.is_empty() && self.owns_all(h, args) {
             self.run_job(h, args, self.now, out);
-            return true;
+            return !self.goes_on(h, args);
         }
         self.run_forwarded_slow(h, args, out)
     }
@@ -424,7 +432,16 @@ impl Core {
             return false;
         }
         self.run_job(h, args, self.now, out);
-        true
+        !self.goes_on(h, args)
+    }
+
+    /// Was it a script, and does it have to run again?
+    #[inline]
+    fn goes_on(&mut self, h: &Head, args: Args) -> bool {
+        match h.job {
+            Job::Command(i) => self.script_goes_on(&h.origin, i, args),
+            Job::Watch(_) => false,
+        }
     }
 
     /// Are all keys of the request here? They were, or were to be, when it was
@@ -504,6 +521,9 @@ impl Core {
         self.fx.may_block = matches!(h.job, Job::Command(i) if registry().entries[i].spec.is(flag::BLOCKING));
         self.run_job(h, args, now, &mut out);
         self.fx.may_block = false;
+        if self.goes_on(h, args) {
+            return;
+        }
         if let Some(block) = self.fx.block.take() {
             return self.start_waiting(Parked { head: *h, args: owned(args), now }, block);
         }
@@ -600,7 +620,7 @@ impl Core {
 fn slots_beside(h: &Head, args: Args) -> Vec<u16> {
     let Job::Command(i) = h.job else { return Vec::new() };
     let entry = &registry().entries[i];
-    if entry.route != Route::Keys {
+    if !matches!(entry.route, Route::Keys | Route::Script) {
         return Vec::new();
     }
     let first = slot_of_hash(h.hash);

@@ -126,26 +126,37 @@ impl Core {
 
     /// Takes in all completions that the ring has.
     pub fn collect(&mut self) {
-        while let Some(c) = self.ring.take_completion() {
-            match c.token.op {
-                Op::Recv => self.on_recv(c),
-                Op::Send => self.on_send(c),
-                Op::Accept => self.on_accept(c),
-                Op::Wake => self.arm_wake(),
-                Op::Tick => {
-                    self.next_cron_ms = 0;
-                    self.arm_tick();
-                    for listener in std::mem::take(&mut self.accept_again) {
-                        self.arm_accept(listener);
-                    }
-                }
-                Op::Deadline => self.deadline_armed = None,
-                Op::WakeWrite => self.on_wake_failed(c),
-                Op::Cancel | Op::MsgRing => {}
+        if !self.scripts.late.is_empty() {
+            for c in std::mem::take(&mut self.scripts.late) {
+                self.complete(c);
             }
+        }
+        while let Some(c) = self.ring.take_completion() {
+            self.complete(c);
         }
         if self.shared.stopping.load(Ordering::Relaxed) {
             self.stop = true;
+        }
+    }
+
+    /// Takes in one completion.
+    #[inline]
+    pub fn complete(&mut self, c: Completion) {
+        match c.token.op {
+            Op::Recv => self.on_recv(c),
+            Op::Send => self.on_send(c),
+            Op::Accept => self.on_accept(c),
+            Op::Wake => self.arm_wake(),
+            Op::Tick => {
+                self.next_cron_ms = 0;
+                self.arm_tick();
+                for listener in std::mem::take(&mut self.accept_again) {
+                    self.arm_accept(listener);
+                }
+            }
+            Op::Deadline => self.deadline_armed = None,
+            Op::WakeWrite => self.on_wake_failed(c),
+            Op::Cancel | Op::MsgRing => {}
         }
     }
 

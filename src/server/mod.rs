@@ -67,6 +67,7 @@ pub mod role;
 pub mod room;
 pub mod sampling;
 pub mod saving;
+pub mod scripts;
 pub mod serve;
 pub mod service;
 pub mod shared;

@@ -220,7 +220,7 @@ impl Core {
             return conn.error(f.text());
         }
         match entry.action {
-            Action::Keys(_) => self.execute_here(conn, entry, args, (0, 0)),
+            Action::Keys(_) | Action::Script(_) => self.execute_here(conn, entry, args, (0, 0)),
             Action::Conn(run) => {
                 let start = self.clock();
                 let result = run(self, conn, args);
@@ -257,7 +257,7 @@ fn footprint(conn: &Conn, multi: &Multi, databases: usize) -> Footprint {
             db = chosen.map_or(db, |n| n as usize);
         }
         match entry.route {
-            Route::Whole(_) | Route::Cursor | Route::Anywhere => f.whole = true,
+            Route::Whole(_) | Route::Cursor | Route::Anywhere | Route::Script => f.whole = true,
             Route::Key(_) | Route::Keys => {
                 for p in places(entry.spec, &args).unwrap_or_default() {
                     f.keys.push((db, Key::new(args[p.index]).hash, args[p.index].to_vec(), Mode::Exclusive));

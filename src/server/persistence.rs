@@ -1,7 +1,6 @@
 //! What threads tell each other about the append-only file and about loading;
 //! also the source of INFO's fields. And what follows for clients.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use super::core::Core;
@@ -26,8 +25,6 @@ pub struct Persistence {
     /// Keys of the last snapshot that was loaded, and those left out of it.
     pub last_load_loaded: AtomicU64,
     pub last_load_expired: AtomicU64,
-    /// Function libraries of the last snapshot; they go into the next.
-    pub libraries: Mutex<Vec<Vec<u8>>>,
     pub aof: AofStatus,
 }
 
@@ -68,7 +65,6 @@ impl Default for Persistence {
             loading_used_memory: AtomicU64::new(0),
             last_load_loaded: AtomicU64::new(0),
             last_load_expired: AtomicU64::new(0),
-            libraries: Mutex::default(),
             aof: AofStatus {
                 enabled: AtomicBool::new(false),
                 durable: AtomicU64::new(u64::MAX),
@@ -114,8 +110,21 @@ impl Core {
         failed && p.stop_writes_on_bgsave_error && !p.save.is_empty()
     }
 
+    /// Why nothing may be written while the disk fails.
+    pub fn disk_refusal(&self, errno: i32) -> Option<Fault> {
+        if self.saves_fail() {
+            return Some(MISCONF);
+        }
+        (errno != 0).then(|| format!("MISCONF Errors writing to the AOF file: {}", strerror(errno)).into())
+    }
+
     /// The refusal of a command by the state of the server.
     pub fn refused_by_state(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+        if !entry.spec.is(flag::ALLOW_BUSY)
+            && let Some(busy) = self.shared.scripts.busy()
+        {
+            return Some(busy);
+        }
         if let Some(f) = self.refused_by_memory(conn, entry) {
             return Some(f);
         }

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use super::commands;
 use super::core::Core;
 use crate::acl::Catalog;
+use super::msg::Origin;
 use crate::base::Args;
+use crate::base::clock::UnixMs;
 use crate::command::spec::{Begin, Find, flag, keyflag};
 use crate::command::{Across, Command, Fault, Merge, Spec, families};
 use crate::session::conn::Conn;
@@ -33,10 +35,22 @@ pub struct ConnCommand {
     pub light: bool,
 }
 
+/// Handler of a command that runs code over keys, or that changes code on all
+/// cores. Appends the reply; did it fail?
+pub type ScriptRun = fn(&mut Core, &Entry, Args, &Origin, UnixMs, &mut Vec<u8>) -> bool;
+
+/// A command of that kind.
+pub struct ScriptCommand {
+    pub spec: Spec,
+    pub run: ScriptRun,
+    pub route: Route,
+}
+
 /// What to call.
 #[derive(Clone, Copy)]
 pub enum Action {
     Keys(&'static Command),
+    Script(ScriptRun),
     Conn(ConnRun),
     Container,
 }
@@ -49,6 +63,8 @@ pub enum Route {
     /// On the owner of its keys, or as a transaction over several.
     Keys,
     Whole(Merge),
+    /// Code over keys that it may not have named.
+    Script,
     Cursor,
     Anywhere,
     /// Beside its connection, after what is outstanding there.
@@ -153,6 +169,9 @@ impl Registry {
         let mut r = Registry { entries: Vec::new(), catalog: Catalog::default(), table: vec![(0, 0); TABLE] };
         for c in families().into_iter().chain([dump::ROWS]).flatten() {
             r.add(&c.spec, Action::Keys(c), route_of_keys(c));
+        }
+        for c in commands::scripting::SCRIPTS.iter().chain(commands::functions::CHANGES) {
+            r.add(&c.spec, Action::Script(c.run), c.route);
         }
         for c in commands::families().into_iter().flatten() {
             let action = c.run.map_or(Action::Container, Action::Conn);

@@ -53,7 +53,7 @@ impl Default for Role {
 
 const READONLY: Fault = Fault::Text("READONLY You can't write against a read only replica.");
 const NOREPLICAS: Fault = Fault::Text("NOREPLICAS Not enough good replicas to write.");
-const MASTERDOWN: Fault =
+pub const MASTERDOWN: Fault =
     Fault::Text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
 
 impl Core {
@@ -75,7 +75,7 @@ impl Core {
         if errno != 0 || self.saves_fail() || read_only || self.lacks_replicas() {
             gate |= WRITES;
         }
-        if self.stale() || loading {
+        if self.stale() || loading || self.shared.scripts.slow_count.load(Ordering::SeqCst) > 0 {
             gate |= ALL;
         }
         if self.monitors.any() {
@@ -94,6 +94,23 @@ impl Core {
         let r = &self.settings.replication;
         let wanted = if r.min_replicas_max_lag_s == 0 { 0 } else { r.min_replicas_to_write as usize };
         !self.role.replica && self.role.good_replicas < wanted
+    }
+
+    /// Is this a replica without its primary, that must not serve what it has?
+    pub fn is_stale(&self) -> bool {
+        self.stale()
+    }
+
+    /// Why a client's write is refused, whatever it is.
+    pub fn write_refusal(&self) -> Option<Fault> {
+        if self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced) {
+            return Some(READONLY);
+        }
+        let errno = self.shared.persistence.aof.errno.load(Ordering::Relaxed);
+        if let Some(f) = self.disk_refusal(errno) {
+            return Some(f);
+        }
+        self.lacks_replicas().then_some(NOREPLICAS)
     }
 
     fn stale(&self) -> bool {

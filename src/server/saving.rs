@@ -171,6 +171,7 @@ impl Core {
             self.journal.cut(job.id);
         }
         job.cut_ms.store(self.now, Ordering::Relaxed);
+        *job.functions.lock().unwrap_or_else(|e| e.into_inner()) = self.shared.scripts.libraries.sources();
         let id = job.id;
         self.tell_service(move |s| s.cut_made(id, journaled));
     }

@@ -64,6 +64,7 @@ pub struct Shared {
     /// Whole databases among what is handed over.
     pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
+    pub scripts: super::scripts::SharedScripts,
     /// All data cores have ended their last turn.
     pub cores_ended: AtomicBool,
     /// The process has been told to stop.
@@ -123,6 +124,7 @@ impl Shared {
             replica_buffers: AtomicUsize::new(0),
             garbage_dbs: flushed,
             persistence: Persistence::default(),
+            scripts: super::scripts::SharedScripts::default(),
             cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             exit_code: AtomicUsize::new(0),

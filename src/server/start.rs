@@ -32,6 +32,9 @@ pub const RESERVED_FILES: u64 = 64;
 /// Data cores at most.
 pub const CORES_MAX: usize = 256;
 
+/// Stack of a core's thread: scripts may return deeply nested tables.
+const CORE_STACK: usize = 8 << 20;
+
 /// Runs the program; its exit code.
 pub fn main(args: Vec<String>) -> ExitCode {
     let program = Program::from_args(&args);
@@ -326,7 +329,7 @@ fn start_cores(
     for (id, (own, cpu)) in listeners.into_iter().zip(&layout.data).enumerate() {
         let (shared, ready, cpu) = (shared.clone(), ready.clone(), *cpu);
         let body = move || core_thread(id, shared, own, cpu, ready);
-        let t = std::thread::Builder::new().name(format!("core-{id}")).spawn(body);
+        let t = std::thread::Builder::new().name(format!("core-{id}")).stack_size(CORE_STACK).spawn(body);
         threads.push(t.map_err(|e| format!("Can't start data core {id}: {e}"))?);
     }
     for _ in 0..threads.len() {

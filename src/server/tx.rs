@@ -42,6 +42,8 @@ pub enum Kind {
     Split { command: usize, merge: Merge, places: Places },
     /// The coordinator runs this command.
     Gather { command: usize, args: Vec<Vec<u8>> },
+    /// The coordinator runs a script, with keys that it has asked for.
+    Script { command: usize, args: Vec<Vec<u8>>, more: Vec<super::scripts::Named> },
     /// The coordinator runs the connection's queued commands.
     Exec,
     /// The whole keyspace is written down, or only waited for.
@@ -282,7 +284,7 @@ impl Core {
                 let done = self.run_image(&tx, at, image);
                 self.send(tx.coordinator, done);
             }
-            Kind::Gather { .. } | Kind::Exec | Kind::Apply(_) => {
+            Kind::Gather { .. } | Kind::Script { .. } | Kind::Exec | Kind::Apply(_) => {
                 if self.wait_for_snapshot(&tx, at) {
                     return;
                 }
@@ -419,6 +421,7 @@ impl Core {
         self.gathering = Some(Vec::new());
         match &tx.kind {
             Kind::Gather { command, args } => self.run_gather_command(tx, *command, args),
+            Kind::Script { command, args, more } => self.run_gather_script(tx, *command, args, more),
             Kind::Exec => self.run_gather_exec(tx, refused),
             Kind::Apply(a) => self.run_applied_together(tx, a),
             _ => {}

@@ -30,6 +30,8 @@ pub struct Plan {
 
 /// See the module's description.
 pub struct Job {
+    /// Sources of the function libraries at the cut.
+    pub functions: Mutex<Vec<Vec<u8>>>,
     pub id: u64,
     pub plan: Plan,
     /// Something owed to the snapshot was dropped: it must not be kept.
@@ -67,6 +69,7 @@ impl Job {
             changes: AtomicU64::new(0),
             sizes: Mutex::default(),
             cut_ms: AtomicU64::new(0),
+            functions: Mutex::default(),
         }
     }
 

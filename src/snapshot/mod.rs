@@ -10,6 +10,7 @@ pub mod access;
 pub mod check;
 pub mod dump;
 pub mod file;
+pub mod functions;
 pub mod job;
 pub mod load;
 pub mod rdb;

@@ -15,6 +15,36 @@ use super::support::Rng;
 
 pub type Command = Vec<Vec<u8>>;
 
+const SCRIPTS: &[&str] = &[
+    "EVAL return(redis.call('GET',KEYS[1])) 1 %k",
+    "EVAL return{redis.call('SET',KEYS[1],ARGV[1]),redis.call('GET',KEYS[1])} 1 %s %v",
+    "EVAL return{redis.call('SET',KEYS[1],ARGV[1]),redis.call('INCR',KEYS[2])} 2 %s %k %v",
+    "EVAL return{redis.pcall('RPUSH',KEYS[1],ARGV[1]),redis.pcall('LLEN',KEYS[2])} 2 %l %k %v",
+    "EVAL return(redis.pcall(unpack(ARGV))) 0 GET %k",
+    "EVAL return(redis.pcall(unpack(ARGV))) 0 MGET %k %k %k",
+    "EVAL return(redis.pcall(unpack(ARGV))) 0 LRANGE %l %r %r",
+    "EVAL return(redis.pcall(unpack(ARGV))) 1 %k ZRANGE %z 0 -1 WITHSCORES",
+    "EVAL return(redis.pcall(unpack(ARGV))) 1 %k INCRBYFLOAT %s %f",
+    "EVAL return{redis.pcall('DEL',ARGV[1]),redis.pcall('SET',ARGV[2],'x'),redis.pcall('RPUSH',ARGV[3],'y')} 0 %k %k %k",
+    "EVAL return(cjson.encode(redis.pcall('LRANGE',KEYS[1],0,-1))) 1 %l",
+    "EVAL return(cmsgpack.pack(redis.pcall('MGET',unpack(KEYS)))) 3 %s %s %s",
+    "EVAL redis.setresp(3);return(redis.pcall('ZSCORE',KEYS[1],ARGV[1])) 1 %z %m",
+    "EVAL return(tonumber(ARGV[1])) 0 %f",
+    "EVAL return(redis.call('ECHO',tonumber(ARGV[1]))) 0 %f",
+    "EVAL return(ARGV) 0 %v %v",
+    "EVAL error(ARGV[1]) 0 %v",
+    "EVAL return(redis.error_reply(ARGV[1])) 0 %v",
+    "EVAL return(redis.status_reply(ARGV[1])) 0 %v",
+    "EVAL return{pcall(cjson.decode,ARGV[1])} 0 %v",
+    "EVAL return(redis.sha1hex(ARGV[1])) 0 %v",
+    "EVAL_RO return(redis.pcall('SET',KEYS[1],'b')) 1 %s",
+    "EVAL_RO return(redis.pcall('STRLEN',KEYS[1])) 1 %s",
+    "EVALSHA %v 0",
+    "SCRIPT EXISTS %v",
+    "FCALL %v 0",
+    "FUNCTION LIST",
+];
+
 const STRING: &[&str] = &[
     "SET %s %v",
     "SET %s %v",
@@ -560,7 +590,8 @@ impl Generator {
 
     /// All commands that templates name.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        let templates = [STRING, BITS, GENERIC, COLLECTIONS, STREAMS, HYPERLOGLOGS, GEO, SORTS].into_iter().flatten();
+        let templates =
+            [STRING, BITS, GENERIC, COLLECTIONS, STREAMS, HYPERLOGLOGS, GEO, SORTS, SCRIPTS].into_iter().flatten();
         templates.map(|template| template.split(' ').next().unwrap_or(""))
     }
 
@@ -580,6 +611,7 @@ impl Generator {
                 6..=8 => *self.rng.pick(GENERIC),
                 9..=12 => *self.rng.pick(COLLECTIONS),
                 13..=16 => *self.rng.pick(STREAMS),
+                17 if self.rng.one_in(2) => *self.rng.pick(SCRIPTS),
                 17 => *self.rng.pick(HYPERLOGLOGS),
                 18 => *self.rng.pick(GEO),
                 _ => *self.rng.pick(SORTS),

@@ -30,6 +30,7 @@ mod protocol;
 mod pubsub;
 mod robustness;
 mod scan;
+mod scripts;
 mod snapshots;
 mod tls;
 mod tools;

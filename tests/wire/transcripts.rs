@@ -20,6 +20,7 @@ transcripts!(
     connection,
     object,
     sort,
+    scripting,
     dump_restore,
     streams,
     hyperloglog,

@@ -60,9 +60,7 @@ pub(super) static ROWS: &[Directive] = &[
     text!("ignore-warnings", "", words::any_text, internals.ignore_warnings)
         .no_effect("the warnings that it names are not given"),
     text!("locale-collate", "", words::any_text, internals.locale_collate).later("SORT compares bytes, not by locale"),
-    number!("busy-reply-threshold", 5000, 0, i64::MAX, internals.busy_reply_threshold_ms)
-        .alias("lua-time-limit")
-        .kept("there are no scripts yet"),
+    number!("busy-reply-threshold", 5000, 0, i64::MAX, internals.busy_reply_threshold_ms).alias("lua-time-limit"),
     text!("server_cpulist", internals.server_cpulist).immutable().no_effect(CPU_LISTS),
     text!("bio_cpulist", internals.bio_cpulist).immutable().no_effect(CPU_LISTS),
     text!("aof_rewrite_cpulist", internals.aof_rewrite_cpulist).immutable().no_effect(CPU_LISTS),

@@ -101,6 +101,8 @@ pub struct Part {
     /// Keys and items tracked, prefixes followed.
     pub tracking: (usize, usize, usize),
     pub connections: usize,
+    /// Bytes of Lua's states: of scripts, and of functions.
+    pub lua: (usize, usize),
     /// Connections that CLIENT PAUSE holds back.
     pub paused: usize,
     pub slots: usize,
@@ -123,6 +125,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         command_ticks: core.stats.commands.iter().map(|c| c.ticks).sum(),
         overhead: core.store.overhead(),
         connections: core.conns.len(),
+        lua: core.scripts.engine.as_ref().map_or((0, 0), |e| e.memory()),
         paused: core.paused.len() + core.blocking.len() + core.waiting.len(),
         slots: core.map.iter().filter(|owner| usize::from(**owner) == core.id).count(),
         cpu_us: info_text::cpu_us(libc::RUSAGE_THREAD),

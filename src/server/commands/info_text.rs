@@ -196,7 +196,7 @@ pub fn memory(v: &View, t: &mut String) {
     put(t, "allocator_active", used);
     put(t, "allocator_resident", rss);
     put_bytes(t, "total_system_memory", total_memory());
-    put_scripts(t);
+    put_scripts(v, t);
     put_bytes(t, "maxmemory", s.maxmemory);
     put(t, "maxmemory_policy", s.maxmemory_policy.name());
     put_all(t, &[("allocator_frag_ratio", "1.00"), ("allocator_frag_bytes", "0")]);
@@ -218,26 +218,25 @@ pub fn memory(v: &View, t: &mut String) {
     put(t, "lazyfreed_objects", shared.garbage_freed.load(Relaxed));
 }
 
-/// There are no scripts.
-fn put_scripts(t: &mut String) {
-    put_all(
-        t,
-        &[
-            ("used_memory_lua", "0"),
-            ("used_memory_vm_eval", "0"),
-            ("used_memory_lua_human", "0B"),
-            ("used_memory_scripts_eval", "0"),
-            ("number_of_cached_scripts", "0"),
-            ("number_of_functions", "0"),
-            ("number_of_libraries", "0"),
-            ("used_memory_vm_functions", "0"),
-            ("used_memory_vm_total", "0"),
-            ("used_memory_vm_total_human", "0B"),
-            ("used_memory_functions", "0"),
-            ("used_memory_scripts", "0"),
-            ("used_memory_scripts_human", "0B"),
-        ],
-    );
+/// Lua's states, and what is known of scripts and functions.
+fn put_scripts(v: &View, t: &mut String) {
+    let scripts = &v.core.shared.scripts;
+    let (eval, functions) = v.parts.iter().fold((0, 0), |sum, p| (sum.0 + p.lua.0 as u64, sum.1 + p.lua.1 as u64));
+    let (libraries, all) = scripts.libraries.count();
+    let (cached, stored) = (scripts.cache.memory() as u64, scripts.libraries.memory() as u64);
+    put(t, "used_memory_lua", eval);
+    put(t, "used_memory_vm_eval", eval);
+    put(t, "used_memory_lua_human", human(eval));
+    put(t, "used_memory_scripts_eval", cached);
+    put(t, "number_of_cached_scripts", scripts.cache.len());
+    put(t, "number_of_functions", all);
+    put(t, "number_of_libraries", libraries);
+    put(t, "used_memory_vm_functions", functions);
+    put(t, "used_memory_vm_total", eval + functions);
+    put(t, "used_memory_vm_total_human", human(eval + functions));
+    put(t, "used_memory_functions", stored);
+    put(t, "used_memory_scripts", cached + stored);
+    put(t, "used_memory_scripts_human", human(cached + stored));
 }
 
 pub fn persistence(v: &View, t: &mut String) {

@@ -11,6 +11,7 @@ pub mod connection;
 pub mod containers;
 pub mod cores;
 pub mod debug;
+pub mod functions;
 pub mod info;
 pub mod info_text;
 pub mod latency;
@@ -23,6 +24,7 @@ pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
+pub mod scripting;
 pub mod server_time;
 pub mod slowlog;
 pub mod tracking;
@@ -43,6 +45,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         containers::ROWS,
         cores::ROWS,
         debug::ROWS,
+        functions::ROWS,
         info::ROWS,
         latency::ROWS,
         lolwut::ROWS,
@@ -53,6 +56,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         persistence::ROWS,
         pubsub::ROWS,
         replication::ROWS,
+        scripting::ROWS,
         server_time::ROWS,
         slowlog::ROWS,
         transactions::ROWS,

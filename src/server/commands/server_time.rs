@@ -91,6 +91,15 @@ fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
         core.tell_service(move |s| s.abort_shutdown(asker));
         return Ok(Outcome::Later);
     }
+    if let Some(busy) = core.shared.scripts.busy() {
+        if !w.nosave {
+            return Err(busy);
+        }
+        // The script's core does not get to its messages before it has ended.
+        log::warning(format_args!("User requested shutdown..."));
+        core.shared.stop(0);
+        return Ok(Outcome::Done);
+    }
     log::warning(format_args!("User requested shutdown..."));
     let save = w.save || (!w.nosave && !core.settings.persistence.save.is_empty());
     let order = Order { save, force: w.force, now: w.now };

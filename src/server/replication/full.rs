@@ -301,7 +301,7 @@ impl Service {
         let mut out = Vec::new();
         frame.begin(&mut out, Version::V10, &about);
         if wanted.functions_only {
-            let libraries = self.shared.persistence.libraries.lock().unwrap_or_else(|e| e.into_inner());
+            let libraries = self.shared.scripts.libraries.sources();
             libraries.iter().for_each(|source| frame.function(&mut out, source));
         }
         frame.end(&mut out);

@@ -191,11 +191,10 @@ impl Service {
         }
         let db = loader.about.stream_db.unwrap_or(0);
         let keys = loader.about.keys;
-        if !loader.about.functions.is_empty() {
-            log::warning(format_args!("The functions in the master's snapshot are left out: there are none yet"));
-        }
+        let libraries = loader.about.functions.clone();
         self.suspend_aof().await;
         self.replicate(NodeEvent::Replacing);
+        self.take_libraries(&libraries);
         loader.install().await;
         log::notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: 0."));
         Ok(db)

@@ -190,8 +190,9 @@ impl Applier {
             matches!(self.target(&entries[c.command], &args), Target::Core(..) | Target::Split(_))
         });
         if !simple {
-            let (over_keys, beside): (Vec<Applied>, Vec<Applied>) =
-                unit.into_iter().partition(|c| matches!(entries[c.command].action, Action::Keys(_)));
+            let (over_keys, beside): (Vec<Applied>, Vec<Applied>) = unit
+                .into_iter()
+                .partition(|c| matches!(entries[c.command].action, Action::Keys(_) | Action::Script(_)));
             if !over_keys.is_empty() {
                 self.together(over_keys).await;
             }
@@ -219,6 +220,8 @@ impl Applier {
         let core = |hash: u64| self.map[crate::base::slot::slot_of_hash(hash) as usize] as usize;
         let command: &Command = match entry.action {
             Action::Keys(c) => c,
+            Action::Script(_) if entry.route == Route::Script => return Target::Together,
+            Action::Script(_) => return Target::All,
             Action::Conn(_) | Action::Container => return Target::Beside,
         };
         match entry.route {

@@ -142,7 +142,8 @@ impl Service {
                 }
                 reader = Reader::from(import.position());
                 reader.feed(import.rest());
-                import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+                let (about, _) = import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+                self.take_libraries(&about.functions);
             } else {
                 reader.feed(&piece[..n]);
             }
@@ -150,7 +151,8 @@ impl Service {
             future::yield_now().await;
         }
         if let Some(import) = preamble {
-            import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+            let (about, _) = import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
+            self.take_libraries(&about.functions);
         }
         applier.drop_transaction();
         applier.settle().await;

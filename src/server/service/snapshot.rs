@@ -245,6 +245,9 @@ impl Service {
             aof_base: wish.aof_base,
         };
         intake.writer.borrow_mut().begin(job, &about);
+        for source in job.functions.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+            intake.writer.borrow_mut().function(source);
+        }
         loop {
             if job.has_failed() {
                 let lost = job.lost.load(Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,10 @@ use super::importing::Import;
 use crate::base::clock;
 use crate::config::{SanitizeDump, Settings};
 use crate::observe::log;
+use crate::script::engine::Engine;
+use crate::script::library::Policy;
 use crate::server::replication::Restored;
+use crate::server::scripts::MEMORY_MAX;
 use crate::snapshot::load::{About, Counts, How};
 use crate::snapshot::rdb::read::Fault;
 use crate::snapshot::rdb::scan::Error;
@@ -94,13 +98,22 @@ impl Service {
             0 => log::notice(format_args!("{text}.")),
             n => log::notice(format_args!("{text}, empty keys skipped: {n}.")),
         }
-        if !about.functions.is_empty() {
-            let n = about.functions.len();
-            log::warning(format_args!(
-                "{n} function libraries cannot be called yet; they are kept for the next snapshot"
-            ));
+        self.take_libraries(&about.functions);
+    }
+
+    /// The libraries of a snapshot take the place of those that are there.
+    pub fn take_libraries(&self, sources: &[Vec<u8>]) {
+        let mut engine = Engine::new(MEMORY_MAX);
+        let mut libraries = Vec::new();
+        for code in sources {
+            match engine.try_library(code) {
+                Ok(library) => libraries.push(Arc::new(library)),
+                Err(why) => log::warning(format_args!("Failed loading a function library: {why}")),
+            }
         }
-        *self.shared.persistence.libraries.lock().unwrap_or_else(|e| e.into_inner()) = about.functions;
+        if let Err(why) = self.shared.scripts.libraries.restore(libraries, Policy::Flush) {
+            log::warning(format_args!("Failed loading function libraries: {why}"));
+        }
     }
 }
 

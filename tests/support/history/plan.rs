@@ -80,6 +80,10 @@ enum Says {
     Copy(Key, Key),
 }
 
+/// Calls commands that are given as arguments, each behind its length.
+const CALL_ALL: &str = "local out, i = {}, 1 while i <= #ARGV do local n = tonumber(ARGV[i]) \
+                        out[#out + 1] = redis.call(unpack(ARGV, i + 1, i + n)) i = i + n + 1 end return out";
+
 /// An operation to perform.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -87,6 +91,9 @@ pub struct Plan {
     /// The commands with what their replies say; inside MULTI, those of EXEC.
     steps: Vec<(Vec<String>, Says)>,
     multi: bool,
+    /// The commands of a transaction are called by a script, which names so many
+    /// of its keys.
+    script: Option<usize>,
     /// Commands before, that are no part of the operation.
     prepare: Vec<Vec<String>>,
     writes: Vec<(Key, Version)>,
@@ -99,6 +106,7 @@ impl Plan {
             label: label.to_owned(),
             steps: Vec::new(),
             multi: false,
+            script: None,
             prepare: Vec::new(),
             writes: Vec::new(),
             hidden: Vec::new(),
@@ -125,6 +133,10 @@ impl Plan {
         for words in &self.prepare {
             encode_into(out, words);
         }
+        if let Some(named) = self.script {
+            self.encode_script(out, named);
+            return self.prepare.len() + 1;
+        }
         if self.multi {
             encode_into(out, &["MULTI"]);
         }
@@ -135,6 +147,19 @@ impl Plan {
             encode_into(out, &["EXEC"]);
         }
         self.prepare.len() + self.steps.len() + if self.multi { 2 } else { 0 }
+    }
+
+    fn encode_script(&self, out: &mut Vec<u8>, named: usize) {
+        let keys: Vec<&String> = self.steps.iter().filter_map(|(words, _)| words.get(1)).take(named).collect();
+        let count = keys.len().to_string();
+        let mut words = vec!["EVAL", CALL_ALL, &count];
+        words.extend(keys.iter().map(|k| k.as_str()));
+        let lengths: Vec<String> = self.steps.iter().map(|(words, _)| words.len().to_string()).collect();
+        for (length, (step, _)) in lengths.iter().zip(&self.steps) {
+            words.push(length);
+            words.extend(step.iter().map(String::as_str));
+        }
+        encode_into(out, &words);
     }
 
     /// What the replies say, or nothing when EXEC was refused by WATCH.
@@ -295,6 +320,15 @@ impl<'a> Planner<'a> {
 
     /// A random operation.
     pub fn plan(&mut self) -> Plan {
+        let mut plan = self.plan_commands();
+        if plan.multi && plan.prepare.is_empty() && self.rng.one_in(2) {
+            plan.script = Some(self.rng.below(3));
+            plan.label = format!("EVAL of {}", plan.label);
+        }
+        plan
+    }
+
+    fn plan_commands(&mut self) -> Plan {
         match self.rng.below(10) {
             0..=2 => self.single(),
             3 => self.count_or_append(),

@@ -1,0 +1,208 @@
+//! Scripts that run for longer than `busy-reply-threshold`.
+//!
+//! From then on every core refuses its clients' commands with -BUSY, except
+//! those by which a script can be stopped. The core that runs the script has no
+//! turns meanwhile: it looks after its sockets from within the script, now and
+//! then. What it does there is little and safe: it takes in what has arrived,
+//! and serves connections that nothing is outstanding on. As the gate is
+//! closed, no command that reaches the keyspace gets through. Requests that
+//! other cores had sent before they knew are answered with -BUSY as well; all
+//! other messages wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::host::Running;
+use crate::command::Fault;
+use crate::observe::log;
+use crate::reactor::ring::Op;
+use crate::resp::Reply;
+use crate::script::host::Abort;
+use crate::server::core::Core;
+use crate::server::exec::owned;
+use crate::server::msg::{Batch, Job, Msg};
+
+/// A script that all know of.
+pub struct Slow {
+    pub function: bool,
+    pub name: Vec<u8>,
+    pub command: Vec<Vec<u8>>,
+    pub started: Instant,
+    pub wrote: AtomicBool,
+    pub kill: AtomicBool,
+}
+
+/// How an attempt to stop scripts ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    Done,
+    NothingRuns,
+    HasWritten,
+    /// Only the other kind runs.
+    OtherKind,
+}
+
+const BUSY_SCRIPT: Fault =
+    Fault::Text("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+const BUSY_FUNCTION: Fault =
+    Fault::Text("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.");
+
+impl super::SharedScripts {
+    fn all_slow(&self) -> Vec<Arc<Slow>> {
+        self.slow.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// The first of the slow scripts.
+    pub fn first_slow(&self) -> Option<Arc<Slow>> {
+        if self.slow_count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.all_slow().into_iter().next()
+    }
+
+    /// The error of commands that have to wait for a script.
+    pub fn busy(&self) -> Option<Fault> {
+        let slow = self.first_slow()?;
+        Some(if slow.function { BUSY_FUNCTION } else { BUSY_SCRIPT })
+    }
+
+    /// Stops slow scripts, or functions, that have not written.
+    pub fn kill(&self, function: bool) -> Kill {
+        let all = self.all_slow();
+        if all.is_empty() {
+            return Kill::NothingRuns;
+        }
+        let mut result = Kill::OtherKind;
+        for slow in all.iter().filter(|s| s.function == function) {
+            if slow.wrote.load(Ordering::SeqCst) {
+                if result != Kill::Done {
+                    result = Kill::HasWritten;
+                }
+            } else {
+                slow.kill.store(true, Ordering::SeqCst);
+                result = Kill::Done;
+            }
+        }
+        result
+    }
+}
+
+impl Running<'_> {
+    /// It runs for too long: others are looked after. Must it end?
+    pub fn is_slow(&mut self) -> Option<Abort> {
+        let slow = match &self.slow {
+            Some(slow) => slow.clone(),
+            None => self.tell_all(),
+        };
+        self.core.serve_urgent();
+        if self.core.shared.stopping.load(Ordering::Relaxed) {
+            return Some(Abort::Stopping);
+        }
+        slow.kill.load(Ordering::SeqCst).then_some(Abort::Killed)
+    }
+
+    fn tell_all(&mut self) -> Arc<Slow> {
+        let slow = Arc::new(Slow {
+            function: self.function,
+            name: self.name.to_vec(),
+            command: owned(self.command),
+            started: self.started,
+            wrote: AtomicBool::new(self.wrote),
+            kill: AtomicBool::new(false),
+        });
+        self.slow = Some(slow.clone());
+        let shared = self.core.shared.clone();
+        shared.scripts.slow.lock().unwrap_or_else(|e| e.into_inner()).push(slow.clone());
+        shared.scripts.slow_count.fetch_add(1, Ordering::SeqCst);
+        let ms = self.started.elapsed().as_millis();
+        let name = String::from_utf8_lossy(self.name).into_owned();
+        log::warning(format_args!(
+            "Slow script detected: still in execution after {ms} milliseconds. You can try killing the script using \
+             the {} command. Script name is: {name}.",
+            if self.function { "FUNCTION KILL" } else { "SCRIPT KILL" }
+        ));
+        self.core.update_gate();
+        let me = self.core.id;
+        for other in (0..shared.cores).filter(|c| *c != me) {
+            // Not by way of the outbox, which is sent at the end of the turn. A
+            // core whose queue is full finds out at its next tick.
+            let _ = self.core.port.send(other, Msg::Call(Box::new(Core::update_gate)));
+            shared.mesh.rouse(other);
+        }
+        slow
+    }
+
+    /// It has ended: everybody goes on.
+    pub fn finish(&mut self) {
+        let Some(slow) = self.slow.take() else { return };
+        let shared = self.core.shared.clone();
+        shared.scripts.slow.lock().unwrap_or_else(|e| e.into_inner()).retain(|s| !Arc::ptr_eq(s, &slow));
+        shared.scripts.slow_count.fetch_sub(1, Ordering::SeqCst);
+        self.core.broadcast(Core::update_gate);
+        self.core.update_gate();
+    }
+}
+
+impl Core {
+    /// Looks after sockets and messages while a script runs.
+    fn serve_urgent(&mut self) {
+        self.ring.enter(false);
+        let listed = std::mem::take(&mut self.arrivals);
+        while let Some(c) = self.ring.take_completion() {
+            let in_use = matches!(c.token.op, Op::Recv | Op::Send) && self.conns.get(c.token.index).is_none();
+            if in_use {
+                self.scripts.late.push(c);
+            } else {
+                self.complete(c);
+            }
+        }
+        let fresh = std::mem::replace(&mut self.arrivals, listed);
+        for a in fresh {
+            if let Some(mut conn) = self.conns.take(a.index, a.generation) {
+                let quiet = conn.output_bytes() == 0 && !conn.listed_dirty;
+                // SAFETY: the buffer is given back below, when its bytes have
+                // been copied or executed.
+                let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
+                self.receive_bytes(&mut conn, bytes, false);
+                // Replies from before wait for the end of the turn.
+                if quiet && conn.listed_dirty && conn.held.is_none() {
+                    self.flush_one(&mut conn);
+                }
+                self.put_conn(conn);
+            }
+            self.buffers.give_back([a.buffer].into_iter());
+        }
+        self.arm_ended();
+        self.answer_busy();
+        self.ring.enter(false);
+    }
+
+    /// Requests of other cores are refused; what else they say waits.
+    fn answer_busy(&mut self) {
+        for from in 0..self.port.cores() {
+            while let Some(m) = self.port.receive(from) {
+                match m {
+                    Msg::Requests(batch) if batch.heads.iter().all(|h| matches!(h.job, Job::Command(_))) => {
+                        let refused = self.refuse_all(batch);
+                        if let Err(back) = self.port.send(from, Msg::Replies(refused)) {
+                            self.selfq.push_back(Msg::Call(Box::new(move |core: &mut Core| core.send(from, back))));
+                        }
+                        self.shared.mesh.rouse(from);
+                    }
+                    other => self.selfq.push_back(other),
+                }
+            }
+        }
+    }
+
+    fn refuse_all(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
+        let fault = self.shared.scripts.busy().unwrap_or(BUSY_SCRIPT);
+        for h in &batch.heads {
+            self.stats.count_error(fault.code());
+            Reply::new(&mut batch.replies, h.origin.proto).error(fault.text());
+            batch.reply_ends.push(Some(batch.replies.len()));
+        }
+        batch
+    }
+}

@@ -1,0 +1,103 @@
+//! Taking back what a script has done.
+
+use crate::base::clock::UnixMs;
+use crate::base::slot::Key;
+use crate::server::core::Core;
+use crate::session::pubsub::Kind;
+use crate::store::Store;
+use crate::store::entry::Entry;
+
+/// Values that take more allocations than this to copy are not copied: a
+/// script that is to change one runs with everything in reach.
+const EFFORT_MAX: usize = 512;
+
+/// Bytes of a value from which the same holds.
+const BYTES_MAX: usize = 64 * 1024;
+
+/// What a script has said, to be heard when it has ended.
+pub enum Said {
+    Publish(Kind, Vec<u8>, Vec<u8>),
+    Log(i32, Vec<u8>),
+}
+
+/// A key as it was.
+struct Before {
+    db: usize,
+    key: Vec<u8>,
+    entry: Option<(Entry, Option<UnixMs>)>,
+}
+
+/// All that is needed to take a script back.
+#[derive(Default)]
+pub struct Undo {
+    before: Vec<Before>,
+    pub said: Vec<Said>,
+    /// Events that were there before it ran.
+    pub events: usize,
+    pub dirty: u64,
+    /// The events are collected for it alone.
+    pub own_events: bool,
+}
+
+impl Undo {
+    pub fn new(events: usize, own_events: bool, dirty: u64) -> Undo {
+        Undo { events, own_events, dirty, ..Undo::default() }
+    }
+
+    /// Keeps a key as it is, before it changes; false when that is too much.
+    pub fn keep(&mut self, store: &Store, db: usize, key: &Key) -> bool {
+        if self.before.iter().any(|b| b.db == db && b.key == key.bytes) {
+            return true;
+        }
+        let entry = match store.get(db, key) {
+            None => None,
+            Some(e) => {
+                let large = e.as_object().is_some_and(|o| o.undo_id().is_some() || o.free_effort() > EFFORT_MAX)
+                    || e.as_str().is_some_and(|s| s.len() > BYTES_MAX);
+                if large {
+                    return false;
+                }
+                Some((e.copied(key.bytes), e.deadline()))
+            }
+        };
+        self.before.push(Before { db, key: key.bytes.to_vec(), entry });
+        true
+    }
+
+    /// Puts everything back.
+    pub fn take_back(self, core: &mut Core) {
+        for b in self.before.into_iter().rev() {
+            let key = Key::new(&b.key);
+            core.store.delete(b.db, &key);
+            if let Some((entry, deadline)) = b.entry {
+                core.store.put_hashed(b.db, key.hash, entry);
+                if deadline.is_some() {
+                    core.store.set_deadline(b.db, &key, deadline);
+                }
+            }
+        }
+        core.stats.dirty = self.dirty;
+        if self.own_events {
+            core.gathering = None;
+        } else if let Some(events) = &mut core.gathering {
+            events.truncate(self.events);
+        }
+        core.journal.abandon_unit();
+    }
+
+    /// Lets everything be heard that was kept back.
+    pub fn release(self, core: &mut Core) {
+        if self.own_events {
+            let events = core.gathering.take().unwrap_or_default();
+            core.tell(&events);
+        }
+        for said in self.said {
+            match said {
+                Said::Publish(kind, channel, message) => {
+                    core.publish(kind, &channel, &message);
+                }
+                Said::Log(level, text) => super::host::write_log(level, &text),
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Scripts and functions: keys on several cores, named or not; scripts that run
+//! for long; what outlives a restart.
+
+use std::time::Duration;
+
+use super::support::{Server, Value, Wire, bulk, each_cores, error, eventually, int, nil, ok};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn eval(c: &mut Wire, body: &str, keys: &[&str], args: &[&str]) -> Value {
+    let count = keys.len().to_string();
+    let words: Vec<&str> =
+        ["EVAL", body, &count].into_iter().chain(keys.iter().copied()).chain(args.iter().copied()).collect();
+    c.cmd(&words)
+}
+
+/// A script that comes to keys that it has not named, after it has written,
+/// starts again with them: what it had done is taken back first.
+#[test]
+fn keys_need_not_be_named() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for round in 0..40 {
+            let (a, b, d) = (format!("a{round}"), format!("b{round}"), format!("d{round}"));
+            assert_eq!(c.run(&format!("RPUSH {a} 1")), int(1));
+            let body = "redis.call('rpush', KEYS[1], '2') redis.call('incr', ARGV[1]) redis.call('incr', ARGV[2]) \
+                        return {redis.call('lrange', KEYS[1], 0, -1), redis.call('get', ARGV[1])}";
+            let got = eval(&mut c, body, &[&a], &[&b, &d]);
+            assert_eq!(got, Value::Array(vec![Value::Array(vec![bulk("1"), bulk("2")]), bulk("1")]));
+            assert_eq!(c.run(&format!("MGET {b} {d}")), Value::Array(vec![bulk("1"), bulk("1")]));
+        }
+        assert_eq!(
+            eval(&mut c, "for i = 1, 50 do redis.call('set', 'n' .. i, i) end return redis.call('dbsize')", &[], &[]),
+            int(170)
+        );
+        assert_eq!(eval(&mut c, "return #redis.call('keys', 'n*')", &[], &[]), int(50));
+    });
+}
+
+/// Large values are changed in place, not copied to be put back.
+#[test]
+fn large_values_are_changed_by_scripts() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let fill =
+            "for i = 1, 20000 do redis.call('zadd', KEYS[1], i, 'member' .. i) end return redis.call('zcard', KEYS[1])";
+        assert_eq!(eval(&mut c, fill, &["z"], &[]), int(20000));
+        let change = "redis.call('zrem', KEYS[1], 'member7') redis.call('set', 'other', 'x') return redis.call('zcard', KEYS[1])";
+        assert_eq!(eval(&mut c, change, &["z"], &[]), int(19999));
+        assert_eq!(c.run("GET other"), bulk("x"));
+        assert_eq!(c.run("ZSCORE z member7"), nil());
+    });
+}
+
+/// What a script says is heard once, however often it had to start.
+#[test]
+fn messages_of_scripts_are_heard_once() {
+    each_cores(|server| {
+        let mut listener = server.wire();
+        listener.run("SUBSCRIBE news");
+        let mut c = server.wire();
+        for i in 0..20 {
+            let body = "redis.call('publish', 'news', ARGV[1]) redis.call('set', KEYS[1], 'x') redis.call('set', ARGV[1], 'y') return 1";
+            assert_eq!(eval(&mut c, body, &[&format!("k{i}")], &[&format!("m{i}")]), int(1));
+        }
+        for i in 0..20 {
+            assert_eq!(listener.read().items()[2], bulk(format!("m{i}")));
+        }
+    });
+}
+
+fn busy(server: &Server) {
+    let mut c = server.wire();
+    assert_eq!(c.run("CONFIG SET busy-reply-threshold 50"), ok());
+    let text = "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+    let mut runner = server.wire();
+    runner.send_cmd(&["EVAL", "while true do end", "0"]);
+    let mut others: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+    eventually("the script is slow", LIMIT, || others.iter_mut().all(|o| o.run("PING") == error(text)));
+    assert_eq!(others[0].run("SET a 1"), error(text));
+    assert!(others[1].run("FUNCTION KILL").as_error().starts_with("BUSY"));
+    assert_eq!(others[2].run("MULTI"), ok());
+    assert_eq!(others[3].run("SHUTDOWN").as_error(), text);
+    assert_eq!(others[4].run("SCRIPT KILL"), ok());
+    assert!(runner.read().as_error().contains("killed by user"), "the script is told");
+    eventually("all go on", LIMIT, || others[5..].iter_mut().all(|o| o.run("PING").as_text() == "PONG"));
+    assert_eq!(c.run("SCRIPT KILL"), error("NOTBUSY No scripts in execution right now."));
+
+    runner.send_cmd(&["EVAL", "redis.call('set', KEYS[1], 'v') while true do end", "1", "written"]);
+    eventually("the script is slow", LIMIT, || c.run("PING").is_error());
+    assert!(c.run("SCRIPT KILL").as_error().starts_with("UNKILLABLE"));
+}
+
+#[test]
+fn slow_scripts_are_told_of_and_stopped() {
+    each_cores(busy);
+}
+
+/// A client that goes away in the middle of its script leaves nothing behind.
+#[test]
+fn a_client_may_leave_its_script() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET busy-reply-threshold 20"), ok());
+        let mut runner = server.wire();
+        runner.send_cmd(&["EVAL", "while true do end", "0"]);
+        eventually("the script is slow", LIMIT, || c.run("PING").is_error());
+        drop(runner);
+        assert_eq!(c.run("SCRIPT KILL"), ok());
+        eventually("its client is gone", LIMIT, || {
+            let list = c.run("CLIENT LIST");
+            !list.is_error() && list.as_text().lines().count() == 1
+        });
+    });
+}
+
+const LIBRARY: &str = "#!lua name=lib\nredis.register_function('inc', function(k) return redis.call('incr', k[1]) end)\n\
+                       redis.register_function{function_name='get', callback=function(k) return redis.call('get', k[1]) end, \
+                       flags={'no-writes'}, description='reads'}";
+
+#[test]
+fn functions_are_the_same_on_all_cores() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", LIBRARY]), bulk("lib"));
+        let mut others: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        for (i, o) in others.iter_mut().enumerate() {
+            assert_eq!(o.run(&format!("FCALL inc 1 c{i}")), int(1));
+            assert_eq!(o.run(&format!("FCALL_RO get 1 c{i}")), bulk("1"));
+            assert_eq!(
+                o.run("FCALL_RO inc 1 x"),
+                error("ERR Can not execute a script with write flag using *_ro command.")
+            );
+        }
+        let dump = c.run("FUNCTION DUMP").as_bytes().to_vec();
+        assert_eq!(c.run("FUNCTION DELETE lib"), ok());
+        for o in &mut others {
+            assert_eq!(o.run("FCALL inc 1 x"), error("ERR Function not found"));
+        }
+        assert_eq!(c.cmd(&[&b"FUNCTION"[..], b"RESTORE", &dump]), ok());
+        assert!(c.cmd(&[&b"FUNCTION"[..], b"RESTORE", &dump]).as_error().contains("Library lib already exists"));
+        for o in &mut others {
+            assert_eq!(o.run("FCALL get 1 c0"), bulk("1"));
+        }
+        let mut wrong = dump.clone();
+        wrong[3] ^= 1;
+        assert_eq!(
+            c.cmd(&[&b"FUNCTION"[..], b"RESTORE", &wrong]),
+            error("ERR DUMP payload version or checksum are wrong")
+        );
+        let looping = "#!lua name=bad\nwhile true do end";
+        assert_eq!(
+            c.cmd(&["FUNCTION", "LOAD", looping]),
+            error("ERR Error registering functions: ERR FUNCTION LOAD timeout")
+        );
+        assert!(c.run("INFO memory").as_text().contains("number_of_functions:2\r\nnumber_of_libraries:1"));
+    });
+}
+
+/// Scripts are known to all cores at once, and forgotten by all.
+#[test]
+fn scripts_are_the_same_on_all_cores() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let sha = c.cmd(&["SCRIPT", "LOAD", "return KEYS[1]"]).as_text();
+        let mut others: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        for (i, o) in others.iter_mut().enumerate() {
+            let key = format!("k{i}");
+            assert_eq!(o.cmd(&["EVALSHA", &sha.to_uppercase(), "1", &key]), bulk(&key));
+        }
+        assert_eq!(others[3].run("SCRIPT FLUSH"), ok());
+        for o in &mut others {
+            assert_eq!(o.cmd(&["EVALSHA", &sha, "1", "x"]), error("NOSCRIPT No matching script. Please use EVAL."));
+        }
+    });
+}
+
+/// Transactions hold scripts, and scripts see what came before them.
+#[test]
+fn scripts_in_transactions() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("MULTI");
+        c.run("SET a 5");
+        c.cmd(&["EVAL", "redis.call('incr', 'b') return redis.call('incr', KEYS[1])", "1", "a"]);
+        c.run("MGET a b");
+        let got = c.run("EXEC");
+        assert_eq!(got, Value::Array(vec![ok(), int(6), Value::Array(vec![bulk("6"), bulk("1")])]));
+        c.run("WATCH a");
+        let mut other = server.wire();
+        assert_eq!(other.cmd(&["EVAL", "return redis.call('incr', 'a')", "0"]), int(7));
+        c.run("MULTI");
+        c.run("GET a");
+        assert!(c.run("EXEC").is_nil());
+    });
+}
