@@ -359,7 +359,8 @@ impl Engine {
         if shared.version() != self.version {
             self.load_changed(shared);
         }
-        self.by_name.get(name).copied()
+        let found = self.by_name.get(name).copied();
+        found.or_else(|| self.by_name.get(&name.to_ascii_lowercase()[..]).copied())
     }
 
     /// Runs a function.
@@ -392,7 +393,8 @@ impl Engine {
 
     fn index_functions(&mut self) {
         let all = self.libraries.values().flat_map(|(_, registered)| registered);
-        self.by_name = all.map(|(f, kept)| (f.name.clone(), Loaded { function: *kept, flags: f.flags })).collect();
+        self.by_name =
+            all.map(|(f, kept)| (f.name.to_ascii_lowercase(), Loaded { function: *kept, flags: f.flags })).collect();
         if self.libraries.is_empty() {
             self.functions = None;
         }

@@ -59,7 +59,7 @@ fn add(table: &mut Table, library: Arc<Library>, replace: bool, quoted: bool) ->
         });
     }
     let others = table.values().filter(|l| l.name != library.name).flat_map(|l| &l.functions);
-    let taken = |f: &&Function| library.functions.iter().any(|mine| mine.name == f.name);
+    let taken = |f: &&Function| library.functions.iter().any(|mine| mine.name.eq_ignore_ascii_case(&f.name));
     if let Some(f) = others.into_iter().find(taken) {
         return Err(format!("Function {} already exists", shown(&f.name)));
     }
@@ -115,7 +115,7 @@ impl Libraries {
     /// The flags of a function.
     pub fn flags_of(&self, function: &[u8]) -> Option<u32> {
         let table = self.lock();
-        table.values().flat_map(|l| &l.functions).find(|f| f.name == function).map(|f| f.flags)
+        table.values().flat_map(|l| &l.functions).find(|f| f.name.eq_ignore_ascii_case(function)).map(|f| f.flags)
     }
 
     /// Adds a library.

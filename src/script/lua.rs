@@ -122,12 +122,68 @@ unsafe extern "C-unwind" fn trampoline(l: *mut ffi::lua_State) -> c_int {
     }
 }
 
+/// Values that `unpack` gives at most: what the stack of a C function holds.
+const UNPACK_MAX: f64 = 8000.0;
+
+/// Calls the C function `unpack`, unless its range is too large: Lua 5.1
+/// computes its length in an integer that may overflow.
+///
+/// # Safety
+/// As for [`guarded`].
+unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
+    // SAFETY: as in `guarded`.
+    unsafe {
+        let s = Stack(l);
+        let bound = |i: c_int| s.number(i).map(f64::trunc);
+        let first = bound(2).unwrap_or(1.0);
+        let last = bound(3).unwrap_or_else(|| if s.kind(1) == Type::Table { s.raw_len(1) as f64 } else { 0.0 });
+        let exact = |n: f64| n.abs() < f64::from(c_int::MAX);
+        if last - first >= UNPACK_MAX || (last >= first && !(exact(first) && exact(last))) {
+            ffi::luaL_where(l, 1);
+            s.push(b"too many results to unpack");
+            ffi::lua_concat(l, 2);
+            ffi::lua_error(l);
+        }
+        if last < first {
+            return 0;
+        }
+        let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
+        f(l)
+    }
+}
+
+/// Bytes of a pattern at most: matching takes a C stack frame for each item.
+const PATTERN_MAX: usize = 8192;
+
+/// Calls a C function of the string library, unless its pattern is so long
+/// that matching could overflow the thread's stack.
+///
+/// # Safety
+/// As for [`guarded`].
+unsafe extern "C-unwind" fn matching(l: *mut ffi::lua_State) -> c_int {
+    // SAFETY: as in `guarded`.
+    unsafe {
+        if Stack(l).bytes(2).is_some_and(|p| p.len() > PATTERN_MAX) {
+            ffi::luaL_where(l, 1);
+            Stack(l).push(b"pattern too complex");
+            ffi::lua_concat(l, 2);
+            ffi::lua_error(l);
+        }
+        let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
+        f(l)
+    }
+}
+
 /// What a guarded function does with a frozen table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frozen {
     /// It works on what the table shows.
     Shown,
     Refused,
+    /// It is `unpack`.
+    Unpacked,
+    /// It matches patterns.
+    Matching,
 }
 
 /// Calls the C function of Lua's own library that is the closure's upvalue
@@ -387,7 +443,12 @@ impl Stack {
         let f = call!(self.lua_tocfunction(-1)).map_or(std::ptr::null_mut(), |f| f as *mut c_void);
         self.pop(1);
         self.push_pointer(f);
-        let f = if frozen == Frozen::Shown { seeing_through } else { guarded };
+        let f = match frozen {
+            Frozen::Shown => seeing_through,
+            Frozen::Refused => guarded,
+            Frozen::Unpacked => unpack,
+            Frozen::Matching => matching,
+        };
         call!(self.lua_pushcclosure(f, 1));
     }
 
@@ -493,8 +554,14 @@ impl Stack {
     /// Compiles source text; pushes the function, or the error.
     pub fn compile(self, cx: &Context, source: &[u8], name: &std::ffi::CStr) -> Status {
         let was = cx.memory.shield(false);
-        // SAFETY: `lua_load` catches errors itself.
-        let status = unsafe { ffi::luaL_loadbuffer(self.0, source.as_ptr().cast(), source.len(), name.as_ptr()) };
+        // SAFETY: `lua_load` catches errors itself. No garbage is collected
+        // meanwhile: the parser of Lua 5.1 holds names that nothing else does.
+        let status = unsafe {
+            ffi::lua_gc(self.0, ffi::LUA_GCSTOP, 0);
+            let status = ffi::luaL_loadbuffer(self.0, source.as_ptr().cast(), source.len(), name.as_ptr());
+            ffi::lua_gc(self.0, ffi::LUA_GCRESTART, 0);
+            status
+        };
         cx.memory.shield(was);
         if status == 0 { Status::Ok } else { Status::Failed }
     }

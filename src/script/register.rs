@@ -29,7 +29,7 @@ pub fn register(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     }
     let mut loading = cx.loading.borrow_mut();
     let Some(all) = loading.as_mut() else { return Ok(0) };
-    if all.iter().any(|(f, _)| f.name == function.name) {
+    if all.iter().any(|(f, _)| f.name.eq_ignore_ascii_case(&function.name)) {
         return Err(refuse(s, "Function already exists in the library"));
     }
     all.push((function, s.keep()));

@@ -22,7 +22,7 @@ pub const READONLY: &[u8] = b"Attempt to modify a readonly table";
 pub const FROZEN_MARK: usize = 1;
 
 /// Functions of Lua's base library that are kept as they are.
-const KEPT: [&[u8]; 17] = [
+const KEPT: [&[u8]; 16] = [
     b"assert",
     b"collectgarbage",
     b"coroutine",
@@ -37,7 +37,6 @@ const KEPT: [&[u8]; 17] = [
     b"tonumber",
     b"tostring",
     b"type",
-    b"unpack",
     b"_VERSION",
     b"os",
 ];
@@ -47,7 +46,8 @@ const CHANGING: [&[u8]; 4] = [b"insert", b"remove", b"sort", b"setn"];
 
 /// Functions of the base library that read or change their first argument
 /// without metamethods.
-const RAW: [(&[u8], Frozen); 4] = [
+const RAW: [(&[u8], Frozen); 5] = [
+    (b"unpack", Frozen::Unpacked),
     (b"next", Frozen::Shown),
     (b"rawget", Frozen::Shown),
     (b"rawset", Frozen::Refused),
@@ -147,7 +147,13 @@ fn change_libraries(s: Stack, cx: &Context, globals: c_int) {
     s.set_field(-3, b"clock");
     s.pop(1);
     s.set_field(globals, b"os");
-    s.pop(2);
+    s.field(globals, b"string");
+    for name in [&b"find"[..], b"match", b"gsub", b"gmatch", b"gfind"] {
+        s.field(-1, name);
+        s.guard(Frozen::Matching);
+        s.set_field(-2, name);
+    }
+    s.pop(3);
 }
 
 /// The library of strings, and the metatable of all strings.

@@ -1,6 +1,8 @@
 //! Scripts and libraries as text: the first line, which names the engine and
 //! says what the code may do.
 
+use crate::resp::inline;
+
 /// What code asks for, or renounces.
 pub mod flag {
     /// It never writes.
@@ -70,7 +72,8 @@ pub fn library(code: &[u8]) -> Result<Header<'_>, String> {
         return Err("Missing library metadata".into());
     }
     let Some(end) = memchr::memchr(b'\n', code) else { return Err("Invalid library metadata".into()) };
-    let mut words = words(&code[..end]);
+    let Some(words) = inline::split(&code[..end]) else { return Err("Invalid library metadata".into()) };
+    let mut words = words.iter().map(|w| &w[..]);
     let engine = words.next().map_or(Vec::new(), |w| w[2..].to_vec());
     let mut name = None;
     for word in words {

@@ -189,6 +189,11 @@ fn nothing_leads_out_of_the_sandbox() {
         ),
         ("return {os.clock() >= 0, rawget(os, 'exit') == nil}", "*2 :1 :1"),
         ("return ('x'):upper()", "$1 X"),
+        ("return {pcall(unpack, {1,2,3}, -2, 2147483647)}", "*2 $-1 $26 too many results to unpack"),
+        ("return {pcall(unpack, {1}, 2147483647, 2147483648)}", "*2 $-1 $26 too many results to unpack"),
+        ("return {unpack({1,2,3}, 2)}", "*2 :2 :3"),
+        ("return {unpack({1,2,3}, 3, 1)}", "*0"),
+        ("return {pcall(string.find, 'a', string.rep('.-', 1000000))}", "*2 $-1 $19 pattern too complex"),
     ]);
     let readonly_again = "ERR user_script:1: Attempt";
     assert!(Bench::default().run("debug = 1").starts_with(readonly_again));

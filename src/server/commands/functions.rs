@@ -197,6 +197,9 @@ fn delete(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> {
 }
 
 fn flush(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> {
+    if args.len() > 3 {
+        return Err(Fault::Text("ERR unknown subcommand or wrong number of arguments for 'flush'. Try FUNCTION HELP."));
+    }
     let fits = args.len() == 2 || (args.len() == 3 && (is(args[2], "sync") || is(args[2], "async")));
     if !fits {
         return Err(Fault::Text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
@@ -217,7 +220,11 @@ fn restore(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> 
                 "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
             ));
         }
-        _ => return Err(Fault::Text("ERR wrong number of arguments for 'function|restore' command")),
+        _ => {
+            return Err(Fault::Text(
+                "ERR unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION HELP.",
+            ));
+        }
     };
     let sources = functions::read(args[2])?;
     let mut libraries = Vec::new();

@@ -5,6 +5,7 @@
 //! loaded is no change: it does not go into the streams again.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::timer::sleep;
@@ -15,6 +16,7 @@ use super::snapshot::Wish;
 use super::snapshot_file::base_how;
 use crate::base::clock;
 use crate::observe::log;
+use crate::script::library::{Library, Policy};
 use crate::server::image::Want;
 use crate::server::replication::Asker;
 use crate::snapshot::load::How;
@@ -107,11 +109,14 @@ impl Service {
         if how.flush {
             self.image(self.next_cut(), Want::Flush).await;
         }
+        let libraries = &self.shared.scripts.libraries;
+        let kept = (!how.flush).then(|| libraries.all());
         let s = self.shared.config.settings();
         let expired = (!self.repl.is_replica()).then(clock::now_ms);
+        let how_merge = how.merge;
         let how = How { drop_expired_at: expired, replace: how.merge, ..base_how(&s) };
         match self.load_snapshot(&s, how).await {
-            Ok(true) => Ok(()),
+            Ok(true) => kept.map_or(Ok(()), |kept| self.join_libraries(kept, how_merge)),
             Ok(false) => {
                 let name = &s.persistence.dbfilename;
                 log::warning(format_args!("Fatal error: can't open the RDB file {name} for reading: No such file"));
@@ -122,6 +127,18 @@ impl Service {
                 Err(NOT_LOADED)
             }
         }
+    }
+
+    /// Puts the libraries that were loaded beside those that were there.
+    fn join_libraries(&self, kept: Vec<Arc<Library>>, merge: bool) -> Result<(), Refusal> {
+        let libraries = &self.shared.scripts.libraries;
+        let loaded = libraries.all();
+        let policy = if merge { Policy::Replace } else { Policy::Append };
+        let joined = libraries.restore(kept, Policy::Flush).and_then(|()| libraries.restore(loaded, policy));
+        joined.map_err(|why| {
+            log::warning(format_args!("{why}"));
+            NOT_LOADED
+        })
     }
 
     async fn reload_aof(self: &Rc<Self>) -> Result<(), Refusal> {
