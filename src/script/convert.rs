@@ -197,7 +197,7 @@ fn write(s: Stack, script: Proto, reply: &mut Reply) {
 /// one, as the conversion of the machine has it.
 fn to_integer(n: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if n >= -LIMIT && n < LIMIT { n as i64 } else { i64::MIN }
+    if (-LIMIT..LIMIT).contains(&n) { n as i64 } else { i64::MIN }
 }
 
 /// Has the table on top this field, of this type? The value is then on top.

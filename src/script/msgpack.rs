@@ -99,7 +99,7 @@ fn write_number(out: &mut Vec<u8>, n: f64) {
 fn write_integer(out: &mut Vec<u8>, n: i64) {
     let bytes = n.to_be_bytes();
     let (code, width) = match n {
-        0..=0x7F | -32..=-1 => return out.push(n as u8),
+        -32..=0x7F => return out.push(n as u8),
         0x80..=0xFF => (0xCC, 1),
         0x100..=0xFFFF => (0xCD, 2),
         0x1_0000..=0xFFFF_FFFF => (0xCE, 4),

@@ -343,6 +343,9 @@ fn load(s: Stack, cx: &Context) -> Result<c_int, Raise> {
         match (s.kind(-1), s.text(-1)) {
             (_, Some(piece)) if !piece.is_empty() => {
                 source.extend_from_slice(piece);
+                if source.first() == ffi::LUA_SIGNATURE.first() {
+                    return compile(s, cx, &source, b"=(load)");
+                }
                 if source.len() > cx.memory.limit.get() {
                     return Err(s.fail("not enough memory"));
                 }

@@ -175,7 +175,7 @@ fn nothing_leads_out_of_the_sandbox() {
         ("return loadstring('return 5')()", ":5"),
         (
             "return {pcall(function() return io end)}",
-            "*2 $-1 $76 user_script:1: Script attempted to access \
+            "*2 $-1 $74 user_script:1: Script attempted to access \
                                                       nonexistent global variable 'io'",
         ),
         ("local n = 0 for k in pairs(_G) do n = n + 1 end return n > 20", ":1"),
@@ -249,7 +249,7 @@ fn deep() {
 #[test]
 fn json() {
     check(&[
-        ("return cjson.encode({1,2,{a='b/\"'},true,cjson.null})", "$26 [1,2,{\"a\":\"b\\/\\\"\"},true,null]"),
+        ("return cjson.encode({1,2,{a='b/\"'},true,cjson.null})", "$29 [1,2,{\"a\":\"b\\/\\\"\"},true,null]"),
         ("return cjson.encode({})", "$2 {}"),
         ("return cjson.encode(1.5e300)", "$8 1.5e+300"),
         (
