@@ -180,6 +180,7 @@ impl Core {
         self.in_unit = true;
         self.journal.begin_unit();
         self.in_exec = true;
+        self.scripts.user = Some((conn.user.clone(), conn.restricted));
         for q in &queue {
             let entry = &registry().entries[q.command];
             let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
@@ -193,6 +194,7 @@ impl Core {
         if conn.tracking().is_some_and(|t| t.caching) {
             self.end_caching(conn);
         }
+        self.scripts.user = None;
         self.journal.end_unit();
         self.in_unit = false;
         self.now = outer;

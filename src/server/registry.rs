@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use super::commands;
 use super::core::Core;
-use crate::acl::Catalog;
 use super::msg::Origin;
+use crate::acl::Catalog;
 use crate::base::Args;
 use crate::base::clock::UnixMs;
 use crate::command::spec::{Begin, Find, flag, keyflag};

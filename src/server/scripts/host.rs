@@ -1,12 +1,14 @@
 //! The server as a running script sees it.
 
 use std::ffi::c_int;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::slow::Slow;
 use super::undo::{Said, Undo};
 use super::{Reach, Wanted};
+use crate::acl::User;
 use crate::base::Args;
 use crate::base::slot::Key;
 use crate::command::keys::{places, undeclared};
@@ -35,6 +37,9 @@ pub struct Running<'a> {
     pub wrote: bool,
     /// Its effects are passed on.
     pub propagate: bool,
+    /// Whose script it is, and whether there is something that it may not do;
+    /// nobody's may do everything.
+    pub user: Option<(Option<Arc<User>>, bool)>,
     /// For commands over a connection.
     pub client: Option<Box<Conn>>,
     pub started: Instant,
@@ -110,6 +115,21 @@ impl Running<'_> {
             return self.core.write_refusal().map(|f| f.text().to_vec());
         }
         None
+    }
+
+    /// Why the script's user may not call a command.
+    fn denied(&mut self, entry: &Entry, args: Args) -> Option<Vec<u8>> {
+        let (user, restricted) = self.user.clone()?;
+        if !restricted {
+            return None;
+        }
+        if user.is_none() {
+            return Some(b"NOPERM The connection of this script is gone".to_vec());
+        }
+        let origin = self.origin;
+        let conn = self.client.get_or_insert_with(|| Box::new(Conn::new(-1, origin.conn, origin.client, 0)));
+        (conn.user, conn.restricted) = (user, true);
+        self.core.forbidden_in_script(conn, entry, args).map(|f| f.text().to_vec())
     }
 
     /// What the command needs and is not in reach.
@@ -244,6 +264,11 @@ impl Host for Running<'_> {
             self.core.stats.commands[entry.index].rejected += 1;
             return Called::Refused(text);
         }
+        if let Some(text) = self.denied(entry, args) {
+            self.core.stats.commands[entry.index].rejected += 1;
+            return Called::Refused(text);
+        }
+        self.core.show_script_command(self.origin.db as usize, entry, args);
         let called = match entry.action {
             Action::Keys(_) => self.run_keys(entry, args, proto, out),
             _ => self.run_conn(entry, args, proto, out),
@@ -279,6 +304,7 @@ impl Host for Running<'_> {
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        registry().resolve(args).ok().map(|_| true)
+        let entry = registry().resolve(args).ok()?;
+        Some(self.denied(entry, args).is_none())
     }
 }

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use hashbrown::HashSet;
 
 use super::msg::Origin;
+use crate::acl::User;
 use crate::script::cache::Scripts;
 use crate::script::engine::Engine;
 use crate::script::library::Libraries;
@@ -70,6 +71,8 @@ pub struct CoreScripts {
     pub reach: Option<Reach>,
     /// The script that ran last has to run again.
     pub wanted: Option<Wanted>,
+    /// The user of the connection in use, while it runs scripts.
+    pub user: Option<(Option<Arc<User>>, bool)>,
     /// Those that could not be ordered yet.
     pub waiting: Vec<Again>,
     /// Completions for connections that were in use when they came.
@@ -82,6 +85,7 @@ impl Default for CoreScripts {
             engine: Some(Box::new(Engine::new(MEMORY_MAX))),
             reach: None,
             wanted: None,
+            user: None,
             waiting: Vec::new(),
             late: Vec::new(),
         }

@@ -33,7 +33,9 @@ impl Core {
             return Flow::Next;
         };
         let owner = owner_of(first);
-        if keys.iter().any(|k| owner_of(k) != owner) {
+        // What a restricted user may do is known on the connection's core only.
+        let comes_here = conn.restricted && owner != self.id;
+        if comes_here || keys.iter().any(|k| owner_of(k) != owner) {
             let origin = self.origin(conn);
             let ordered = self.order_script(entry, args, origin, &Wanted::Keys(Vec::new()));
             return self.after_submit(conn, entry, origin, ordered);
@@ -79,7 +81,9 @@ impl Core {
         let buffer = conn.replies.buffer();
         let mark = buffer.len();
         let mut out = std::mem::take(buffer);
+        self.scripts.user = Some((conn.user.clone(), conn.restricted));
         let failed = self.run_script(entry, args, &origin, self.now, &mut out);
+        self.scripts.user = None;
         let wanted = self.scripts.wanted.take();
         if muted || wanted.is_some() {
             out.truncate(mark);

@@ -1,10 +1,12 @@
 //! EVAL, EVALSHA and FCALL on whatever keyspace is in place.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::host::Running;
 use super::undo::Undo;
 use super::{Reach, Wanted};
+use crate::acl::User;
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::base::slot::Key;
@@ -123,6 +125,7 @@ impl Core {
             read_only: read_only || (flags & flag::COMPAT == 0 && flags & flag::NO_WRITES != 0),
             wrote: false,
             propagate: true,
+            user: None,
             client: None,
             started: Instant::now(),
             patience: Duration::from_millis(patience),
@@ -131,6 +134,7 @@ impl Core {
             name: shown,
             command: args,
         };
+        running.user = running.core.script_user(origin);
         let mut reply = Reply::new(out, origin.proto);
         let ended = match code {
             Code::Script(at) => engine.eval(at, given, &mut running, &mut reply),
@@ -161,6 +165,20 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whose script it is. Those of restricted users run on the core of their
+    /// connection only, where it is in use or in its place.
+    fn script_user(&self, origin: &Origin) -> Option<(Option<Arc<User>>, bool)> {
+        if origin.client == 0 || origin.conn.core as usize != self.id {
+            return None;
+        }
+        if self.scripts.user.is_some() {
+            return self.scripts.user.clone();
+        }
+        let conn = self.conns.get(origin.conn.index).filter(|c| c.me == origin.conn);
+        // A connection that is gone may do nothing.
+        Some(conn.map_or((None, true), |c| (c.user.clone(), c.restricted)))
     }
 
     /// What a script reaches that runs on its core.
