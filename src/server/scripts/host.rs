@@ -33,6 +33,7 @@ pub struct Running<'a> {
     pub undo: Option<Undo>,
     pub wanted: Option<Wanted>,
     pub read_only: bool,
+    pub allow_oom: bool,
     /// It has called a command that writes.
     pub wrote: bool,
     /// Its effects are passed on.
@@ -110,6 +111,14 @@ impl Running<'_> {
         }
         if self.read_only && spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 {
             return Some(b"ERR Write commands are not allowed from read-only scripts.".to_vec());
+        }
+        if spec.is(flag::DENYOOM)
+            && !self.wrote
+            && !self.allow_oom
+            && self.origin.client != 0
+            && self.core.out_of_memory()
+        {
+            return Some(b"OOM command not allowed when used memory > 'maxmemory'.".to_vec());
         }
         if spec.is(flag::WRITE) && !self.wrote && self.origin.client != 0 {
             return self.core.write_refusal().map(|f| f.text().to_vec());

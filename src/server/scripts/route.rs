@@ -76,6 +76,7 @@ impl Core {
             db: conn.db as u32,
             proto: conn.proto,
             no_touch: conn.no_touch,
+            tracked: conn.tracks,
         };
         let muted = conn.muted();
         let buffer = conn.replies.buffer();

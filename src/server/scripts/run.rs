@@ -123,6 +123,7 @@ impl Core {
             undo,
             wanted: None,
             read_only: read_only || (flags & flag::COMPAT == 0 && flags & flag::NO_WRITES != 0),
+            allow_oom: flags & flag::ALLOW_OOM != 0,
             wrote: false,
             propagate: true,
             user: None,
@@ -211,6 +212,9 @@ impl Core {
         }
         if flags & (flag::COMPAT | flag::NO_WRITES) != 0 {
             return None;
+        }
+        if flags & flag::ALLOW_OOM == 0 && origin.client != 0 && self.out_of_memory() {
+            return Some(Fault::Text("OOM command not allowed when used memory > 'maxmemory'."));
         }
         if origin.client != 0
             && let Some(f) = self.write_refusal()
