@@ -179,7 +179,7 @@ fn nothing_leads_out_of_the_sandbox() {
                                                       nonexistent global variable 'io'",
         ),
         ("local n = 0 for k in pairs(_G) do n = n + 1 end return n > 20", ":1"),
-        ("local t = {} for k in pairs(bit) do t[#t+1] = k end table.sort(t) return t[1]", "$6 arshift"),
+        ("local t = {} for k in pairs(bit) do t[#t+1] = k end table.sort(t) return t[1]", "$7 arshift"),
         ("return next(redis) ~= nil", ":1"),
         ("return rawget(_G, 'redis') ~= nil", ":1"),
         (

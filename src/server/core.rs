@@ -137,13 +137,15 @@ pub struct Core {
     /// Requests forwarded to each core in this turn.
     pub batches: Vec<Option<Box<Batch>>>,
     pub batch_pool: Vec<Box<Batch>>,
-    pub mail: Vec<Msg>,
+    pub mail: VecDeque<Msg>,
     /// Messages to itself.
     pub selfq: VecDeque<Msg>,
     /// Cores to wake at the end of the turn whatever is sent to them.
     pub wake: Vec<usize>,
 
+    /// What has come in this turn, and how much of it is worked off.
     pub arrivals: Vec<Arrival>,
+    pub arrivals_done: usize,
     pub used_buffers: Vec<u16>,
     /// Connections with input that can be worked on.
     pub ready: VecDeque<u32>,
@@ -284,10 +286,11 @@ impl Core {
             outbox: (0..=cores).map(|_| VecDeque::new()).collect(),
             batches: (0..=cores).map(|_| None).collect(),
             batch_pool: Vec::new(),
-            mail: Vec::new(),
+            mail: VecDeque::new(),
             selfq: VecDeque::new(),
             wake: Vec::new(),
             arrivals: Vec::new(),
+            arrivals_done: 0,
             used_buffers: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
@@ -461,7 +464,7 @@ impl Stages for Core {
     fn receive(&mut self) {
         for from in 0..self.port.cores() {
             while let Some(m) = self.port.receive(from) {
-                self.mail.push(m);
+                self.mail.push_back(m);
             }
         }
     }
@@ -482,12 +485,10 @@ impl Stages for Core {
     }
 
     fn run(&mut self) {
-        let mut mail = std::mem::take(&mut self.mail);
         self.grant_fresh();
-        for m in mail.drain(..) {
+        while let Some(m) = self.mail.pop_front() {
             self.handle(m);
         }
-        self.mail = mail;
         self.handle_self();
         if !self.stranded.is_empty() {
             self.rescue_stranded();

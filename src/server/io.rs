@@ -36,6 +36,7 @@ pub struct Listener {
 }
 
 /// Data that has come for a connection.
+#[derive(Clone, Copy)]
 pub struct Arrival {
     pub index: u32,
     pub generation: u32,

@@ -119,23 +119,17 @@ impl Core {
         let listed = self.ready.len();
         let mut arrivals = std::mem::take(&mut self.arrivals);
         self.prefetch_arrivals(&mut arrivals);
-        for a in &arrivals {
-            self.used_buffers.push(a.buffer);
-            // SAFETY: the buffer is given back in the flush stage of this turn.
-            let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
-            self.keep_room_and_tell();
-            if let Some(mut conn) = self.conns.take(a.index, a.generation) {
-                self.parse.peeked = (a.key, a.hash);
-                if conn.tls.is_some() {
-                    self.receive_sealed(&mut conn, bytes, congested);
-                } else {
-                    self.receive_bytes(&mut conn, bytes, congested);
-                }
-                self.put_conn(conn);
-            }
-        }
         self.arrivals = arrivals;
+        // They stay where a slow script finds those that come after it.
+        while let Some(a) = self.arrivals.get(self.arrivals_done).copied() {
+            self.arrivals_done += 1;
+            self.used_buffers.push(a.buffer);
+            self.keep_room_and_tell();
+            self.parse.peeked = (a.key, a.hash);
+            self.serve_arrival(&a, congested);
+        }
         self.arrivals.clear();
+        self.arrivals_done = 0;
         for _ in 0..listed {
             let Some(index) = self.ready.pop_front() else { break };
             let Some(mut conn) = self.conns.take_at(index) else { continue };
@@ -144,6 +138,23 @@ impl Core {
                 self.mark_ready(&mut conn);
             } else {
                 self.serve_waiting(&mut conn);
+            }
+            self.put_conn(conn);
+        }
+    }
+
+    /// Works on what has come for one connection; its buffer must not have
+    /// been given back yet.
+    #[inline]
+    pub fn serve_arrival(&mut self, a: &Arrival, congested: bool) {
+        // SAFETY: the caller gives the buffer back after this call, or in the
+        // flush stage of this turn.
+        let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
+        if let Some(mut conn) = self.conns.take(a.index, a.generation) {
+            if conn.tls.is_some() {
+                self.receive_sealed(&mut conn, bytes, congested);
+            } else {
+                self.receive_bytes(&mut conn, bytes, congested);
             }
             self.put_conn(conn);
         }
@@ -196,7 +207,7 @@ impl Core {
     }
 
     /// Goes on with input that was kept.
-    fn serve_waiting(&mut self, conn: &mut Conn) {
+    pub fn serve_waiting(&mut self, conn: &mut Conn) {
         if conn.input_bytes() > 0 && !conn.closing && !conn.close_after {
             let alone = conn.resume.needed() == Some(conn.input_bytes());
             if alone && conn.input_bytes() >= HANDOVER_MIN {

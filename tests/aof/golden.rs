@@ -43,6 +43,20 @@ fn spelled_out(line: &str) -> &str {
     }
 }
 
+/// The words of a command. The capture does not quote scripts, and cut the
+/// longest off.
+fn words(line: &str) -> Vec<&str> {
+    match line {
+        "EVAL redis.call('set',KEYS[1],'1'); redis.call" => {
+            vec!["EVAL", "redis.call('set',KEYS[1],'1'); redis.call('incr',KEYS[1])", "1", "ek"]
+        }
+        "EVAL return redis.call('incr',KEYS[1]) 1 ek" => vec!["EVAL", "return redis.call('incr',KEYS[1])", "1", "ek"],
+        "EVAL return 1 0" => vec!["EVAL", "return 1", "0"],
+        "SCRIPT LOAD return 1" => vec!["SCRIPT", "LOAD", "return 1"],
+        _ => line.split(' ').collect(),
+    }
+}
+
 /// What cannot be equal: times, ids made of them, members taken at random.
 fn blurred(command: &str) -> String {
     let word = |w: &str| {
@@ -65,10 +79,11 @@ fn the_stream_is_that_of_redis() {
         for (line, want) in CAPTURE.lines().filter_map(|l| l.split_once("=>")) {
             let line = spelled_out(line.trim());
             // The capture cut long lines off.
-            if !played(&server, line) || line.len() >= 46 {
+            let cut_off = line.len() >= 46 && !line.starts_with("EVAL");
+            if !played(&server, line) || cut_off {
                 continue;
             }
-            let reply = c.run(line);
+            let reply = c.cmd(&words(line));
             // What Redis refused left nothing in its stream.
             let refused = matches!(want.trim(), "ping" | "(nothing)");
             assert!(refused || !reply.is_error(), "{line}: {reply:?}");

@@ -86,8 +86,8 @@ fn wishes(args: Args) -> Result<Wishes, Fault> {
 
 fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let w = wishes(args)?;
-    let asker = core.asker(conn);
     if w.abort {
+        let asker = core.asker(conn);
         core.tell_service(move |s| s.abort_shutdown(asker));
         return Ok(Outcome::Later);
     }
@@ -103,6 +103,7 @@ fn shutdown(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
     log::warning(format_args!("User requested shutdown..."));
     let save = w.save || (!w.nosave && !core.settings.persistence.save.is_empty());
     let order = Order { save, force: w.force, now: w.now };
+    let asker = core.asker(conn);
     core.note_blocked(asker.conn);
     core.tell_service(move |s| s.shut_down(order, Some(asker)));
     Ok(Outcome::Later)

@@ -77,6 +77,8 @@ pub struct CoreScripts {
     pub waiting: Vec<Again>,
     /// Completions for connections that were in use when they came.
     pub late: Vec<crate::reactor::ring::Completion>,
+    /// Connections that had output when the running script became slow.
+    pub dirty_before: usize,
 }
 
 impl Default for CoreScripts {
@@ -88,6 +90,7 @@ impl Default for CoreScripts {
             user: None,
             waiting: Vec::new(),
             late: Vec::new(),
+            dirty_before: 0,
         }
     }
 }

@@ -4,9 +4,9 @@
 //! those by which a script can be stopped. The core that runs the script has no
 //! turns meanwhile: it looks after its sockets from within the script, now and
 //! then. What it does there is little and safe: it takes in what has arrived,
-//! and serves connections that nothing is outstanding on. As the gate is
-//! closed, no command that reaches the keyspace gets through. Requests that
-//! other cores had sent before they knew are answered with -BUSY as well; all
+//! and serves connections other than its own. As the gate is closed, no command
+//! that reaches the keyspace gets through. Requests that other cores had sent
+//! before they knew are answered with -BUSY as well, and replies are taken; all
 //! other messages wait.
 
 use std::sync::Arc;
@@ -112,6 +112,7 @@ impl Running<'_> {
             kill: AtomicBool::new(false),
         });
         self.slow = Some(slow.clone());
+        self.core.scripts.dirty_before = self.core.dirty.len();
         let shared = self.core.shared.clone();
         shared.scripts.slow.lock().unwrap_or_else(|e| e.into_inner()).push(slow.clone());
         shared.scripts.slow_count.fetch_add(1, Ordering::SeqCst);
@@ -148,7 +149,6 @@ impl Core {
     /// Looks after sockets and messages while a script runs.
     fn serve_urgent(&mut self) {
         self.ring.enter(false);
-        let listed = std::mem::take(&mut self.arrivals);
         while let Some(c) = self.ring.take_completion() {
             let in_use = matches!(c.token.op, Op::Recv | Op::Send) && self.conns.get(c.token.index).is_none();
             if in_use {
@@ -157,52 +157,98 @@ impl Core {
                 self.complete(c);
             }
         }
-        let fresh = std::mem::replace(&mut self.arrivals, listed);
-        for a in fresh {
-            if let Some(mut conn) = self.conns.take(a.index, a.generation) {
-                let quiet = conn.output_bytes() == 0 && !conn.listed_dirty;
-                // SAFETY: the buffer is given back below, when its bytes have
-                // been copied or executed.
-                let bytes = unsafe { self.buffers.filled(a.buffer, a.len) };
-                self.receive_bytes(&mut conn, bytes, false);
-                // Replies from before wait for the end of the turn.
-                if quiet && conn.listed_dirty && conn.held.is_none() {
-                    self.flush_one(&mut conn);
-                }
-                self.put_conn(conn);
-            }
-            self.buffers.give_back([a.buffer].into_iter());
-        }
+        self.serve_urgent_arrivals();
+        self.serve_urgent_ready();
         self.arm_ended();
         self.answer_busy();
+        self.flush_urgent();
         self.ring.enter(false);
     }
 
-    /// Requests of other cores are refused; what else they say waits.
-    fn answer_busy(&mut self) {
-        for from in 0..self.port.cores() {
-            while let Some(m) = self.port.receive(from) {
-                match m {
-                    Msg::Requests(batch) if batch.heads.iter().all(|h| matches!(h.job, Job::Command(_))) => {
-                        let refused = self.refuse_all(batch);
-                        if let Err(back) = self.port.send(from, Msg::Replies(refused)) {
-                            self.selfq.push_back(Msg::Call(Box::new(move |core: &mut Core| core.send(from, back))));
-                        }
-                        self.shared.mesh.rouse(from);
-                    }
-                    other => self.selfq.push_back(other),
+    /// What has come for connections that are not in use.
+    fn serve_urgent_arrivals(&mut self) {
+        self.parse.forget_peeked();
+        let rest = self.arrivals.split_off(self.arrivals_done);
+        for a in rest {
+            if self.conns.get(a.index).is_none() {
+                self.arrivals.push(a);
+                continue;
+            }
+            self.serve_arrival(&a, false);
+            self.buffers.give_back([a.buffer].into_iter());
+        }
+    }
+
+    fn serve_urgent_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop_front() else { break };
+            let Some(mut conn) = self.conns.take_at(index) else {
+                self.ready.push_back(index);
+                continue;
+            };
+            conn.listed_ready = false;
+            self.serve_waiting(&mut conn);
+            self.put_conn(conn);
+        }
+    }
+
+    /// Sends replies. The clock has passed this turn's stamp long ago, and the
+    /// stream does not pass it before this core has published its effects; so
+    /// nothing that a client learns from them comes before them. Only where
+    /// they have to be on disk first, those from before the script wait.
+    fn flush_urgent(&mut self) {
+        let held = self.holds_replies();
+        if !held {
+            self.flush_mesh();
+        }
+        let from = if held { self.scripts.dirty_before.min(self.dirty.len()) } else { 0 };
+        for index in self.dirty.split_off(from) {
+            match self.conns.take_at(index) {
+                Some(mut conn) if conn.held.is_none() => {
+                    conn.listed_dirty = false;
+                    self.flush_one(&mut conn);
+                    self.put_conn(conn);
                 }
+                Some(conn) => {
+                    self.dirty.push(index);
+                    self.put_conn(conn);
+                }
+                // It runs the script.
+                None => self.dirty.push(index),
             }
         }
     }
 
-    fn refuse_all(&mut self, mut batch: Box<Batch>) -> Box<Batch> {
+    /// Requests of other cores are refused, and replies taken; what else they
+    /// say waits.
+    fn answer_busy(&mut self) {
+        for from in 0..self.port.cores() {
+            while let Some(m) = self.port.receive(from) {
+                self.mail.push_back(m);
+            }
+        }
+        while let Some(m) = self.mail.pop_front() {
+            match m {
+                Msg::Requests(batch) if batch.heads.iter().all(|h| matches!(h.job, Job::Command(_))) => {
+                    self.refuse_all(batch);
+                }
+                Msg::Replies(_) | Msg::Reply { .. } if !self.holds_replies() => self.handle(m),
+                other => self.selfq.push_back(other),
+            }
+        }
+    }
+
+    fn refuse_all(&mut self, mut batch: Box<Batch>) {
         let fault = self.shared.scripts.busy().unwrap_or(BUSY_SCRIPT);
         for h in &batch.heads {
             self.stats.count_error(fault.code());
             Reply::new(&mut batch.replies, h.origin.proto).error(fault.text());
             batch.reply_ends.push(Some(batch.replies.len()));
         }
-        batch
+        let Some(from) = batch.heads.first().map(|h| h.origin.conn.core as usize) else { return };
+        if let Err(back) = self.port.send(from, Msg::Replies(batch)) {
+            self.send(from, back);
+        }
+        self.shared.mesh.rouse(from);
     }
 }
