@@ -284,6 +284,7 @@ fn status_reply(s: Stack, _: &Context) -> Result<c_int, Raise> {
 fn error_reply(s: Stack, _: &Context) -> Result<c_int, Raise> {
     match one_string(s) {
         Some(text) => {
+            let text = convert::before_zero(text);
             let text = text.strip_prefix(b"-").unwrap_or(text);
             push_error(s, &coded(&[b"-", text].concat()), false);
         }

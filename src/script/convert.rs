@@ -130,11 +130,17 @@ pub struct ScriptError {
     pub counted: bool,
 }
 
+/// What is before the first zero byte: texts of errors and of status replies
+/// end there, as those of C do.
+pub fn before_zero(text: &[u8]) -> &[u8] {
+    &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+}
+
 /// Reads the error on top of the stack.
 pub fn error_of(s: Stack) -> ScriptError {
     let mut e = ScriptError::default();
     if s.kind(-1) == Type::String {
-        e.text = [b"ERR ", s.bytes(-1).unwrap_or_default()].concat();
+        e.text = [b"ERR ", before_zero(s.bytes(-1).unwrap_or_default())].concat();
         return e;
     }
     if s.kind(-1) != Type::Table {
@@ -143,7 +149,7 @@ pub fn error_of(s: Stack) -> ScriptError {
     }
     let field = |name: &[u8]| {
         s.field(-1, name);
-        let text = s.text(-1).map(<[u8]>::to_vec);
+        let text = s.text(-1).map(|t| before_zero(t).to_vec());
         s.pop(1);
         text
     };
@@ -220,7 +226,7 @@ fn write_table(s: Stack, script: Proto, reply: &mut Reply) {
         reply.error(&error_of(s).text);
     } else if has(s, b"ok", Type::String) {
         reply.out.push(b'+');
-        reply.out.extend_from_slice(&one_line(s.bytes(-1).unwrap_or_default()));
+        reply.out.extend_from_slice(&one_line(before_zero(s.bytes(-1).unwrap_or_default())));
         reply.out.extend_from_slice(b"\r\n");
         s.pop(1);
     } else if has(s, b"double", Type::Number) {

@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
             b']' => Token::ArrayEnd,
             b':' => Token::Colon,
             b',' => Token::Comma,
-            0 if start >= self.text.len() => return (Token::End, start),
+            0 => return (Token::End, start),
             b'"' => return self.string(start),
             b'-' | b'0'..=b'9' => return self.number(start),
             _ => return (self.word(start), start),
