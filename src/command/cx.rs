@@ -4,13 +4,13 @@ use super::effect::{Class, Effect};
 use super::fault::{Fault, WRONG_TYPE};
 use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
-use crate::base::slot::Key;
+use crate::base::slot::{Key, hash_key};
 use crate::resp::Reply;
 use crate::store::Store;
-use crate::store::clock;
 use crate::store::entry::{Entry, INLINE_MAX};
 use crate::store::hash::Hash;
 use crate::store::object::{Collection, Object};
+use crate::store::{ahead, clock};
 
 /// How accesses are recorded in entries' clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,20 @@ impl<'a> Cx<'a> {
     ) -> Result<(Option<&'r mut C>, Rest<'r, 'a>), Fault> {
         let (entry, rest) = self.find_apart(key);
         Ok((typed(entry)?, rest))
+    }
+
+    /// Loads ahead what a command over several keys will look at; to be called
+    /// with [`ahead::KEYS`] of them at most.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k &'k [u8]>) {
+        let mut hashes = [0; ahead::KEYS];
+        let mut n = 0;
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = hash_key(key);
+            n += 1;
+        }
+        if n > 1 {
+            self.store.prefetch_keys(self.db, &hashes[..n]);
+        }
     }
 
     /// The key with its hash, computed at most once per command.

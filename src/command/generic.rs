@@ -8,6 +8,7 @@ use super::{Cx, Done, Fault};
 use crate::base::Args;
 use crate::base::clock::UnixMs;
 use crate::base::slot::Key;
+use crate::store::ahead;
 use crate::store::entry::{Entry, Value};
 
 const SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
@@ -128,11 +129,14 @@ pub const ROWS: &[Command] = &[
 
 fn del(cx: &mut Cx, args: Args) -> Done {
     let mut n = 0;
-    for arg in &args[1..] {
-        let key = cx.key(arg);
-        if cx.delete(&key) {
-            cx.event(Class::Generic, "del", arg);
-            n += 1;
+    for some in args[1..].chunks(ahead::KEYS) {
+        cx.prefetch(some.iter());
+        for arg in some {
+            let key = cx.key(arg);
+            if cx.delete(&key) {
+                cx.event(Class::Generic, "del", arg);
+                n += 1;
+            }
         }
     }
     if n > 0 {
@@ -144,9 +148,12 @@ fn del(cx: &mut Cx, args: Args) -> Done {
 
 fn exists(cx: &mut Cx, args: Args) -> Done {
     let mut n = 0;
-    for arg in &args[1..] {
-        let key = cx.key(arg);
-        n += i64::from(cx.read_untouched(&key).is_some());
+    for some in args[1..].chunks(ahead::KEYS) {
+        cx.prefetch(some.iter());
+        for arg in some {
+            let key = cx.key(arg);
+            n += i64::from(cx.read_untouched(&key).is_some());
+        }
     }
     cx.reply.int(n);
     Ok(())

@@ -23,6 +23,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hset",
+            element: 2,
             arity: -4,
             flags: ADDS,
             keys: keyspec::UPDATED,
@@ -36,6 +37,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hmset",
+            element: 2,
             arity: -4,
             flags: ADDS,
             keys: keyspec::UPDATED,
@@ -49,6 +51,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hsetnx",
+            element: 2,
             arity: 4,
             flags: ADDS,
             keys: keyspec::INSERTED,
@@ -61,6 +64,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hget",
+            element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
             summary: "Returns the value of a field.",
@@ -72,6 +76,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hmget",
+            element: 2,
             arity: -3,
             flags: flag::READONLY | flag::FAST,
             complexity: "O(n) for n fields asked for",
@@ -135,6 +140,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hexists",
+            element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -147,6 +153,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hdel",
+            element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::DELETED,
@@ -160,6 +167,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hstrlen",
+            element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -173,6 +181,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hincrby",
+            element: 2,
             arity: 4,
             flags: ADDS,
             keys: keyspec::CHANGED,
@@ -185,6 +194,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hincrbyfloat",
+            element: 2,
             arity: 4,
             flags: ADDS,
             keys: keyspec::CHANGED,

@@ -18,6 +18,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sadd",
+            element: 2,
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: keyspec::INSERTED,
@@ -31,6 +32,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "srem",
+            element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::DELETED,
@@ -56,6 +58,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sismember",
+            element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -68,6 +71,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "smismember",
+            element: 2,
             arity: -3,
             flags: flag::READONLY | flag::FAST,
             since: "6.2.0",

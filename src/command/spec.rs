@@ -236,6 +236,10 @@ pub struct Spec {
     pub complexity: &'static str,
     pub summary: &'static str,
     pub tips: &'static [&'static str],
+    /// The argument that names an element (a field, a member) of the
+    /// collection under the command's one key, where there is one: it is
+    /// prefetched. A wrong guess costs time only. 0: none.
+    pub element: u8,
 }
 
 impl Spec {
@@ -251,6 +255,7 @@ impl Spec {
         complexity: "O(1)",
         summary: "",
         tips: &[],
+        element: 0,
     };
 
     /// All ACL categories of the command.

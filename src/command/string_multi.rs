@@ -4,6 +4,7 @@ use super::cx::Ttl;
 use super::spec::{Across, Command, Group, KeySpec, Merge, Spec, flag, keyflag};
 use super::{Cx, Done, Fault, string};
 use crate::base::Args;
+use crate::store::ahead;
 use crate::store::entry::Entry;
 
 pub const ROWS: &[Command] = &[
@@ -58,12 +59,15 @@ pub const ROWS: &[Command] = &[
 
 fn mget(cx: &mut Cx, args: Args) -> Done {
     cx.reply.array(args.len() - 1);
-    for arg in &args[1..] {
-        let key = cx.key(arg);
-        let (entry, rest) = cx.read_apart(&key);
-        match entry.and_then(|e| Entry::as_str(e)) {
-            Some(s) => rest.reply.bulk(s),
-            None => rest.reply.null(),
+    for some in args[1..].chunks(ahead::KEYS) {
+        cx.prefetch(some.iter());
+        for arg in some {
+            let key = cx.key(arg);
+            let (entry, rest) = cx.read_apart(&key);
+            match entry.and_then(|e| Entry::as_str(e)) {
+                Some(s) => rest.reply.bulk(s),
+                None => rest.reply.null(),
+            }
         }
     }
     Ok(())
@@ -74,9 +78,12 @@ fn paired(args: Args, name: &str) -> Done {
 }
 
 fn put_pairs(cx: &mut Cx, args: Args) {
-    for pair in args[1..].chunks_exact(2) {
-        let key = cx.key(pair[0]);
-        string::put(cx, &key, pair[1], Ttl::Clear);
+    for some in args[1..].chunks(2 * ahead::KEYS) {
+        cx.prefetch(some.iter().step_by(2));
+        for pair in some.chunks_exact(2) {
+            let key = cx.key(pair[0]);
+            string::put(cx, &key, pair[1], Ttl::Clear);
+        }
     }
     cx.fx.verbatim((args.len() / 2) as u64);
 }

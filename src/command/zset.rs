@@ -26,6 +26,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zadd",
+            element: 3,
             arity: -4,
             flags: ADDS,
             keys: keyspec::UPDATED,
@@ -39,6 +40,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zincrby",
+            element: 3,
             arity: 4,
             flags: ADDS,
             keys: keyspec::CHANGED,
@@ -50,13 +52,21 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zscore", arity: 3, flags: READS, summary: "Returns the score of a member.", ..ROW },
+        spec: Spec {
+            name: "zscore",
+            element: 2,
+            arity: 3,
+            flags: READS,
+            summary: "Returns the score of a member.",
+            ..ROW
+        },
         run: zscore,
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "zmscore",
+            element: 2,
             arity: -3,
             flags: READS,
             since: "6.2.0",
@@ -82,6 +92,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrank",
+            element: 2,
             arity: -3,
             flags: READS,
             since: "2.0.0",
@@ -95,6 +106,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrevrank",
+            element: 2,
             arity: -3,
             flags: READS,
             since: "2.0.0",
@@ -108,6 +120,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrem",
+            element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::DELETED,

@@ -79,6 +79,8 @@ pub struct Entry {
     pub spec: &'static Spec,
     pub action: Action,
     pub route: Route,
+    /// [`Spec::element`].
+    pub element: u8,
     /// Indices of the subcommands of a container.
     pub subs: Vec<usize>,
     /// The gates that hold it up ([`super::role`]).
@@ -186,7 +188,16 @@ impl Registry {
     fn add(&mut self, spec: &'static Spec, action: Action, route: Route) {
         let index = self.entries.len();
         let gates = super::role::gates_of(spec);
-        self.entries.push(Entry { index, spec, action, route, gates, subs: Vec::new(), renamed: None });
+        self.entries.push(Entry {
+            index,
+            spec,
+            action,
+            route,
+            element: spec.element,
+            gates,
+            subs: Vec::new(),
+            renamed: None,
+        });
     }
 
     fn link_subcommands(&mut self) {

@@ -2,16 +2,18 @@
 //!
 //! The requests of one connection are parsed in batches. Over a batch run
 //! four passes: hash every key and prefetch its table's header; prefetch its
-//! bucket; prefetch its entry; execute. So the memory latencies of a pipeline
+//! bucket; prefetch its entry; execute (elements of collections that requests name
+//! are prefetched in passes of their own before that). So the memory latencies of a pipeline
 //! overlap.
 
 use super::core::Core;
 use super::io::Arrival;
 use super::registry::{Entry, Registry, Route, registry};
 use crate::base::Args;
-use crate::base::slot::hash_key;
+use crate::base::slot::{hash_bytes, hash_key};
 use crate::resp::request::{self, Limits, Step};
 use crate::session::conn::Conn;
+use crate::store::ahead::Depth;
 
 /// Requests parsed, prefetched and executed together.
 const BATCH: usize = 64;
@@ -45,11 +47,19 @@ pub struct ParseSpace {
     last: Option<(usize, [u8; 16], &'static Entry)>,
     /// The key that was hashed ahead of parsing, by address, and its hash.
     peeked: (*const u8, u64),
+    /// Hashes of the elements that a batch's requests name.
+    elements: [Option<u64>; BATCH],
 }
 
 impl Default for ParseSpace {
     fn default() -> ParseSpace {
-        ParseSpace { args: Vec::new(), requests: Vec::new(), last: None, peeked: (std::ptr::null(), 0) }
+        ParseSpace {
+            args: Vec::new(),
+            requests: Vec::new(),
+            last: None,
+            peeked: (std::ptr::null(), 0),
+            elements: [None; BATCH],
+        }
     }
 }
 
@@ -316,6 +326,7 @@ impl Core {
         requests: &mut Vec<Request>,
     ) -> End {
         let reg = registry();
+        let mut elements = 0;
         let mut at = 0;
         let end = loop {
             if requests.len() == BATCH {
@@ -328,9 +339,10 @@ impl Core {
                     let argc = args.len() - first;
                     let entry = if argc > 0 { self.parse.find(reg, args[first]) } else { None };
                     let mut hash = 0;
-                    if let Some(Entry { route: Route::Key(k), .. }) = entry
+                    if let Some(Entry { route: Route::Key(k), element, .. }) = entry
                         && *k < argc
                     {
+                        elements |= element;
                         let key = args[first + k];
                         if key.as_ptr() == self.parse.peeked.0 {
                             hash = self.parse.peeked.1;
@@ -351,8 +363,24 @@ impl Core {
             let hashed = || requests.iter().filter(|r| r.hash != 0);
             hashed().for_each(|r| self.store.prefetch_bucket(conn.db, r.hash));
             hashed().for_each(|r| self.store.prefetch_entry(conn.db, r.hash));
+            if elements != 0 {
+                self.prefetch_elements(conn.db, requests, args);
+            }
         }
         end
+    }
+
+    /// Further passes over a batch with commands on elements of collections.
+    fn prefetch_elements(&mut self, db: usize, requests: &[Request], args: &[&[u8]]) {
+        let element = |r: &Request| {
+            let at = usize::from(r.entry.map_or(0, |e| e.element));
+            (r.hash != 0 && at != 0 && at < r.argc as usize).then(|| hash_bytes(args[r.first as usize + at]))
+        };
+        self.parse.elements.iter_mut().zip(requests).for_each(|(e, r)| *e = element(r));
+        let each = || requests.iter().zip(&self.parse.elements).filter_map(|(r, e)| Some((r.hash, (*e)?)));
+        each().for_each(|(key, _)| self.store.prefetch_object(db, key));
+        each().for_each(|(key, e)| self.store.prefetch_element(db, key, e, Depth::Place));
+        each().for_each(|(key, e)| self.store.prefetch_element(db, key, e, Depth::Bytes));
     }
 
     #[inline]

@@ -14,6 +14,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::ahead::prefetch;
 use super::entry::Entry;
 
 /// Entries of one bucket.
@@ -200,7 +201,7 @@ impl Buckets {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let at = self.home(tag_of(hash));
-        super::prefetch(self.first.as_ptr().wrapping_add(at).cast());
+        prefetch(self.first.as_ptr().wrapping_add(at).cast());
     }
 
     /// Prefetches the entries in the home bucket that have the tag of a hash.
@@ -211,11 +212,23 @@ impl Buckets {
             let mut hits = b.hits(tag);
             while hits != 0 {
                 if let Some(e) = &b.words[hits.trailing_zeros() as usize] {
-                    super::prefetch(e.address());
-                    super::prefetch(e.address().wrapping_add(64));
+                    prefetch(e.address());
+                    prefetch(e.address().wrapping_add(64));
                 }
                 hits &= hits - 1;
             }
+        }
+    }
+
+    /// The first entry in the home bucket that has the tag of a hash: likely
+    /// the one of that hash.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<&Entry> {
+        let tag = tag_of(hash);
+        let b = self.slice().get(self.home(tag))?;
+        match b.hits(tag) {
+            0 => None,
+            hits => b.words[hits.trailing_zeros() as usize].as_ref(),
         }
     }
 
@@ -243,7 +256,7 @@ impl Buckets {
     /// Prefetches all entries of the home bucket of a hash.
     pub fn prefetch_all_of_bucket(&self, hash: u64) {
         if let Some(b) = self.slice().get(self.home(tag_of(hash))) {
-            b.words.iter().flatten().for_each(|e| super::prefetch(e.address()));
+            b.words.iter().flatten().for_each(|e| prefetch(e.address()));
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::ahead::prefetch;
 use super::cut::{DbCut, SlotCut};
 use super::entry::Entry;
 use super::hash::Hash;
@@ -82,7 +83,7 @@ impl Db {
 
     #[inline]
     pub(super) fn prefetch_table(&self, hash: u64) {
-        super::prefetch((&raw const self.tables[slot_of_hash(hash) as usize]).cast());
+        prefetch((&raw const self.tables[slot_of_hash(hash) as usize]).cast());
     }
 
     #[inline]
@@ -93,6 +94,11 @@ impl Db {
     #[inline]
     pub(super) fn prefetch_entry(&self, hash: u64) {
         self.tables[slot_of_hash(hash) as usize].prefetch_entry(hash);
+    }
+
+    #[inline]
+    pub(super) fn guess(&self, hash: u64) -> Option<&Entry> {
+        self.tables[slot_of_hash(hash) as usize].guess(hash)
     }
 
     #[inline]

@@ -191,6 +191,12 @@ impl<T: Clone> Dict<T> {
         self.table(hash).iter_hash(hash).filter(|item| hash_of(item) == hash).for_each(f);
     }
 
+    /// Calls `f` with the items that may have a hash; only tags are read.
+    #[inline]
+    pub fn guesses(&self, hash: u64, f: impl FnMut(&T)) {
+        self.table(hash).iter_hash(hash).for_each(f);
+    }
+
     /// Saves what stands under a hash, if that is owed to a snapshot.
     #[cold]
     fn save(&mut self, hash: u64, hash_of: impl Fn(&T) -> u64) {

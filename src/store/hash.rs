@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ahead::{Depth, follow, pair_bytes};
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Pair, estimate};
@@ -159,6 +160,14 @@ impl Hash {
             self.remove(f);
         }
         fields
+    }
+
+    /// Prefetches the field with a hash; the compact form is read whole.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64, depth: Depth) {
+        if let Base::Table(d) = self.base() {
+            d.guesses(hash, |p| follow(p, pair_bytes, depth));
+        }
     }
 
     pub fn encoding(&self) -> &'static str {

@@ -1,5 +1,6 @@
 //! One core's keyspace: a table per (database, slot), the expiry index, and
 //! the values. Knows no clock, no protocol and no other core.
+pub mod ahead;
 pub mod buckets;
 pub mod clock;
 pub mod cut;
@@ -40,18 +41,6 @@ const LAZY_FREE_EFFORT: usize = 64;
 
 /// The same for entries that are evicted: what they held is needed now.
 const EVICT_EFFORT: usize = 1024;
-
-/// Asks the processor to load the cache line at `p`.
-#[inline]
-pub fn prefetch(p: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
-}
 
 /// Counters of one core's keyspace.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,7 @@
 //! Set values: integers in an intset, few short members in a listpack, others
 //! in a hash table.
 
+use super::ahead::{Depth, follow, member_bytes};
 use super::dict::Dict;
 use super::intset::IntSet;
 use super::listpack::{Item, Listpack};
@@ -63,6 +64,14 @@ impl Set {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Prefetches the member with a hash; the compact forms are read whole.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64, depth: Depth) {
+        if let Form::Table(d) = &self.0 {
+            d.guesses(hash, |m| follow(m, member_bytes, depth));
+        }
     }
 
     /// What a snapshot that reads it in steps keeps; none for the compact forms.

@@ -149,6 +149,12 @@ impl SlotTable {
         self.table(hash).prefetch_entries(hash);
     }
 
+    /// Likely the entry of a hash, should it be here.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<&Entry> {
+        self.table(hash).guess(hash)
+    }
+
     /// Shows the entries of the first bucket that has any, from the home
     /// bucket of a hash on.
     pub fn visit_bucket(&self, hash: u64, each: impl FnMut(&Entry)) {

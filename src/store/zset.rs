@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 
+use super::ahead::{Depth, follow};
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
@@ -156,6 +157,13 @@ impl Sorted {
     #[inline]
     fn find(&self, member: &[u8]) -> Option<u32> {
         self.ids.find(hash_bytes(member), |&id| self.slab.bytes(id) == member).copied()
+    }
+
+    /// Prefetches the place of the member with a hash.
+    #[inline]
+    fn prefetch(&self, hash: u64, depth: Depth) {
+        let place = |&id: &u32| Some(std::ptr::from_ref(self.slab.get(id)).cast());
+        self.ids.guesses(hash, |id| follow(id, place, depth));
     }
 
     fn rank(&self, score: f64, member: &[u8]) -> usize {
@@ -333,6 +341,14 @@ fn insert_packed(l: &mut Listpack, member: &[u8], score: f64) {
 }
 
 impl ZSet {
+    /// Prefetches the member with a hash; the compact form is read whole.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64, depth: Depth) {
+        if let Form::Sorted(s) = &self.0 {
+            s.prefetch(hash, depth);
+        }
+    }
+
     pub fn encoding(&self) -> &'static str {
         match &self.0 {
             Form::Packed(_) => "listpack",
