@@ -281,3 +281,31 @@ def number(value, digits=2):
 def ratio(ours, theirs, digits=2):
     """How many times theirs is ours: above 1 is better where less is better."""
     return "-" if not ours or theirs is None else f"{theirs / ours:.{digits}f}x"
+
+
+def cpu_rows(cases, results):
+    """Rows of: case, CPU ours, theirs, ratio, throughput of both."""
+    rows = []
+    for case in cases:
+        ours, theirs = results[case]["coreslot"], results[case]["redis"]
+        row = [
+            case,
+            number(median(ours, "cpu_us")),
+            number(median(theirs, "cpu_us")),
+            ratio(median(ours, "cpu_us"), median(theirs, "cpu_us")),
+        ]
+        row += [throughput(ours), throughput(theirs)]
+        row += [number(median(rounds, "p99_ms"), 2) for rounds in (ours, theirs)]
+        rows.append(row)
+    return rows
+
+
+CPU_HEADER = [
+    "case", "coreslot, us CPU/op", "redis", "ratio",
+    "coreslot, op/s", "redis", "coreslot, p99 ms", "redis",
+]
+
+
+def throughput(rounds):
+    bound = sum(one["bound"] for one in rounds) * 2 >= len(rounds)
+    return number(median(rounds, "ops"), 0) + ("*" if bound else "")
