@@ -311,10 +311,10 @@ fn hgetall(cx: &mut Cx, args: Args) -> Done {
     let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
     rest.reply.map(hash.as_ref().map_or(0, |h| h.len()));
     if let Some(hash) = hash {
-        for (field, value) in hash.iter() {
+        hash.each(|field, value| {
             element(rest.reply, field);
             element(rest.reply, value);
-        }
+        });
     }
     Ok(())
 }
@@ -324,7 +324,7 @@ fn list_half(cx: &mut Cx, args: Args, half: for<'s> fn((Item<'s>, Item<'s>)) -> 
     let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
     rest.reply.array(hash.as_ref().map_or(0, |h| h.len()));
     if let Some(hash) = hash {
-        hash.iter().for_each(|pair| element(rest.reply, half(pair)));
+        hash.each(|field, value| element(rest.reply, half((field, value))));
     }
     Ok(())
 }

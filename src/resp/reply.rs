@@ -94,14 +94,33 @@ impl<'a> Reply<'a> {
     pub fn bulk(&mut self, s: &[u8]) {
         if s.len() < HEADERS {
             let h = &BULK_HEADERS[s.len()];
-            self.out.reserve(s.len() + 10);
-            self.out.extend_from_slice(&h[..h[7] as usize]);
+            self.short_bulk(h, s);
         } else {
             self.head(b'$', s.len() as i64);
             self.out.reserve(s.len() + 2);
+            self.out.extend_from_slice(s);
+            self.out.extend_from_slice(b"\r\n");
         }
-        self.out.extend_from_slice(s);
-        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// A bulk string whose header is at hand: one check of the capacity, and
+    /// the header in one store whatever its length.
+    #[inline]
+    fn short_bulk(&mut self, header: &[u8; 8], s: &[u8]) {
+        let (at, n) = (self.out.len(), header[7] as usize);
+        debug_assert!(n <= 6);
+        self.out.reserve(s.len() + 8);
+        // SAFETY: `s.len() + 8` bytes are reserved: room for the 8 that are
+        // stored first, and for header, string and the final 2, since `n` is 6
+        // at most. All bytes below the new length are written. `s` is not part
+        // of `out`, which is borrowed mutably.
+        unsafe {
+            let p = self.out.as_mut_ptr().add(at);
+            p.copy_from_nonoverlapping(header.as_ptr(), 8);
+            p.add(n).copy_from_nonoverlapping(s.as_ptr(), s.len());
+            p.add(n + s.len()).copy_from_nonoverlapping(b"\r\n".as_ptr(), 2);
+            self.out.set_len(at + n + s.len() + 2);
+        }
     }
 
     pub fn bulk_int(&mut self, n: i64) {

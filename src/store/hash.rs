@@ -324,6 +324,17 @@ impl Hash {
         packed.into_iter().flat_map(|l| l.pairs()).chain(pairs)
     }
 
+    /// Shows all fields with their values; faster than [`Hash::iter`].
+    pub fn each<'a>(&'a self, mut f: impl FnMut(Item<'a>, Item<'a>)) {
+        match self.base() {
+            Base::Packed(l) => l.each_pair(f),
+            Base::Table(d) => d.iter().for_each(|p| {
+                let (field, value) = as_items(p);
+                f(field, value);
+            }),
+        }
+    }
+
     /// A hash of this encoding: distinct fields and values by turns, canonical.
     pub fn from_packed(pairs: Listpack) -> Hash {
         Hash(Form::Plain(Base::Packed(pairs)))

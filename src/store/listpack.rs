@@ -317,7 +317,7 @@ impl Listpack {
     }
 
     #[inline]
-    fn valid(&self, at: usize) -> Option<usize> {
+    pub(super) fn valid(&self, at: usize) -> Option<usize> {
         (at < self.end()).then_some(at)
     }
 
@@ -425,6 +425,19 @@ impl Listpack {
     pub fn pairs(&self) -> impl Iterator<Item = (Item<'_>, Item<'_>)> + Clone {
         let mut all = self.iter();
         std::iter::from_fn(move || Some((all.next()?, all.next()?)))
+    }
+
+    /// Shows the elements two by two.
+    #[inline]
+    pub fn each_pair<'a>(&'a self, mut f: impl FnMut(Item<'a>, Item<'a>)) {
+        let mut at = self.first();
+        while let Some(a) = at {
+            let (first, b) = self.read(a);
+            let Some(b) = self.valid(b) else { return };
+            let (second, end) = self.read(b);
+            f(first, second);
+            at = self.valid(end);
+        }
     }
 
     /// Puts `new` entries in the place of `old` bytes at `at`.

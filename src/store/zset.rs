@@ -509,9 +509,10 @@ impl ZSet {
                 let mut at = l.seek(start.saturating_mul(2));
                 for _ in 0..n {
                     let Some(p) = at else { return };
-                    let Some(s) = l.next(p) else { return };
-                    f(l.get(p), score_of(l.get(s)));
-                    at = if back { l.prev(p).and_then(|s| l.prev(s)) } else { l.next(s) };
+                    let (member, s) = l.read(p);
+                    let (score, end) = l.read(s);
+                    f(member, score_of(score));
+                    at = if back { l.prev(p).and_then(|s| l.prev(s)) } else { l.valid(end) };
                 }
             }
             Form::Sorted(s) => {
