@@ -213,6 +213,8 @@ fn command(s: Stack, cx: &Context, raises: bool) -> Result<c_int, Raise> {
     let result = match called {
         Some(Called::Replied) => {
             let failed = out.first() == Some(&b'-');
+            // The arguments may have taken the whole of the stack.
+            s.set_top(0);
             if convert::push_reply(s, &out).is_none() {
                 s.set_top(0);
                 push_error(s, b"ERR reply too deep for the Lua stack", false);

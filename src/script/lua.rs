@@ -125,8 +125,8 @@ unsafe extern "C-unwind" fn trampoline(l: *mut ffi::lua_State) -> c_int {
 /// Values that `unpack` gives at most: what the stack of a C function holds.
 const UNPACK_MAX: f64 = 8000.0;
 
-/// Calls the C function `unpack`, unless its range is too large: Lua 5.1
-/// computes its length in an integer that may overflow.
+/// The function `unpack` on tables: that of Lua 5.1 computes lengths in an
+/// integer that may overflow.
 ///
 /// # Safety
 /// As for [`guarded`].
@@ -137,8 +137,9 @@ unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
         let bound = |i: c_int| s.number(i).map(f64::trunc);
         let first = bound(2).unwrap_or(1.0);
         let last = bound(3).unwrap_or_else(|| if s.kind(1) == Type::Table { s.raw_len(1) as f64 } else { 0.0 });
-        let exact = |n: f64| n.abs() < f64::from(c_int::MAX);
-        if last - first >= UNPACK_MAX || (last >= first && !(exact(first) && exact(last))) {
+        let exact = |n: f64| (f64::from(c_int::MIN)..=f64::from(c_int::MAX)).contains(&n);
+        let wide = last - first >= UNPACK_MAX || (last >= first && !(exact(first) && exact(last)));
+        if wide || (last >= first && !s.reserve((last - first) as c_int + 1)) {
             ffi::luaL_where(l, 1);
             s.push(b"too many results to unpack");
             ffi::lua_concat(l, 2);
@@ -147,6 +148,11 @@ unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
         if last < first {
             return 0;
         }
+        if s.kind(1) == Type::Table {
+            (first as c_int..=last as c_int).for_each(|i| s.raw_index(1, i as usize));
+            return (last - first) as c_int + 1;
+        }
+        // It says what is wrong.
         let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
         f(l)
     }

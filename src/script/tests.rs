@@ -132,6 +132,17 @@ fn replies_become_values() {
 }
 
 #[test]
+fn ranges_of_unpack() {
+    check(&[
+        ("return select('#', unpack({1,2,3}, -2147483648, -2147483646))", ":3"),
+        ("return select('#', unpack({1}, 2147483646, 2147483647))", ":2"),
+        ("return {unpack({1,2,3}, 2, 3)}", "*2 :2 :3"),
+        ("return select('#', unpack({1,2,3}, 1, -1))", ":0"),
+        ("return {pcall(unpack, {1}, 0, 2147483647)}", "*2 $-1 $26 too many results to unpack"),
+    ]);
+}
+
+#[test]
 fn errors_say_where_they_happened() {
     check(&[
         ("error('x')", "ERR user_script:1: x script: SHA, on @user_script:1."),

@@ -86,6 +86,12 @@ impl Core {
     }
 }
 
+/// Have all queued commands this flag?
+pub fn queue_is(conn: &Conn, wanted: u32) -> bool {
+    let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
+    multi.is_none_or(|m| m.queue.iter().all(|q| registry().entries[q.command].spec.flags & wanted != 0))
+}
+
 /// Does the connection's open transaction write?
 pub fn queued_writes(conn: &Conn) -> bool {
     let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());

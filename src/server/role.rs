@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::pause::queued_writes;
+use super::pause::{queue_is, queued_writes};
 use super::registry::Entry;
 use crate::command::Fault;
 use crate::command::spec::{Spec, flag};
@@ -126,6 +126,7 @@ impl Core {
         if writes && self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced) {
             return Some(READONLY);
         }
-        (self.stale() && !entry.spec.is(flag::STALE)).then_some(MASTERDOWN)
+        let served = entry.spec.is(flag::STALE) && (entry.spec.name != "exec" || queue_is(conn, flag::STALE));
+        (self.stale() && !served).then_some(MASTERDOWN)
     }
 }

@@ -52,6 +52,37 @@ fn large_values_are_changed_by_scripts() {
     });
 }
 
+/// As many arguments as a script can hold leave room for the reply.
+#[test]
+fn commands_of_scripts_may_have_thousands_of_arguments() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let body = "local a = {} for i = 1, 7999 do a[i] = 1 end return redis.call('lpush', KEYS[1], unpack(a))";
+        assert_eq!(eval(&mut c, body, &["l"], &[]), int(7999));
+    });
+}
+
+/// What a script may do is decided when it runs, not when it is queued.
+#[test]
+fn a_stale_replica_runs_only_what_says_that_it_may() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let mut other = server.wire();
+        assert_eq!(c.run("SET a 1"), ok());
+        assert_eq!(c.run("CONFIG SET replica-serve-stale-data no"), ok());
+        c.run("MULTI");
+        c.run("GET a");
+        assert_eq!(other.run("REPLICAOF 127.0.0.1 1"), ok());
+        assert!(c.run("EXEC").as_error().starts_with("EXECABORT Transaction discarded because of: MASTERDOWN"));
+        let stale = |command: &str| format!("#!lua flags=allow-stale,no-writes\nreturn redis.call({command})");
+        assert!(eval(&mut c, "return 1", &[], &[]).as_error().starts_with("MASTERDOWN"));
+        assert!(eval(&mut c, &stale("'get', 'a'"), &[], &[]).as_error().contains("on a stale replica"));
+        assert!(eval(&mut c, &stale("'info', 'server'"), &[], &[]).as_text().contains("redis_version"));
+        assert_eq!(other.run("REPLICAOF NO ONE"), ok());
+        assert_eq!(c.run("GET a"), bulk("1"));
+    });
+}
+
 /// What a script says is heard once, however often it had to start.
 #[test]
 fn messages_of_scripts_are_heard_once() {

@@ -181,6 +181,31 @@ fn gather(
     );
 }
 
+/// What INFO says to a script, which cannot wait for other cores, nor for the
+/// service core; `None` if it needs them.
+pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
+    const OF_THE_SERVER: [&str; 3] = ["server", "modules", "cluster"];
+    const OF_SERVICE: [&str; 3] = ["replication", "stats", "memory"];
+    let chosen = chosen(&args[1..]);
+    let alone = core.shared.cores == 1;
+    let sections: Vec<_> = SECTIONS.iter().zip(chosen).filter(|(_, c)| *c).map(|(s, _)| s).collect();
+    let known = |name| if alone { !OF_SERVICE.contains(&name) } else { OF_THE_SERVER.contains(&name) };
+    if !sections.iter().all(|s| known(s.name)) {
+        return None;
+    }
+    let parts = [part(core, true)];
+    let used = crate::base::memory::used_here() as u64;
+    let view = View { core, parts: &parts, replication: &Described::default(), used };
+    let mut text = String::new();
+    for section in sections {
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        (section.write)(&view, &mut text);
+    }
+    Some(text)
+}
+
 /// All sections, on the server's own behalf.
 pub fn whole(core: &mut Core, replication: Described, then: impl FnOnce(&mut Core, String) + 'static) {
     let used = crate::base::memory::used_here() as u64;

@@ -17,6 +17,7 @@ use crate::observe::log;
 use crate::resp::reply::Proto;
 use crate::script::REPL_ALL;
 use crate::script::host::{Abort, Called, Host};
+use crate::server::commands::info;
 use crate::server::core::Core;
 use crate::server::exec::Who;
 use crate::server::msg::Origin;
@@ -222,6 +223,12 @@ impl Running<'_> {
                 self.core.journal_command(self.origin.db as usize, args);
             }
             crate::resp::Reply::new(out, proto).int(receivers as i64);
+            return Called::Replied;
+        }
+        if entry.spec.name == "info"
+            && let Some(text) = info::at_once(self.core, args)
+        {
+            crate::resp::Reply::new(out, proto).verbatim("txt", text.as_bytes());
             return Called::Replied;
         }
         if !runs_at_once(entry) {
