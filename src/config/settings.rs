@@ -308,6 +308,7 @@ pub struct Replication {
     pub repl_timeout_s: u32,
     pub repl_disable_tcp_nodelay: bool,
     pub repl_backlog_size: u64,
+    pub repl_backlog_disk_size: u64,
     pub repl_backlog_ttl_s: u64,
     pub min_replicas_to_write: u32,
     pub min_replicas_max_lag_s: u32,

@@ -9,12 +9,66 @@
 //! older than the backlog's size and no attached reader still needs it, so a
 //! reader that lags makes the backlog larger; who reads watches
 //! [`Backlog::lag`] and drops readers that lag too far.
+//!
+//! With a disk ([`Backlog::use_disk`]) what is older than the backlog's size is
+//! first written to a ring of bytes in a file: position `p` lies at `p` modulo
+//! the ring's size. Readers that lag then read there, and pin nothing. Whoever
+//! owns the file does the writing and reading, since that takes time:
+//! [`Backlog::to_spill`], [`Backlog::spilled`] and [`Backlog::read`]. What a
+//! reader still needs is not written over; then memory grows as it does without
+//! a disk.
+//!
+//! Invariants: the ring holds `ring.first..ring.end`, the blocks hold
+//! `kept..end`, and `ring.end >= kept`, so that both together hold
+//! `first..end` without a gap.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Capacity of a block: a sixteenth of the backlog, within these bounds.
 const BLOCK_MIN: usize = 16 << 10;
 const BLOCK_MAX: usize = 1 << 20;
+
+/// Bytes of one write to the ring at most.
+const SPILL_MAX: usize = 1 << 20;
+
+/// Bytes that may wait to be written to the ring; if the disk is slower than
+/// the stream for longer, the ring begins anew behind them.
+pub const SPILL_WAIT_MAX: u64 = 64 << 20;
+
+/// Number of the next ring; none is used twice, whatever backlog it is for.
+static NEXT_RING: AtomicU64 = AtomicU64::new(1);
+
+/// What of the stream lies on disk.
+struct Ring {
+    size: u64,
+    first: u64,
+    end: u64,
+}
+
+/// Where the bytes after a position are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// Here; none at the end of the stream.
+    Memory(&'a [u8]),
+    /// In the file, so many bytes from this offset on. Once they are read they
+    /// count only if [`Backlog::first`] has not passed the position meanwhile,
+    /// and [`Backlog::ring_id`] is the same.
+    Disk { at: u64, len: usize },
+    /// Nowhere.
+    Gone,
+}
+
+/// Bytes to be written to the ring.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spill {
+    /// Where in the file.
+    pub at: u64,
+    pub bytes: Vec<u8>,
+    /// The position after them, and the ring that they are for.
+    pub end: u64,
+    pub ring_id: u64,
+}
 
 struct Block {
     /// Position of its first byte.
@@ -30,8 +84,10 @@ pub struct ReaderId(usize);
 pub struct Backlog {
     size: u64,
     blocks: VecDeque<Block>,
-    /// Position of the first byte kept.
-    first: u64,
+    /// Position of the first byte in the blocks.
+    kept: u64,
+    ring: Option<Ring>,
+    ring_id: u64,
     /// Position after the last byte.
     end: u64,
     readers: Vec<Option<u64>>,
@@ -40,15 +96,26 @@ pub struct Backlog {
 impl Backlog {
     /// An empty backlog of `size` bytes for the stream from position `end` on.
     pub fn new(size: u64, end: u64) -> Backlog {
-        Backlog { size, blocks: VecDeque::new(), first: end, end, readers: Vec::new() }
+        Backlog { size, blocks: VecDeque::new(), kept: end, ring: None, ring_id: 0, end, readers: Vec::new() }
     }
 
     pub fn size(&self) -> u64 {
         self.size
     }
 
+    /// Position of the first byte there is, in memory or on disk.
     pub fn first(&self) -> u64 {
-        self.first
+        self.ring.as_ref().map_or(self.kept, |r| r.first.min(self.kept))
+    }
+
+    /// Position of the first byte in memory.
+    pub fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Bytes that only the disk has.
+    pub fn on_disk(&self) -> u64 {
+        self.kept - self.first()
     }
 
     /// The stream's length: `master_repl_offset`.
@@ -58,7 +125,7 @@ impl Backlog {
 
     /// Bytes kept (`repl_backlog_histlen`).
     pub fn len(&self) -> u64 {
-        self.end - self.first
+        self.end - self.first()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -87,20 +154,25 @@ impl Backlog {
 
     /// Bytes from position `from` on, as many as lie together and at most
     /// `max`; empty at the end of the stream, `None` when they are not kept.
-    pub fn read(&self, from: u64, max: usize) -> Option<&[u8]> {
-        if from < self.first || from > self.end {
-            return None;
+    pub fn read(&self, from: u64, max: usize) -> Found<'_> {
+        if from < self.first() || from > self.end {
+            return Found::Gone;
+        }
+        if let Some(r) = self.ring.as_ref().filter(|_| from < self.kept) {
+            let at = from % r.size;
+            let len = (max as u64).min(self.kept - from).min(r.size - at) as usize;
+            return Found::Disk { at, len };
         }
         let at = self.blocks.partition_point(|b| b.start + b.bytes.len() as u64 <= from);
-        let Some(block) = self.blocks.get(at) else { return Some(&[]) };
+        let Some(block) = self.blocks.get(at) else { return Found::Memory(&[]) };
         let rest = &block.bytes[(from - block.start) as usize..];
-        Some(&rest[..rest.len().min(max)])
+        Found::Memory(&rest[..rest.len().min(max)])
     }
 
     /// Registers a reader that has read up to `from`; `None` when what follows
     /// is not kept.
     pub fn attach(&mut self, from: u64) -> Option<ReaderId> {
-        if from < self.first || from > self.end {
+        if from < self.first() || from > self.end {
             return None;
         }
         let at = match self.readers.iter().position(Option::is_none) {
@@ -154,14 +226,84 @@ impl Backlog {
         *self = Backlog::new(self.size, end);
     }
 
+    /// Keeps up to `size` bytes that memory has no room for on disk from now
+    /// on; 0: none. What the disk had is given up.
+    pub fn use_disk(&mut self, size: u64) {
+        self.ring_id = NEXT_RING.fetch_add(1, Ordering::Relaxed);
+        self.ring = (size > 0).then_some(Ring { size, first: self.kept, end: self.kept });
+        self.trim();
+    }
+
+    /// Size of the ring; 0: there is none.
+    pub fn disk_size(&self) -> u64 {
+        self.ring.as_ref().map_or(0, |r| r.size)
+    }
+
+    /// Counts rings: what was asked of an earlier one is void.
+    pub fn ring_id(&self) -> u64 {
+        self.ring_id
+    }
+
+    /// The next bytes to be written to the ring. What they overwrite is given
+    /// up at once.
+    pub fn to_spill(&mut self) -> Option<Spill> {
+        let (old, needed) = (self.end.saturating_sub(self.size), self.needed());
+        let ring = self.ring.as_mut()?;
+        let block = self.blocks.iter().find(|b| b.start + b.bytes.len() as u64 > ring.end)?;
+        if block.start + block.bytes.len() as u64 > old {
+            return None;
+        }
+        let rest = &block.bytes[(ring.end - block.start) as usize..];
+        let at = ring.end % ring.size;
+        let n = rest.len().min(SPILL_MAX).min((ring.size - at) as usize);
+        let end = ring.end + n as u64;
+        let first = end.saturating_sub(ring.size);
+        if (ring.first..first).contains(&needed) {
+            return None;
+        }
+        ring.first = ring.first.max(first);
+        Some(Spill { at, bytes: rest[..n].to_vec(), end, ring_id: self.ring_id })
+    }
+
+    /// They are written.
+    pub fn spilled(&mut self, ring_id: u64, end: u64) {
+        if ring_id != self.ring_id {
+            return;
+        }
+        if let Some(ring) = &mut self.ring {
+            ring.end = ring.end.max(end);
+        }
+        self.trim();
+    }
+
+    /// Position of the reader that is furthest behind.
+    fn needed(&self) -> u64 {
+        self.readers.iter().flatten().copied().min().unwrap_or(self.end)
+    }
+
     fn trim(&mut self) {
-        let needed = self.readers.iter().flatten().copied().min().unwrap_or(self.end);
-        let keep = self.end.saturating_sub(self.size).min(needed);
+        let (old, needed) = (self.end.saturating_sub(self.size), self.needed());
+        let keep = match &mut self.ring {
+            None => old.min(needed),
+            Some(ring) => {
+                if old.saturating_sub(ring.end) > SPILL_WAIT_MAX && needed >= old {
+                    // The disk is too slow.
+                    self.ring_id = NEXT_RING.fetch_add(1, Ordering::Relaxed);
+                    (ring.first, ring.end) = (old, old);
+                }
+                old.min(ring.end)
+            }
+        };
         while let Some(front) = self.blocks.front()
             && front.start + front.bytes.len() as u64 <= keep
         {
-            self.first = front.start + front.bytes.len() as u64;
+            self.kept = front.start + front.bytes.len() as u64;
             self.blocks.pop_front();
+        }
+        if let Some(ring) = &mut self.ring
+            && ring.end < self.kept
+        {
+            (ring.first, ring.end) = (self.kept, self.kept);
         }
     }
 }
@@ -174,13 +316,29 @@ mod tests {
     fn all(b: &Backlog, mut from: u64) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         loop {
-            match b.read(from, 1000)? {
-                [] => return Some(out),
-                part => {
+            match b.read(from, 1000) {
+                Found::Gone | Found::Disk { .. } => return None,
+                Found::Memory([]) => return Some(out),
+                Found::Memory(part) => {
                     out.extend_from_slice(part);
                     from += part.len() as u64;
                 }
             }
+        }
+    }
+
+    /// The same with a file of which this is the content.
+    fn all_of(b: &Backlog, file: &[u8], mut from: u64) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        loop {
+            let part = match b.read(from, 1000) {
+                Found::Gone => return None,
+                Found::Memory([]) => return Some(out),
+                Found::Memory(part) => part,
+                Found::Disk { at, len } => &file[at as usize..at as usize + len],
+            };
+            out.extend_from_slice(part);
+            from += part.len() as u64;
         }
     }
 
@@ -211,6 +369,48 @@ mod tests {
             prop_assert!(b.first() == 0 || all(&b, b.first() - 1).is_none());
             prop_assert!(b.attach(b.end() + 1).is_none());
             prop_assert_eq!(&all(&b, b.first()).unwrap()[..], &model[(b.first() - start) as usize..]);
+        }
+
+        /// With a disk that takes some of what it is to take: all of `first` to
+        /// the end can be read, memory stays small, and the disk keeps as much
+        /// as it can.
+        #[test]
+        fn the_disk_has_what_memory_has_no_room_for(
+            pieces in proptest::collection::vec(0usize..60_000, 1..40),
+            size in 1u64..60_000,
+            ring in 1u64..300_000,
+            start in 0u64..1_000_000,
+            writes in proptest::collection::vec(0usize..6, 40),
+        ) {
+            let mut b = Backlog::new(size, start);
+            b.use_disk(ring);
+            let mut file = vec![0; ring as usize];
+            let mut model: Vec<u8> = Vec::new();
+            let reader = b.attach(start).unwrap();
+            for (i, n) in pieces.iter().enumerate() {
+                let lag = b.lag(reader);
+                b.advance(reader, b.position(reader).unwrap() + lag * writes[i] as u64 / 8);
+                let piece: Vec<u8> = (0..*n).map(|k| (k * 7 + i) as u8).collect();
+                b.append(&piece);
+                model.extend_from_slice(&piece);
+                for _ in 0..writes[i] {
+                    let Some(s) = b.to_spill() else { break };
+                    file[s.at as usize..s.at as usize + s.bytes.len()].copy_from_slice(&s.bytes);
+                    b.spilled(s.ring_id, s.end);
+                }
+                let first = b.first();
+                prop_assert!(first <= b.position(reader).unwrap(), "what a reader needs is kept");
+                prop_assert_eq!(&all_of(&b, &file, first).unwrap()[..], &model[(first - start) as usize..]);
+            }
+            b.detach(reader);
+            while let Some(s) = b.to_spill() {
+                file[s.at as usize..s.at as usize + s.bytes.len()].copy_from_slice(&s.bytes);
+                b.spilled(s.ring_id, s.end);
+            }
+            prop_assert!(b.end() - b.kept() <= size + BLOCK_MAX as u64, "memory stays small");
+            prop_assert!(b.on_disk() <= ring);
+            prop_assert_eq!(b.len(), (b.end() - b.kept() + ring).min(model.len() as u64));
+            prop_assert_eq!(&all_of(&b, &file, b.first()).unwrap()[..], &model[(b.first() - start) as usize..]);
         }
     }
 }

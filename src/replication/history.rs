@@ -16,6 +16,8 @@ pub struct Window {
     /// Is there a backlog at all? Without one, `first` means nothing.
     pub active: bool,
     pub first: u64,
+    /// The first byte in memory; those before it are on disk.
+    pub kept: u64,
     /// Offset of the last byte produced (master_repl_offset).
     pub end: u64,
 }
@@ -116,7 +118,7 @@ mod tests {
     use crate::base::rng::Rng;
 
     fn window(first: u64, end: u64) -> Window {
-        Window { active: true, first, end }
+        Window { active: true, first, kept: first, end }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub struct Policy {
     pub ping_period_ms: Ms,
     pub timeout_ms: Ms,
     pub backlog_bytes: u64,
+    pub backlog_disk_bytes: u64,
     /// 0: never freed.
     pub backlog_ttl_ms: Ms,
     /// Of `client-output-buffer-limit replica`; 0: none.
@@ -51,6 +52,7 @@ impl Policy {
             ping_period_ms: seconds(r.repl_ping_replica_period_s.into()),
             timeout_ms: seconds(r.repl_timeout_s.into()),
             backlog_bytes: r.repl_backlog_size,
+            backlog_disk_bytes: r.repl_backlog_disk_size,
             backlog_ttl_ms: seconds(r.repl_backlog_ttl_s),
             output_hard_bytes: limit.hard_bytes,
             output_soft_bytes: limit.soft_bytes,

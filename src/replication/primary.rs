@@ -253,13 +253,17 @@ impl Node {
 
     /// What a replica leaves unread is bounded.
     pub(super) fn limit_output(&mut self) {
-        let (now, end) = (self.now, self.stream_window().end);
+        let (now, window, backlog) = (self.now, self.stream_window(), self.policy.backlog_bytes);
         let (hard, soft, soft_ms) =
             (self.policy.output_hard_limit(), self.policy.output_soft_bytes, self.policy.output_soft_ms);
         let mut over = Vec::new();
         for r in self.replicas.values_mut() {
             let Some(needs) = r.needs() else { continue };
-            let unsent = (end + 1).saturating_sub(needs);
+            // What lies on disk costs no memory, but may keep later bytes from it.
+            let unsent = match needs < window.kept {
+                true => (window.end + 1).saturating_sub(window.kept).saturating_sub(backlog),
+                false => (window.end + 1).saturating_sub(needs),
+            };
             let softly = soft > 0 && unsent > soft;
             let since = *r.soft_since.get_or_insert(now);
             if !softly {

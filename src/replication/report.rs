@@ -82,6 +82,10 @@ impl Node {
         put(&mut t, "repl_backlog_size", &self.policy.backlog_bytes);
         put(&mut t, "repl_backlog_first_byte_offset", &if window.active { window.first } else { 0 });
         put(&mut t, "repl_backlog_histlen", &window.len());
+        if self.policy.backlog_disk_bytes > 0 {
+            put(&mut t, "repl_backlog_disk_size", &self.policy.backlog_disk_bytes);
+            put(&mut t, "repl_backlog_disk_histlen", &window.kept.saturating_sub(window.first));
+        }
         t
     }
 

@@ -481,7 +481,7 @@ impl Node {
             let (id, offset) = up.adopting.take().unwrap_or((ReplId::NONE, 0));
             node.drop_all_replicas("the dataset is replaced");
             node.history.adopt(id);
-            node.window = super::history::Window { active: true, first: offset + 1, end: offset };
+            node.window = super::history::Window { active: true, first: offset + 1, kept: offset + 1, end: offset };
             node.act(Action::ResetLog { end: offset });
             node.inflight.clear();
             up.stream = Stream::new(offset, db);

@@ -58,7 +58,14 @@ impl Core {
         self.expire_again = false;
         // A pause promises that the dataset stays as it is.
         let loading = self.shared.persistence.loading.load(std::sync::atomic::Ordering::Relaxed);
-        if !self.active_expire || self.pause.active || loading || self.role.replica {
+        if !self.active_expire || self.pause.active || loading {
+            return;
+        }
+        if self.role.replica {
+            if let Some(next) = self.expire_local() {
+                self.expire_again = next <= self.now;
+                self.wake_for(next);
+            }
             return;
         }
         let Some(mut next) = self.store.next_deadline() else { return };

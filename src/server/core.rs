@@ -163,6 +163,8 @@ pub struct Core {
     pub intake: Option<Box<crate::snapshot::load::Intake>>,
     /// What the server is in replication.
     pub role: super::role::Role,
+    /// On a writable replica: what clients wrote there with a deadline.
+    pub local_deadlines: Option<Box<super::local_expiry::LocalDeadlines>>,
     /// Which commands are held up or refused, as a set of gates.
     pub gate: u8,
     /// What connections said of themselves with REPLCONF, by client.
@@ -324,6 +326,7 @@ impl Core {
             cron_paused: false,
             keep_buffers: false,
             expire_again: false,
+            local_deadlines: None,
             cron_cursor: 0,
             rates: Default::default(),
             survey: Default::default(),

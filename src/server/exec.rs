@@ -325,6 +325,9 @@ impl Core {
         if self.notifying {
             self.notify(events);
         }
+        if self.local_deadlines.is_some() && self.tracker.actor != 0 {
+            self.note_local_deadlines(events);
+        }
         if !self.blocking.is_empty() {
             events.iter().for_each(|e| self.blocking.signal(e.db, &e.key));
         }

@@ -308,6 +308,8 @@ impl Core {
 
     /// Empties the keyspace of this core.
     pub fn drop_keyspace(&mut self) {
+        self.local_deadlines = None;
+        self.update_local_deadlines();
         self.track_flush(0);
         for db in 0..self.store.databases() {
             for (hash, key) in self.watches.in_db(db) {

@@ -49,6 +49,7 @@ pub mod holding;
 pub mod image;
 pub mod io;
 pub mod loader;
+pub mod local_expiry;
 pub mod migrating;
 pub mod monitor;
 pub mod moves;

@@ -249,7 +249,11 @@ impl Core {
     /// Does anyone read the events of commands?
     #[inline]
     pub fn wants_events(&self) -> bool {
-        !self.watches.is_empty() || self.notifying || !self.blocking.is_empty() || self.tracker.listens()
+        !self.watches.is_empty()
+            || self.notifying
+            || !self.blocking.is_empty()
+            || self.tracker.listens()
+            || self.local_deadlines.is_some()
     }
 
     /// Publishes what happened to keys.

@@ -87,6 +87,7 @@ impl Core {
         }
         self.gate = gate;
         self.options.keep_expired = self.pause.active || self.role.replica;
+        self.update_local_deadlines();
     }
 
     /// Must a primary refuse writes for want of replicas?

@@ -8,6 +8,7 @@
 //! [`sink`].
 pub mod access;
 pub mod check;
+pub mod commands;
 pub mod dump;
 pub mod file;
 pub mod functions;

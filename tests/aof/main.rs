@@ -7,6 +7,7 @@
 mod support;
 
 mod check;
+mod commands_base;
 mod durability;
 mod eviction;
 mod files;

@@ -9,10 +9,13 @@ mod support;
 
 mod clients;
 mod commands;
+mod disk;
 mod eviction;
 mod faults;
 mod interop;
 mod proxy;
 mod restart;
 mod servers;
+mod switchover;
 mod tls;
+mod writable;

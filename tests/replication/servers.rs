@@ -9,6 +9,15 @@ use super::support::{Server, Wire, eventually};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// Tells threads to stop when it goes, also in a panic: a scope waits for them.
+pub struct StopAtEnd<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Full synchronizations begin at once.
 const PROMPT: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 

@@ -75,6 +75,8 @@ pub struct Server {
     /// Database selected in the stream; `None` before the next SELECT.
     selected: Option<u32>,
     pub clock_offset: Ms,
+    /// How much faster its clock goes than the world's, in thousandths.
+    clock_drift: i64,
     pub is_primary: bool,
     fenced: bool,
     pub paused: bool,
@@ -92,11 +94,15 @@ pub struct Server {
     backlog: usize,
 }
 
+/// Clocks are wrong by up to a fifth, in thousandths.
+const DRIFT: usize = 200;
+
 impl Server {
     pub fn new(port: u16, policy: Policy, seed: u64) -> Server {
         let mut rng = Rng::new(seed);
         let node_rng = Rng::new(rng.next_u64());
         let clock_offset = rng.below(1_000_000) as Ms;
+        let clock_drift = rng.below(2 * DRIFT + 1) as i64 - DRIFT as i64;
         Server {
             port,
             backlog: policy.backlog_bytes as usize,
@@ -107,6 +113,7 @@ impl Server {
             window: Window::default(),
             selected: None,
             clock_offset,
+            clock_drift,
             is_primary: true,
             fenced: false,
             paused: false,
@@ -125,7 +132,7 @@ impl Server {
 
     /// The server's own clock at a time of the world.
     fn clock(&self, now: Ms) -> Ms {
-        now + self.clock_offset
+        now.saturating_add_signed(now as i64 * self.clock_drift / 1000) + self.clock_offset
     }
 
     pub fn event(&mut self, now: Ms, event: Event) {
@@ -167,7 +174,12 @@ impl Server {
             Action::AbortSnapshot => self.snapshot = None,
             Action::StartLog => {
                 self.log.clear();
-                self.window = Window { active: true, first: self.window.end + 1, end: self.window.end };
+                self.window = Window {
+                    active: true,
+                    first: self.window.end + 1,
+                    kept: self.window.end + 1,
+                    end: self.window.end,
+                };
                 self.selected = None;
             }
             Action::FreeLog => {
@@ -176,7 +188,7 @@ impl Server {
             }
             Action::ResetLog { end } => {
                 self.log.clear();
-                self.window = Window { active: true, first: end + 1, end };
+                self.window = Window { active: true, first: end + 1, kept: end + 1, end };
                 self.selected = None;
             }
             Action::Append(bytes) => self.append(bytes),
@@ -417,7 +429,7 @@ impl Server {
         fresh.saved.clone_from(&saved);
         if let Some(s) = saved {
             fresh.data = s.data;
-            fresh.window = Window { active: false, first: s.offset + 1, end: s.offset };
+            fresh.window = Window { active: false, first: s.offset + 1, kept: s.offset + 1, end: s.offset };
             match replica_of {
                 Some(_) => fresh.node.restore_replica(s.id, s.offset, s.db),
                 None => {

@@ -4,8 +4,6 @@ use super::{choice, flag, list, number, text};
 use crate::config::directive::Directive;
 use crate::config::words;
 
-const BASES: &str = "bases are always snapshots, and replaced files are always deleted";
-
 pub(super) static ROWS: &[Directive] = &[
     list!("save", "3600 1 300 100 60 10000", true, words::parse_save, words::print_save, Some(words::save_lines)),
     list!("dir", ".", false, words::parse_dir, words::print_dir, Some(words::dir_lines)).protected().deny_loading(),
@@ -37,8 +35,8 @@ pub(super) static ROWS: &[Directive] = &[
     number!("auto-aof-rewrite-percentage", 100, 0, i32::MAX, persistence.auto_aof_rewrite_percentage),
     number!("auto-aof-rewrite-min-size", 64 << 20, 0, i64::MAX, Memory, persistence.auto_aof_rewrite_min_size),
     flag!("aof-load-truncated", true, persistence.aof_load_truncated),
-    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble).kept(BASES),
+    flag!("aof-use-rdb-preamble", true, persistence.aof_use_rdb_preamble),
     flag!("aof-timestamp-enabled", false, persistence.aof_timestamp_enabled),
     flag!("aof-rewrite-incremental-fsync", true, persistence.aof_rewrite_incremental_fsync),
-    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden().kept(BASES),
+    flag!("aof-disable-auto-gc", false, persistence.aof_disable_auto_gc).hidden(),
 ];

@@ -48,6 +48,10 @@ pub(super) static ROWS: &[Directive] = &[
     number!("repl-timeout", 60, 1, i32::MAX, replication.repl_timeout_s),
     flag!("repl-disable-tcp-nodelay", false, replication.repl_disable_tcp_nodelay),
     Directive::new("repl-backlog-size", BACKLOG),
+    number!("repl-backlog-disk-size", 0, 0, i64::MAX, Memory, replication.repl_backlog_disk_size).help(
+        "bytes: how much of the replication stream is kept on disk beyond repl-backlog-size, so that replicas that were \
+         away or slow need no full copy; 0 for none.",
+    ),
     number!("repl-backlog-ttl", 3600, 0, i64::MAX, replication.repl_backlog_ttl_s),
     number!("min-replicas-to-write", 0, 0, i32::MAX, replication.min_replicas_to_write).alias("min-slaves-to-write"),
     number!("min-replicas-max-lag", 10, 0, i32::MAX, replication.min_replicas_max_lag_s).alias("min-slaves-max-lag"),

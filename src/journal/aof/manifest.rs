@@ -136,10 +136,11 @@ impl Manifest {
     /// becomes history together with the incremental files up to `upto`.
     pub fn replace_base(&mut self, stem: &str, rdb: bool, upto: u64) -> AofFile {
         let base = self.next_base(stem, rdb);
-        self.history.extend(self.base.replace(base.clone()));
-        let (old, new) = std::mem::take(&mut self.incr).into_iter().partition(|f| f.seq <= upto);
+        // The newest stand first, as in Redis.
+        self.history.splice(..0, self.base.replace(base.clone()));
+        let (old, new): (Vec<AofFile>, _) = std::mem::take(&mut self.incr).into_iter().partition(|f| f.seq <= upto);
         self.incr = new;
-        self.history.extend::<Vec<AofFile>>(old);
+        self.history.splice(..0, old);
         base
     }
 
@@ -152,7 +153,7 @@ impl Manifest {
 
     /// Names an incremental file that takes the place of all there are.
     pub fn begin_anew(&mut self, stem: &str) -> AofFile {
-        self.history.append(&mut self.incr);
+        self.history.splice(..0, std::mem::take(&mut self.incr));
         self.next_incr(stem)
     }
 
@@ -244,7 +245,7 @@ mod tests {
         let seqs = |f: &[AofFile]| f.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
         assert_eq!(
             (seqs(&m.history), seqs(&m.incr)),
-            (vec!["a.1.base.rdb".into(), "a.1.incr.aof".into()], vec!["a.2.incr.aof".into()])
+            (vec!["a.1.incr.aof".into(), "a.1.base.rdb".into()], vec!["a.2.incr.aof".into()])
         );
     }
 }

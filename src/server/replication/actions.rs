@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::roles::Change;
-use crate::journal::backlog::Backlog;
 use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::Action;
@@ -58,9 +57,8 @@ impl Service {
     /// A backlog from here on. On a primary the cores begin to publish; a
     /// snapshot waits for that before it makes its cut.
     fn start_log(self: &Rc<Self>) {
-        let size = self.repl.settings.borrow().replication.repl_backlog_size;
         let relays = self.repl.node.borrow().is_replica();
-        let backlog = Backlog::new(size, self.repl.end.get());
+        let backlog = self.new_backlog(self.repl.end.get());
         self.streams.borrow_mut().out.replication =
             Some(Replication { written: backlog.end(), selected: Selected::default(), backlog, relays });
         if !relays {
@@ -76,9 +74,8 @@ impl Service {
     }
 
     fn reset_log(&self, end: u64) {
-        let size = self.repl.settings.borrow().replication.repl_backlog_size;
         self.repl.end.set(end);
-        let backlog = Backlog::new(size, end);
+        let backlog = self.new_backlog(end);
         let fresh = Replication { written: end, selected: Selected::default(), backlog, relays: true };
         self.streams.borrow_mut().out.replication = Some(fresh);
     }

@@ -5,12 +5,23 @@
 //! are in place, and only then are their bytes passed on.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::timer::sleep;
 
 use super::super::service::applier::{Applier, ApplyError};
 use crate::observe::log;
 use crate::replication::event::Event;
 use crate::replication::stream::{Batch, Command, Place};
 use crate::server::service::Service;
+
+/// Time between two notes of the place in the append-only file, at least; what
+/// comes after the last is lost to a crash, and sent again by the primary.
+const NOTE: Duration = Duration::from_millis(10);
+
+/// Time between two looks at whether a new file needs a note.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Service {
     pub(super) fn enqueue_batch(&self, batch: Batch) {
@@ -21,11 +32,25 @@ impl Service {
 
     pub(super) async fn apply_batches(self: Rc<Self>) {
         let mut applier = Applier::new(&self);
+        let mut noted_at = Instant::now();
         loop {
             self.wait_until_released().await;
+            if noted_at.elapsed() >= NOTE && self.owes_note() {
+                self.repl.held.applying.set(true);
+                self.note_applied().await;
+                self.repl.held.applying.set(false);
+                self.repl.applied.ring();
+                noted_at = Instant::now();
+                continue;
+            }
             let batches: Vec<Batch> = self.repl.batches.borrow_mut().drain(..).collect();
             let Some(end) = batches.last().map(|b| b.end) else {
-                self.repl.arrived.wait().await;
+                let look = if self.owes_note() { NOTE } else { LOOK };
+                let on = self.aof.borrow().is_some();
+                match on {
+                    true => future::or(self.repl.arrived.wait(), sleep(look)).await,
+                    false => self.repl.arrived.wait().await,
+                }
                 continue;
             };
             self.repl.held.applying.set(true);

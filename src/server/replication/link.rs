@@ -13,6 +13,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use glommio::net::TcpStream;
 
 use super::clients::Former;
+use super::disk::Piece;
 use super::full::Sending;
 use super::now_ms;
 use crate::base::num::parse_i64;
@@ -26,9 +27,6 @@ use crate::server::depart::{Departed, Wish};
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::session::tls::Session;
-
-/// Bytes of the stream that one send takes.
-const CHUNK: usize = 256 << 10;
 
 /// Bytes read at once; a replica says little.
 pub(super) const READ: usize = 16 << 10;
@@ -86,6 +84,11 @@ pub(super) fn hang_up(fd: RawFd) {
 impl Link {
     pub fn has_ended(&self) -> bool {
         self.closing.get() || self.gone.get()
+    }
+
+    /// Is the stream being sent?
+    pub fn is_fed(&self) -> bool {
+        self.feeding.get()
     }
 
     pub fn is_writing(&self) -> bool {
@@ -189,19 +192,6 @@ impl Service {
         link.bell.ring();
     }
 
-    /// The next piece of the stream for a replica.
-    fn next_piece(&self, link: &Link) -> Option<(Vec<u8>, u64)> {
-        if !link.feeding.get() {
-            return None;
-        }
-        let reader = link.reader.get()?;
-        let streams = self.streams.borrow();
-        let backlog = &streams.out.replication.as_ref()?.backlog;
-        let from = backlog.position(reader)?;
-        let piece = backlog.read(from, CHUNK)?;
-        (!piece.is_empty()).then(|| (piece.to_vec(), from + piece.len() as u64))
-    }
-
     async fn write_to_replica(self: Rc<Self>, link: Rc<Link>, mut socket: TcpStream, sealed: Vec<u8>) {
         // What was encrypted before the connection came here goes first.
         if socket.write_all(&sealed).await.is_err() {
@@ -224,12 +214,22 @@ impl Service {
                     Sending::Broken => break,
                     Sending::Idle => {}
                 }
-            } else if let Some((piece, end)) = self.next_piece(&link) {
-                if !write(&link, &mut socket, &piece).await {
-                    break;
+            } else {
+                match self.next_piece(&link).await {
+                    Piece::Nothing => {}
+                    Piece::Bytes(piece, end) => {
+                        if !write(&link, &mut socket, &piece).await {
+                            break;
+                        }
+                        self.sent_to_replica(&link, end);
+                        continue;
+                    }
+                    Piece::Lost => {
+                        let name = link.peer.borrow().name();
+                        log::warning(format_args!("The backlog no longer holds what replica {name} needs"));
+                        break;
+                    }
                 }
-                self.sent_to_replica(&link, end);
-                continue;
             }
             future::or(link.bell.wait(), self.advanced.wait()).await;
         }

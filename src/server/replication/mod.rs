@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `actions` | the node's actions, one by one |
 //! | `link` | a replica's connection |
+//! | `disk` | what the backlog keeps on disk |
 //! | `clients` | these connections in CLIENT LIST and CLIENT KILL |
 //! | `upstream` | the connection to the primary |
 //! | `full`, `load` | a snapshot for replicas; the primary's snapshot |
@@ -19,6 +20,7 @@ mod actions;
 mod apply;
 mod ask;
 mod clients;
+mod disk;
 mod full;
 mod hold;
 mod link;
@@ -44,7 +46,6 @@ use super::service::streams::{FOR_REPLICATION, Replication};
 use crate::base::clock;
 use crate::base::rng::{Rng, entropy};
 use crate::config::Settings;
-use crate::journal::backlog::Backlog;
 use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Moment, Ms};
@@ -79,6 +80,7 @@ pub struct Repl {
     applied: Bell,
     /// Name of the last command of the primary's that was applied.
     last_applied: RefCell<String>,
+    disk: disk::Disk,
     arrived: Bell,
     asks: ask::Asks,
     roles: roles::Roles,
@@ -101,11 +103,17 @@ pub struct Restored {
 }
 
 impl Restored {
-    /// From a note in an append-only file: `REPL:<id>:<offset>:<db>`.
+    /// From a note in an append-only file: `REPL:<id>:<offset>:<db>`, and
+    /// `:replica` if a replica wrote it.
     pub fn parse(note: &[u8]) -> Option<Restored> {
         let mut words = std::str::from_utf8(note).ok()?.strip_prefix("REPL:")?.split(':');
         let id = ReplId::parse(words.next()?.as_bytes())?;
         Some(Restored { id, offset: words.next()?.parse().ok()?, db: words.next()?.parse().ok()? })
+    }
+
+    /// Is it one that a replica wrote?
+    pub fn is_replicas(note: &[u8]) -> bool {
+        note.ends_with(b":replica") && Restored::parse(note).is_some()
     }
 
     pub fn of(about: &About) -> Option<Restored> {
@@ -135,6 +143,7 @@ impl Repl {
             batch_bytes: Cell::new(0),
             applied: Bell::default(),
             last_applied: RefCell::default(),
+            disk: disk::Disk::default(),
             arrived: Bell::default(),
             asks: ask::Asks::default(),
             roles: roles::Roles::default(),
@@ -158,8 +167,13 @@ impl Repl {
     /// Is the dataset a state of the history at the stream's end? On a replica
     /// not while something is being applied.
     pub fn stands_still(&self) -> bool {
-        let resumable = self.node.borrow().upstream.as_ref().is_none_or(|up| up.resumable && up.fenced);
-        resumable && !self.held.applying.get() && self.batches.borrow().is_empty()
+        self.has_place() && !self.held.applying.get() && self.batches.borrow().is_empty()
+    }
+
+    /// Between two rounds of what is applied: is the dataset a state of the
+    /// history?
+    pub fn has_place(&self) -> bool {
+        self.node.borrow().upstream.as_ref().is_none_or(|up| up.resumable && up.fenced)
     }
 
     pub fn is_replica(&self) -> bool {
@@ -173,6 +187,7 @@ impl Service {
         glommio::spawn_local(self.clone().change_roles()).detach();
         glommio::spawn_local(self.clone().apply_batches()).detach();
         glommio::spawn_local(self.clone().tick_replication()).detach();
+        glommio::spawn_local(self.clone().spill_backlog()).detach();
         let of = self.repl.settings.borrow().replication.replicaof.clone();
         if let Some((host, port)) = of {
             self.replicate(Event::ReplicaOf { host, port });
@@ -196,7 +211,7 @@ impl Service {
             return;
         }
         self.repl.node.borrow_mut().restore_primary(r.id, r.offset);
-        let backlog = Backlog::new(settings.replication.repl_backlog_size, r.offset);
+        let backlog = self.new_backlog(r.offset);
         let log = Replication { written: r.offset, selected: Selected::default(), backlog, relays: false };
         self.streams.borrow_mut().out.replication = Some(log);
         self.keep_journal(FOR_REPLICATION).await;
@@ -256,8 +271,11 @@ impl Service {
     /// What the stream holds.
     pub fn stream_window(&self) -> Window {
         match &self.streams.borrow().out.replication {
-            Some(r) => Window { active: true, first: r.backlog.first() + 1, end: r.backlog.end() },
-            None => Window { active: false, first: 0, end: self.repl.end.get() },
+            Some(r) => {
+                let b = &r.backlog;
+                Window { active: true, first: b.first() + 1, kept: b.kept() + 1, end: b.end() }
+            }
+            None => Window { end: self.repl.end.get(), ..Window::default() },
         }
     }
 

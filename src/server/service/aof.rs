@@ -64,8 +64,6 @@ pub struct AofFiles {
     being_flushed: Reached,
     /// The last place of the stream that was noted in this file, and when.
     noted: Option<(u64, Instant)>,
-    /// On a replica: a place of the primary's stream, and when it was reached.
-    seen: Option<(u64, u64)>,
     flushed_at: Instant,
     /// A flush is under way beside the writing.
     flushing: bool,
@@ -99,7 +97,6 @@ impl AofFiles {
             taken: Reached::default(),
             being_flushed: Reached::default(),
             noted: None,
-            seen: None,
             flushed_at: Instant::now(),
             flushing: false,
             left: VecDeque::new(),
@@ -135,20 +132,14 @@ impl AofFiles {
     }
 
     /// Everything up to a time, and so to a place of the stream, is taken out
-    /// of the buffer. What a primary sent stands in the stream before its
-    /// effects are all in the buffer: it counts when the merge has come past
-    /// the time at which it was seen there.
-    fn reach(&mut self, stream: Option<(bool, u64)>, past: u64) {
+    /// of the buffer. Of what a primary sent, what is noted counts: after a
+    /// crash the file is good up to the last note.
+    fn reach(&mut self, stream: Option<(bool, u64)>, noted: Option<u64>, past: u64) {
         self.taken.past = past;
         match stream {
             None => {}
             Some((false, end)) => self.taken.offset = end,
-            Some((true, end)) => {
-                if let Some((offset, _)) = self.seen.take_if(|(_, at)| past > *at) {
-                    self.taken.offset = offset;
-                }
-                self.seen.get_or_insert((end, clock::mono_ns()));
-            }
+            Some((true, _)) => self.taken.offset = noted.unwrap_or(self.taken.offset),
         }
     }
 
@@ -372,7 +363,7 @@ impl Service {
             // There is more, for the next file.
             past = 0;
         } else {
-            f.reach(stream, past);
+            f.reach(stream, out.noted(), past);
             if let Some((false, offset)) = stream
                 && f.note_is_due(offset)
             {
@@ -488,7 +479,36 @@ impl Service {
     /// servers it is a comment.
     fn place_note(&self, offset: u64) -> Piece {
         let (id, db) = self.repl.identity();
-        Piece { core: 0, bytes: format!("#REPL:{id}:{offset}:{db}\r\n").into_bytes() }
+        let mark = if self.repl.is_replica() { ":replica" } else { "" };
+        Piece { core: 0, bytes: format!("#REPL:{id}:{offset}:{db}{mark}\r\n").into_bytes() }
+    }
+
+    /// On a replica, between two rounds of what its primary sent: says the same
+    /// in the file. After a crash it goes on with its primary there, and what
+    /// was written behind comes again.
+    pub async fn note_applied(self: &Rc<Self>) {
+        self.merged_past(clock::mono_ns()).await;
+        if !self.repl.has_place() {
+            return;
+        }
+        let streams = &mut *self.streams.borrow_mut();
+        if let (Some(r), Some(aof)) = (&streams.out.replication, &mut streams.out.aof)
+            && r.relays
+        {
+            let note = self.place_note(r.backlog.end()).bytes;
+            self.shared.persistence.aof.buffer_bytes.fetch_add(note.len() as u64, Relaxed);
+            aof.note(r.backlog.end(), &note);
+        }
+        self.advanced.ring();
+    }
+
+    /// On a replica: has more been applied than the file says?
+    pub fn owes_note(&self) -> bool {
+        let streams = self.streams.borrow();
+        match (&streams.out.replication, &streams.out.aof) {
+            (Some(r), Some(aof)) => r.relays && aof.noted() != Some(r.backlog.end()) && self.repl.has_place(),
+            _ => false,
+        }
     }
 
     /// The same at the end, when everything is merged. On a replica it is only

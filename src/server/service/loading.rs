@@ -62,9 +62,11 @@ impl Service {
             let seconds = started.elapsed().as_secs_f64();
             log::notice(format_args!("DB loaded from append only file: {seconds:.3} seconds"));
         } else {
-            total += create_base(&place, &mut manifest)?;
+            total += create_base(&place, &mut manifest, s.persistence.aof_use_rdb_preamble)?;
         }
-        place.delete_history(&mut manifest).map_err(|e| format!("Can't write the AOF manifest: {e}"))?;
+        if !s.persistence.aof_disable_auto_gc {
+            place.delete_history(&mut manifest).map_err(|e| format!("Can't write the AOF manifest: {e}"))?;
+        }
         self.open_aof(manifest, total).await.map_err(|e| format!("Can't open the append-only file: {e}"))
     }
 
@@ -105,6 +107,11 @@ impl Service {
         s: &Settings,
     ) -> Result<u64, Refusal> {
         let path = place.path(&f.name);
+        let mut cut = 0;
+        if last && s.replication.replicaof.is_some() {
+            cut = cut_behind_note(&path, &f.name)
+                .map_err(|e| format!("Unrecoverable error reading the append only file {}: {e}", f.name))?;
+        }
         let mut file = File::open(&path)
             .map_err(|e| format!("Fatal error: can't open the append log file {} for reading: {e}", f.name))?;
         let mut piece = vec![0; PIECE];
@@ -161,10 +168,10 @@ impl Service {
             log::warning(format_args!("A command of the AOF file {} failed: {}", f.name, error.trim_end()));
         }
         if !reader.incomplete() {
-            return Ok(0);
+            return Ok(cut);
         }
         *self.repl.restored.borrow_mut() = None;
-        cut_tail(&path, &f.name, &reader, last, s)
+        Ok(cut + cut_tail(&path, &f.name, &reader, last, s)?)
     }
 
     /// Applies all whole commands that the reader has.
@@ -207,6 +214,46 @@ fn bad_format(name: &str) -> Refusal {
         "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
          ./redis-check-aof --fix <filename.manifest>"
     )
+}
+
+/// A replica's file, after a crash: cuts off what stands behind the last note of
+/// its place in the primary's stream, if the note is a replica's own. That was
+/// being applied when the server ended; the primary sends it again, and without
+/// it the place is known. The bytes cut off.
+fn cut_behind_note(path: &Path, name: &str) -> std::io::Result<u64> {
+    let mut file = File::open(path)?;
+    let (mut reader, mut piece) = (Reader::default(), vec![0; PIECE]);
+    let mut note = None;
+    loop {
+        let n = file.read(&mut piece)?;
+        // What begins with a snapshot is no incremental file.
+        if n == 0 || reader.place() == 0 && snapshot_file::begins(&piece[..n]) {
+            break;
+        }
+        reader.feed(&piece[..n]);
+        loop {
+            match reader.step() {
+                Next::Annotation(a) if a.starts_with(b"REPL:") => {
+                    note = Restored::is_replicas(&a).then(|| reader.place());
+                }
+                Next::Annotation(_) | Next::Command => {}
+                Next::More => break,
+                // The loader says what is wrong.
+                Next::Malformed(_) => return Ok(0),
+            }
+        }
+    }
+    let size = file.metadata()?.len();
+    let Some(place) = note.filter(|place| *place < size) else { return Ok(0) };
+    log::notice(format_args!(
+        "Cutting {} bytes off the end of AOF {name}: they were being applied when the server ended, and the primary \
+         has them",
+        size - place
+    ));
+    let file = File::options().write(true).open(path)?;
+    file.set_len(place)?;
+    file.sync_all()?;
+    Ok(size - place)
 }
 
 /// The file ends within a command or a transaction: cuts that off, if it may.
@@ -285,11 +332,11 @@ fn empty_snapshot() -> Vec<u8> {
 }
 
 /// The base file of an empty dataset.
-fn create_base(place: &Place, m: &mut Manifest) -> Result<u64, Refusal> {
-    let base = m.replace_base(&place.stem, true, 0);
+fn create_base(place: &Place, m: &mut Manifest, rdb: bool) -> Result<u64, Refusal> {
+    let base = m.replace_base(&place.stem, rdb, 0);
     log::notice(format_args!("Creating AOF base file {} on server start", base.name));
     let create = || -> std::io::Result<u64> {
-        let bytes = empty_snapshot();
+        let bytes = if rdb { empty_snapshot() } else { Vec::new() };
         let mut file = File::create(place.path(&base.name))?;
         file.write_all(&bytes)?;
         file.sync_all()?;

@@ -71,6 +71,8 @@ pub struct Service {
     pub aof: RefCell<Option<aof::AofFiles>>,
     /// A task is turning the append-only file on or off.
     pub switching_aof: Cell<bool>,
+    /// Replaced files are being deleted.
+    pub collecting: Cell<bool>,
     /// Rung when the append-only file has been written to.
     pub written_aof: Bell,
     /// The snapshot under way.
@@ -163,6 +165,7 @@ impl Service {
             flights: RefCell::default(),
             aof: RefCell::default(),
             switching_aof: Cell::new(false),
+            collecting: Cell::new(false),
             written_aof: Bell::default(),
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
@@ -210,6 +213,7 @@ impl Service {
         if self.shared.persistence.loading.load(Ordering::SeqCst) {
             return;
         }
+        self.collect_history();
         let (want, is_on) = (s.persistence.appendonly, self.aof.borrow().is_some());
         if self.switching_aof.get() {
             // The snapshot for its base may be under way in vain.

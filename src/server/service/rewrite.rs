@@ -26,11 +26,14 @@ use super::aof::{AofFiles, Place, open_to_append};
 use super::snapshot::{Failure, Wish};
 use super::streams::{Aof, FOR_AOF, Outputs};
 use crate::base::clock;
+use crate::command::cx::Options;
 use crate::config::Settings;
 use crate::journal::aof::manifest::Manifest;
 use crate::observe::log;
 use crate::session::conn::ConnRef;
+use crate::snapshot::commands::{CommandSink, Commands};
 use crate::snapshot::file::FileSink;
+use crate::snapshot::rdb::decode::Limits;
 
 /// Time between two looks at a switch that is under way.
 const LOOK: Duration = Duration::from_millis(1);
@@ -149,10 +152,10 @@ impl Service {
             None
         };
         let temp = temporary(&place);
-        let bytes = self.write_base(&temp, at_cut).await?;
+        let base = self.write_base(&temp, at_cut).await?;
         let result = match is_on {
-            true => self.adopt_base(&place, &temp, bytes).await,
-            false => adopt_alone(&place, &temp).map_err(|e| e.to_string()),
+            true => self.adopt_base(&place, &temp, base).await,
+            false => adopt_alone(&place, &temp, base).map_err(|e| e.to_string()),
         };
         if result.is_err() {
             let _ = std::fs::remove_file(&temp);
@@ -160,29 +163,48 @@ impl Service {
         result
     }
 
-    /// Makes a snapshot in a file; its size.
+    /// Makes the dataset's base in a file.
     async fn write_base(
         self: &Rc<Self>,
         path: &Path,
         at_cut: impl FnOnce(&mut Outputs) -> Option<super::snapshot::Place> + 'static,
-    ) -> Result<u64, String> {
+    ) -> Result<Base, String> {
         let s = self.shared.config.settings();
         let incremental = s.persistence.aof_rewrite_incremental_fsync;
+        let rdb = s.persistence.aof_use_rdb_preamble;
         let wish = Wish {
             aof_base: true,
+            bare: !rdb,
             at_cut: Some(Box::new(at_cut)),
             key_delay_us: s.persistence.rdb_key_save_delay_us.max(0) as u64,
             ..Wish::default()
         };
-        match self.snapshot(wish, async || FileSink::create(path, incremental).await).await {
-            Ok(summary) => Ok(summary.bytes),
-            Err(Failure::Aborted) => Err("terminated".into()),
-            Err(e) => Err(e.to_string()),
+        let made = match rdb {
+            true => self.snapshot(wish, async || FileSink::create(path, incremental).await).await,
+            false => {
+                let since = s.persistence.aof_timestamp_enabled.then(|| clock::now_ms() / 1000);
+                let commands = Commands::new(self.decoder_limits().await, since);
+                let open = async || Ok(CommandSink::new(commands, FileSink::create(path, incremental).await?));
+                self.snapshot(wish, open).await
+            }
+        };
+        match made {
+            Ok(_) => {}
+            Err(Failure::Aborted) => return Err("terminated".into()),
+            Err(e) => return Err(e.to_string()),
         }
+        let bytes = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+        Ok(Base { bytes, rdb })
+    }
+
+    async fn decoder_limits(self: &Rc<Self>) -> Limits {
+        let limits = self.ask_all(|core| Limits::new(&core.options)).await;
+        limits.into_iter().next().unwrap_or_else(|| Limits::new(&Options::default()))
     }
 
     /// The base is written: it takes the place of all files before the cut.
-    async fn adopt_base(self: &Rc<Self>, place: &Place, temp: &Path, bytes: u64) -> Result<(), String> {
+    async fn adopt_base(self: &Rc<Self>, place: &Place, temp: &Path, base: Base) -> Result<(), String> {
+        let bytes = base.bytes;
         let first = self.first_after_cut().await?;
         if !self.seize_file().await {
             return Err("the append-only file has been turned off".into());
@@ -191,7 +213,8 @@ impl Service {
             Some(f) => (f.manifest.clone(), f.size),
             None => return Err("the append-only file has been turned off".into()),
         };
-        let result = replace(place, temp, &mut m, first - 1);
+        let gc = self.deletes_history();
+        let result = replace(place, temp, &mut m, first - 1, (base.rdb, gc));
         if let Some(f) = self.aof.borrow_mut().as_mut() {
             if result.is_ok() {
                 (f.manifest, f.before) = (m, bytes);
@@ -219,6 +242,34 @@ impl Service {
             }
             self.written_aof.wait().await;
         }
+    }
+
+    /// Are replaced files deleted (`aof-disable-auto-gc no`)?
+    fn deletes_history(&self) -> bool {
+        !self.shared.config.settings().persistence.aof_disable_auto_gc
+    }
+
+    /// Deletes replaced files that were kept while that was wanted.
+    pub fn collect_history(self: &Rc<Self>) {
+        let kept = self.aof.borrow().as_ref().is_some_and(|f| !f.manifest.history.is_empty());
+        if !kept || !self.deletes_history() || self.collecting.replace(true) {
+            return;
+        }
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            if service.seize_file().await {
+                if let Some(f) = service.aof.borrow_mut().as_mut() {
+                    let place = Place::of(&service.shared.config.settings());
+                    if let Err(e) = place.delete_history(&mut f.manifest) {
+                        log::warning(format_args!("Can't delete old AOF files: {e}"));
+                    }
+                    f.release();
+                }
+                service.written_aof.ring();
+            }
+            service.collecting.set(false);
+        })
+        .detach();
     }
 
     /// CONFIG SET appendonly: turns it on or off until it is as it is wanted.
@@ -310,7 +361,7 @@ impl Service {
             out.aof = Some(Aof::new(timestamps));
             None
         };
-        let bytes = self.write_base(&temp, at_cut).await?;
+        let Base { bytes, rdb } = self.write_base(&temp, at_cut).await?;
         if !self.seize_file().await {
             return Err("the append-only file has been turned off".into());
         }
@@ -319,7 +370,7 @@ impl Service {
         let mut m = f.manifest.clone();
         let file = m.begin_anew(&place.stem);
         std::fs::rename(&incr, place.path(&file.name)).map_err(text)?;
-        let adopted = replace(place, &temp, &mut m, file.seq - 1);
+        let adopted = replace(place, &temp, &mut m, file.seq - 1, (rdb, self.deletes_history()));
         f.release();
         adopted.map_err(text)?;
         f.rename(file.name);
@@ -342,9 +393,17 @@ impl Service {
     }
 }
 
-/// Gives the base its name, puts the manifest in place and deletes history.
-fn replace(place: &Place, temp: &Path, m: &mut Manifest, upto: u64) -> io::Result<()> {
-    let base = m.replace_base(&place.stem, true, upto);
+/// A new base, not in its place yet.
+struct Base {
+    bytes: u64,
+    /// A snapshot; otherwise commands (`aof-use-rdb-preamble no`).
+    rdb: bool,
+}
+
+/// Gives the base its name, puts the manifest in place and deletes history, if
+/// that is to be deleted (`gc`).
+fn replace(place: &Place, temp: &Path, m: &mut Manifest, upto: u64, (rdb, gc): (bool, bool)) -> io::Result<()> {
+    let base = m.replace_base(&place.stem, rdb, upto);
     std::fs::rename(temp, place.path(&base.name))?;
     log::notice(format_args!(
         "Successfully renamed the temporary AOF base file {} into {}",
@@ -353,14 +412,14 @@ fn replace(place: &Place, temp: &Path, m: &mut Manifest, upto: u64) -> io::Resul
     ));
     place.write_manifest(m)?;
     // What cannot be deleted now is deleted at the next start.
-    if let Err(e) = place.delete_history(m) {
+    if gc && let Err(e) = place.delete_history(m) {
         log::warning(format_args!("Can't delete old AOF files: {e}"));
     }
     Ok(())
 }
 
 /// The append-only file is off: there is only a base.
-fn adopt_alone(place: &Place, temp: &Path) -> io::Result<()> {
+fn adopt_alone(place: &Place, temp: &Path, base: Base) -> io::Result<()> {
     let mut m = place.read_manifest().map_err(io::Error::other)?.unwrap_or_default();
-    replace(place, temp, &mut m, u64::MAX)
+    replace(place, temp, &mut m, u64::MAX, (base.rdb, true))
 }

@@ -87,6 +87,8 @@ pub type Begun = Box<dyn FnOnce(&Rc<Service>, Option<&Place>)>;
 pub struct Wish {
     pub hold: bool,
     pub aof_base: bool,
+    /// The sink takes it apart again: nothing is compressed or summed up.
+    pub bare: bool,
     /// Called at the cut's place in the stream, when there is one.
     pub at_cut: Option<AtCut>,
     /// Sleep after each key (`rdb-key-save-delay`), microseconds.
@@ -162,7 +164,11 @@ impl Service {
     ) -> Result<Summary, Failure> {
         let settings = self.shared.config.settings();
         let saves = &self.shared.saves;
-        let job = Arc::new(Job::new(saves.next_id(), self.shared.cores, plan(&settings, wish.hold)));
+        let mut plan = plan(&settings, wish.hold);
+        if wish.bare {
+            (plan.compress, plan.checksum) = (false, false);
+        }
+        let job = Arc::new(Job::new(saves.next_id(), self.shared.cores, plan));
         let intake = Rc::new(Intake {
             writer: RefCell::new(Writer::new(&job, self.shared.cores)),
             job: job.clone(),

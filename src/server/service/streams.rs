@@ -69,6 +69,8 @@ pub struct Aof {
     pub timestamps: bool,
     /// The last one, Unix seconds.
     last_time_s: u64,
+    /// On a replica: the last offset noted in this file ([`Aof::note`]).
+    noted: Option<u64>,
     /// How many of the pieces come before the next file.
     cut_at: Option<usize>,
 }
@@ -87,7 +89,7 @@ const OWN_PIECE: usize = 16 * 1024;
 impl Aof {
     pub fn new(timestamps: bool) -> Aof {
         let (selected, pieces) = Default::default();
-        Aof { selected, pieces, bytes: 0, timestamps, last_time_s: 0, cut_at: None }
+        Aof { selected, pieces, bytes: 0, timestamps, last_time_s: 0, noted: None, cut_at: None }
     }
 
     /// Bytes that have not been taken.
@@ -104,6 +106,7 @@ impl Aof {
         self.cut_at = Some(self.pieces.len());
         self.selected.forget();
         self.last_time_s = 0;
+        self.noted = None;
     }
 
     /// Takes what there is, up to a cut; whether there was one.
@@ -112,6 +115,18 @@ impl Aof {
         into.extend(self.pieces.drain(..n));
         self.bytes = self.pieces.iter().map(|p| p.bytes.len()).sum();
         self.cut_at.take().is_some()
+    }
+
+    /// The offset up to which this file says where it is.
+    pub fn noted(&self) -> Option<u64> {
+        self.noted
+    }
+
+    /// On a replica: everything up to this offset of the primary's stream
+    /// stands before this note, and nothing else of it.
+    pub fn note(&mut self, offset: u64, note: &[u8]) {
+        self.noted = Some(offset);
+        self.gather(0, note);
     }
 
     fn run(&mut self, core: usize, run: &mut Run) {

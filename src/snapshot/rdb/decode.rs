@@ -74,6 +74,19 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// Takes out what has come so far.
+    pub fn take(&mut self) -> Object {
+        let empty = match &self.object {
+            Object::List(_) => Object::List(List::default()),
+            Object::Set(_) => Object::Set(Set::default()),
+            Object::Hash(_) => Object::Hash(Hash::default()),
+            Object::ZSet(_) => Object::ZSet(ZSet::default()),
+            // Streams come whole.
+            Object::Stream(_) => Object::Stream(Box::default()),
+        };
+        std::mem::replace(&mut self.object, empty)
+    }
+
     /// The object, once all of it has come.
     pub fn finish(self) -> Result<Object, Fault> {
         if self.left > 0 {

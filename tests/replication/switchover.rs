@@ -1,0 +1,96 @@
+//! Planned switchover (FAILOVER) while clients write to several cores.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::servers::*;
+use super::support::{Server, Wire, eventually};
+
+/// The longest that a client may have gone without an acknowledged write. On a
+/// quiet machine it is some ten milliseconds; the aim is one second.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What a client saw: the numbers acknowledged, and the longest time between
+/// two of them.
+struct Seen {
+    acknowledged: Vec<u64>,
+    pause: Duration,
+}
+
+/// Writes one number after the other, to whichever server takes it. One that
+/// was refused is tried at the other; of one whose reply never came nothing is
+/// known, and the next is taken.
+fn write_on(ports: [u16; 2], list: &str, stop: &AtomicBool) -> Seen {
+    let mut seen = Seen { acknowledged: Vec::new(), pause: Duration::ZERO };
+    let (mut at, mut wire, mut n) = (0, Wire::connect(ports[0]), 0u64);
+    let mut last = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let sent = wire.try_send(super::support::wire::encode(&["RPUSH", list, &n.to_string()]));
+        match sent.and_then(|()| wire.try_read()) {
+            Ok(reply) if !reply.is_error() => {
+                seen.acknowledged.push(n);
+                seen.pause = seen.pause.max(last.elapsed());
+                last = Instant::now();
+                n += 1;
+            }
+            refused => {
+                n += u64::from(refused.is_err());
+                at = 1 - at;
+                wire = Wire::connect(ports[at]);
+            }
+        }
+    }
+    seen
+}
+
+fn switch(from: &Server, to: &Server) {
+    let order = format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 30000", to.port);
+    assert_eq!(from.wire().run(&order).as_text(), "OK");
+    eventually("roles exchanged", LIMIT, || {
+        info(to, "role").trim() == "master" && info(from, "role").trim() == "slave"
+    });
+    wait_for_link(from);
+}
+
+/// To a replica of ours and to a stock one, and back: nothing acknowledged is
+/// lost, and the pause is short.
+#[test]
+fn a_switchover_loses_nothing_and_is_short() {
+    for other in [ours(2, &[]), stock(&[])] {
+        let first = ours(2, &[]);
+        replicate(&other, first.port);
+        wait_for_link(&other);
+        let stop = AtomicBool::new(false);
+        let seen: Vec<Seen> = std::thread::scope(|scope| {
+            let end = StopAtEnd(&stop);
+            let clients: Vec<_> = (0..6)
+                .map(|i| {
+                    let (ports, stop) = ([first.port, other.port], &stop);
+                    scope.spawn(move || write_on(ports, &format!("numbers:{i}"), stop))
+                })
+                .collect();
+            for _ in 0..2 {
+                std::thread::sleep(Duration::from_millis(200));
+                switch(&first, &other);
+                std::thread::sleep(Duration::from_millis(200));
+                switch(&other, &first);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            drop(end);
+            clients.into_iter().map(|c| c.join().expect("a client")).collect()
+        });
+        wait_until_equal(&first, &[&other]);
+        for (i, seen) in seen.iter().enumerate() {
+            let kept = first.wire().run(&format!("LRANGE numbers:{i} 0 -1"));
+            let kept: Vec<u64> = kept.items().iter().map(|v| v.as_text().parse().expect("a number")).collect();
+            assert!(kept.is_sorted(), "client {i}: out of order, or twice");
+            let lost: Vec<u64> = seen.acknowledged.iter().filter(|n| kept.binary_search(n).is_err()).copied().collect();
+            assert!(lost.is_empty(), "client {i} of {} lost {lost:?}", seen.acknowledged.len());
+            assert!(seen.acknowledged.len() > 20);
+        }
+        let pause = seen.iter().map(|s| s.pause).max().unwrap_or_default();
+        eprintln!("longest pause {pause:?}");
+        assert!(pause < PAUSE_MAX, "{pause:?}");
+        assert_eq!(count(&first, "sync_full") + count(&other, "sync_full"), 1, "no switch needed a copy");
+    }
+}
