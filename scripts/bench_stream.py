@@ -193,7 +193,8 @@ def case_snapshot(bench):
     rows = []
     keys = SNAPSHOT_KEYS // bench.scale
     for start in (bench.ours, bench.peer):
-        with tempfile.TemporaryDirectory(prefix="coreslot-bench-") as folder, running(lambda: start(folder)) as (server,):
+        # Not pinned: either has a second thread or process for the file.
+        with tempfile.TemporaryDirectory(prefix="coreslot-bench-") as folder, running(lambda: start(folder, pinned=False)) as (server,):
             log(f"snapshot: filling {server.name}")
             fill(server, 0, keys, value=os.urandom(SNAPSHOT_VALUE // 2).hex().encode(), chunk=500)
             log(f"snapshot: {server.name} under load")

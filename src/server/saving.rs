@@ -21,8 +21,8 @@ use super::core::Core;
 use super::msg::{Msg, Origin};
 use super::service::shutdown::Order;
 use super::tx::{Cargo, Kind, Part, Plan, Tx, whole};
-use crate::base::clock;
 use crate::base::slot::Key;
+use crate::base::{clock, memory};
 use crate::observe::ticks;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
@@ -43,7 +43,10 @@ const BUSY_SHARE: u64 = 12;
 
 /// Bytes recorded and not yet on their way at which a core stops reading
 /// clients: pre-images come faster than the writer takes them.
-pub const BACKLOG_MAX: usize = 16 << 20;
+/// This much of small keyspaces and wherever memory is limited; of larger
+/// ones this share, all cores together.
+const BACKLOG_LEAST: usize = 16 << 20;
+const BACKLOG_SHARE: usize = 32;
 
 /// What all threads know of snapshots.
 #[derive(Default)]
@@ -121,6 +124,7 @@ pub struct Share {
     next_ns: u64,
     executed: u64,
     busy_until_ms: u64,
+    backlog_max: usize,
     /// Parts of transactions that wait for collections to be read.
     waiting: Vec<(Arc<Tx>, usize)>,
 }
@@ -160,6 +164,7 @@ impl Core {
             next_ns: 0,
             executed: self.stats.executed,
             busy_until_ms: 0,
+            backlog_max: self.backlog_max(),
             waiting: Vec::new(),
         }));
     }
@@ -183,7 +188,14 @@ impl Core {
 
     /// Have pre-images come faster than they could be sent?
     pub fn snapshot_congested(&self) -> bool {
-        self.store.cut.as_ref().is_some_and(|c| c.backlog() > BACKLOG_MAX)
+        let max = self.snapshot.as_ref().map_or(BACKLOG_LEAST, |s| s.backlog_max);
+        self.store.cut.as_ref().is_some_and(|c| c.backlog() > max)
+    }
+
+    /// What is gathered would be evicted for where memory is limited.
+    fn backlog_max(&self) -> usize {
+        let share = memory::used_here() / BACKLOG_SHARE / self.shared.cores;
+        if self.settings.maxmemory > 0 { BACKLOG_LEAST } else { share.max(BACKLOG_LEAST) }
     }
 
     /// Reads on, unless it is the clients' turn.

@@ -16,6 +16,7 @@ pub const WRITE_BYTES: usize = 256 * 1024;
 pub struct Writer {
     frame: Frame,
     encoder: Option<Encoder>,
+    patience: Patience,
     queues: Vec<VecDeque<Chunk>>,
     /// The core whose record is open.
     open: Option<usize>,
@@ -32,6 +33,7 @@ impl Writer {
         Writer {
             frame: Frame::new(job.plan.checksum),
             encoder: job.plan.compress.then(|| Encoder::new(job.plan.version, true)),
+            patience: Patience::default(),
             queues: (0..cores).map(|_| VecDeque::new()).collect(),
             open: None,
             turn: 0,
@@ -81,7 +83,7 @@ impl Writer {
         }
         let from = self.out.len();
         match &mut self.encoder {
-            Some(e) => compressed(&mut self.out, chunk, e),
+            Some(e) => compressed(&mut self.out, chunk, e, &mut self.patience),
             None => self.out.extend_from_slice(&chunk.bytes),
         }
         self.frame.records(&self.out[from..]);
@@ -100,16 +102,75 @@ impl Writer {
     }
 }
 
+/// When to try compressing. Trying in vain costs more than everything else that
+/// is done with a string; where many in a row did not become shorter, most of
+/// the following ones are written as they are.
+#[derive(Default)]
+struct Patience {
+    in_vain: u32,
+    left_out: u32,
+}
+
+impl Patience {
+    /// Failures in a row from which on strings are left out.
+    const ENOUGH: u32 = 16;
+    /// Strings left out between two tries, at most.
+    const LEFT_OUT_MAX: u32 = 32;
+
+    fn tries(&mut self) -> bool {
+        let tries = self.left_out == 0;
+        self.left_out = self.left_out.saturating_sub(1);
+        tries
+    }
+
+    fn learn(&mut self, shorter: bool) {
+        self.in_vain = if shorter { 0 } else { self.in_vain.saturating_add(1) };
+        let over = self.in_vain.saturating_sub(Patience::ENOUGH);
+        self.left_out = over.min(Patience::LEFT_OUT_MAX);
+    }
+}
+
 /// Appends a chunk with those strings compressed that are worth it.
-fn compressed(out: &mut Vec<u8>, chunk: &Chunk, encoder: &mut Encoder) {
+fn compressed(out: &mut Vec<u8>, chunk: &Chunk, encoder: &mut Encoder, patience: &mut Patience) {
     let mut done = 0;
     for &at in &chunk.strings {
         let at = at as usize;
         out.extend_from_slice(&chunk.bytes[done..at]);
         let (head, n) = write::read_length(&chunk.bytes[at..]);
         let start = at + head;
-        encoder.string(out, &chunk.bytes[start..start + n]);
+        let (string, from) = (&chunk.bytes[start..start + n], out.len());
+        if patience.tries() {
+            encoder.string(out, string);
+            patience.learn(out.len() - from < n);
+        } else {
+            write::raw(out, string);
+        }
         done = start + n;
     }
     out.extend_from_slice(&chunk.bytes[done..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tries among the next `n` strings, all of them alike.
+    fn tries(p: &mut Patience, n: usize, shorter: bool) -> usize {
+        (0..n)
+            .filter(|_| {
+                p.tries() && {
+                    p.learn(shorter);
+                    true
+                }
+            })
+            .count()
+    }
+
+    #[test]
+    fn what_does_not_become_shorter_is_tried_ever_more_rarely() {
+        let mut p = Patience::default();
+        assert_eq!(tries(&mut p, 16, false), 16);
+        assert!((40..80).contains(&tries(&mut p, 1000, false)));
+        assert!(tries(&mut p, 1000, true) >= 960, "one that does is followed by all");
+    }
 }
