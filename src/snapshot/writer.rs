@@ -103,7 +103,7 @@ impl Writer {
 }
 
 /// When to try compressing. Trying in vain costs more than everything else that
-/// is done with a string; where many in a row did not become shorter, most of
+/// is done with a string; where many in a row hardly became shorter, most of
 /// the following ones are written as they are.
 #[derive(Default)]
 struct Patience {
@@ -114,6 +114,9 @@ struct Patience {
 impl Patience {
     /// Failures in a row from which on strings are left out.
     const ENOUGH: u32 = 16;
+    /// What saves less than this share was tried in vain.
+    const SAVES: usize = 16;
+
     /// Strings left out between two tries, at most.
     const LEFT_OUT_MAX: u32 = 32;
 
@@ -141,7 +144,7 @@ fn compressed(out: &mut Vec<u8>, chunk: &Chunk, encoder: &mut Encoder, patience:
         let (string, from) = (&chunk.bytes[start..start + n], out.len());
         if patience.tries() {
             encoder.string(out, string);
-            patience.learn(out.len() - from < n);
+            patience.learn(out.len() - from <= n - n / Patience::SAVES);
         } else {
             write::raw(out, string);
         }
