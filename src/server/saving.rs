@@ -27,7 +27,8 @@ use crate::observe::ticks;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::session::conn::ConnRef;
-use crate::snapshot::job::Job;
+use crate::snapshot::job::{IN_FLIGHT_MAX, Job};
+use crate::store::Store;
 use crate::transaction::locks::Mode;
 
 /// Time of one slice while clients are being served, and of one while they are
@@ -222,7 +223,10 @@ impl Core {
         let budget = (if busy { BUSY_SLICE_US } else { IDLE_SLICE_US }) * self.ticks_per_us;
         let start = ticks::ticks();
         let mut more = true;
-        while more && share.job.has_room(self.id) {
+        // What the writer takes belongs to pre-images first: clients wait for
+        // them, and every one of them is a record that need not be read later.
+        let fits = |store: &Store| store.cut.as_ref().is_none_or(|c| c.backlog() < IN_FLIGHT_MAX);
+        while more && share.job.has_room(self.id) && fits(&self.store) {
             more = self.store.cut_step();
             if ticks::ticks() - start > budget {
                 break;

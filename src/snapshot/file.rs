@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use glommio::GlommioError;
 use glommio::io::{BufferedFile, Directory};
+use glommio::{GlommioError, Task};
 
 use super::sink::{Later, Sink};
 use crate::observe::log;
@@ -15,7 +16,9 @@ const SYNC_BYTES: u64 = 16 << 20;
 
 /// See the module's description.
 pub struct FileSink {
-    file: Option<BufferedFile>,
+    file: Option<Rc<BufferedFile>>,
+    /// The sync under way; writing goes on meanwhile.
+    sync: Option<Task<Result<(), GlommioError<()>>>>,
     temporary: PathBuf,
     path: PathBuf,
     at: u64,
@@ -38,7 +41,15 @@ impl FileSink {
     pub async fn create(path: &Path, incremental: bool) -> io::Result<FileSink> {
         let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
         match BufferedFile::create(&temporary).await.map_err(plain) {
-            Ok(file) => Ok(FileSink { file: Some(file), temporary, path: path.into(), at: 0, synced: 0, incremental }),
+            Ok(file) => Ok(FileSink {
+                file: Some(Rc::new(file)),
+                sync: None,
+                temporary,
+                path: path.into(),
+                at: 0,
+                synced: 0,
+                incremental,
+            }),
             Err(e) => {
                 log::warning(format_args!(
                     "Failed opening the temp RDB file {} (in server root dir {}) for saving: {e}",
@@ -59,16 +70,29 @@ impl FileSink {
         }
         self.at += n as u64;
         if self.incremental && self.at - self.synced >= SYNC_BYTES {
-            file.fdatasync().await.map_err(plain)?;
+            let file = file.clone();
             self.synced = self.at;
+            self.synced_before().await?;
+            self.sync = Some(glommio::spawn_local(async move { file.fdatasync().await }));
         }
         Ok(())
+    }
+
+    /// Waits for the sync under way.
+    async fn synced_before(&mut self) -> io::Result<()> {
+        match self.sync.take() {
+            None => Ok(()),
+            Some(sync) => sync.await.map_err(plain),
+        }
     }
 }
 
 impl FileSink {
     async fn finish_file(&mut self) -> io::Result<()> {
-        let Some(mut file) = self.file.take() else { return Err(io::ErrorKind::NotConnected.into()) };
+        self.synced_before().await?;
+        let Some(mut file) = self.file.take().and_then(Rc::into_inner) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         file.fdatasync().await.map_err(plain)?;
         if let Err(e) = file.rename(&self.path).await.map_err(plain) {
             log::warning(format_args!(
@@ -89,7 +113,8 @@ impl FileSink {
     }
 
     async fn drop_file(&mut self) {
-        if let Some(file) = self.file.take() {
+        let _ = self.synced_before().await;
+        if let Some(file) = self.file.take().and_then(Rc::into_inner) {
             let _ = file.close().await;
         }
         // Only a name is removed here; what is left of the file goes with it.
