@@ -86,7 +86,9 @@ impl Core {
                     break;
                 }
             }
-            self.stats.expire_cycle_us += ticks::to_us(ticks::ticks() - start);
+            let us = ticks::to_us(ticks::ticks() - start);
+            self.stats.expire_cycle_us += us;
+            self.latency_event("expire-cycle", us / 1000);
         }
         self.wake_for(next);
     }

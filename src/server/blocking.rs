@@ -54,6 +54,15 @@ pub enum Waiting {
     Home(Who, Proto),
 }
 
+/// Numbers of blocked commands, for INFO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waits {
+    pub keys: usize,
+    /// Keys whose deletion would wake somebody.
+    pub keys_on_nokey: usize,
+    pub deadlines: usize,
+}
+
 /// A core's blocked commands.
 #[derive(Default)]
 pub struct Blocking {
@@ -77,6 +86,22 @@ impl Blocking {
     /// Commands that wait, each counted on one core.
     pub fn len(&self) -> usize {
         self.waiters.iter().filter(|w| !matches!(w, Waiting::Elsewhere(..))).count()
+    }
+
+    pub fn waits(&self) -> Waits {
+        let on_nokey = |w: &Waiting| {
+            let command = match w {
+                Waiting::Here(request) => match request.head.job {
+                    Job::Command(command) => command,
+                    Job::Watch(_) => return false,
+                },
+                Waiting::Elsewhere(_, command) => *command,
+                Waiting::Home(..) => return false,
+            };
+            registry().entries[command].spec.name == "xreadgroup"
+        };
+        let (keys, deadlines) = self.waiters.sizes();
+        Waits { keys, keys_on_nokey: self.waiters.keys_of(on_nokey).len(), deadlines }
     }
 
     #[inline]
@@ -177,6 +202,9 @@ impl Core {
         if let Some(again) = &block.again {
             request.args.clone_from(again);
         }
+        if let Job::Command(command) = request.head.job {
+            self.uncount_call(command);
+        }
         let who = who(&request.head.origin);
         let db = request.head.origin.db as usize;
         let keys = block.keys.into_iter().map(|k| (db, k)).collect();
@@ -237,6 +265,9 @@ impl Core {
     /// The attempt over several cores has found nothing: the locks' release
     /// leaves word on every core, and the home waits.
     pub fn blocked_over(&mut self, tx: &Tx, block: &Block) {
+        if let Kind::Gather { command, .. } = tx.kind {
+            self.uncount_call(command);
+        }
         let who = who(&tx.origin);
         let cores: SmallVec<[usize; 8]> = tx.parts.iter().map(|p| p.core).collect();
         let Some(mut conn) = self.take_blocked(who) else { return self.forget_on(&cores, who) };
@@ -350,8 +381,11 @@ impl Core {
     /// just been served.
     fn end_waiting(&mut self, who: Who, reply: &[u8]) {
         if let Some(&id) = self.blocking.parts.get(&who)
-            && self.blocking.remove(id).is_some()
+            && let Some(waiter) = self.blocking.remove(id)
         {
+            if let Waiting::Here(Parked { head: Head { job: Job::Command(command), .. }, .. }) = waiter.payload {
+                self.count_ended(command, reply);
+            }
             self.send_reply(who, reply);
             self.serve_ready();
         }
@@ -366,7 +400,9 @@ impl Core {
             b.reply = Some(reply.to_vec());
             return self.put_conn(conn);
         }
+        let command = b.command;
         self.put_conn(conn);
+        self.count_ended(command, reply);
         self.deliver(who.0, who.1, reply);
     }
 
@@ -436,7 +472,11 @@ impl Core {
             match waiter.payload {
                 Waiting::Here(request) => {
                     let origin = &request.head.origin;
-                    self.send_reply(who(origin), &time_is_up(origin.proto));
+                    let reply = time_is_up(origin.proto);
+                    if let Job::Command(command) = request.head.job {
+                        self.count_ended(command, &reply);
+                    }
+                    self.send_reply(who(origin), &reply);
                 }
                 Waiting::Home(who, proto) => self.end_at_home(who, &time_is_up(proto)),
                 Waiting::Elsewhere(..) => {}
@@ -444,6 +484,22 @@ impl Core {
         }
         if self.blocking.has_ready() {
             self.serve_ready();
+        }
+    }
+
+    /// A command that has to wait counts as called when its wait ends.
+    fn uncount_call(&mut self, command: usize) {
+        let calls = &mut self.stats.commands[command].calls;
+        *calls = calls.saturating_sub(1);
+    }
+
+    /// A wait has ended without its command being run again.
+    fn count_ended(&mut self, command: usize, reply: &[u8]) {
+        let s = &mut self.stats.commands[command];
+        s.calls += 1;
+        if let Some(text) = reply.strip_prefix(b"-") {
+            s.failed += 1;
+            self.stats.count_error(text.split(|b| *b == b' ').next().unwrap_or(text));
         }
     }
 
@@ -527,6 +583,7 @@ impl Core {
         self.run_command(entry, &args, &head.origin, self.now, (head.key_at as usize, head.hash), &mut out);
         self.fx.may_block = false;
         if self.fx.block.take().is_some() {
+            self.uncount_call(command);
             return self.blocking.waiters.restore(id, waiter);
         }
         let who = who(&head.origin);

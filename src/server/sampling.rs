@@ -30,7 +30,7 @@ impl Rates {
         sum.map(|x| x / SAMPLES as u64)
     }
 
-    fn add(&mut self, now_ms: u64, totals: [u64; RATES]) {
+    pub fn add(&mut self, now_ms: u64, totals: [u64; RATES]) {
         let elapsed = now_ms.saturating_sub(self.last_ms).max(1);
         if self.last_ms > 0 {
             let sample = &mut self.samples[self.at];

@@ -369,8 +369,16 @@ impl Db {
         }
     }
 
-    pub(super) fn overhead(&self) -> usize {
-        let tables: usize = self.tables.iter().map(SlotTable::memory).sum();
-        tables + SLOTS * size_of::<SlotTable>() + (self.deadlines.len() + self.field_deadlines.len()) * 24
+    /// Bytes of an empty database.
+    pub(super) const EMPTY_BYTES: usize = SLOTS * size_of::<SlotTable>() + SLOTS / 8;
+
+    /// Bytes of the tables.
+    pub fn table_bytes(&self) -> usize {
+        self.tables.iter().map(SlotTable::memory).sum::<usize>() + Db::EMPTY_BYTES
+    }
+
+    /// Bytes of the indices by deadline, roughly: trees' nodes are two thirds full.
+    pub fn deadline_bytes(&self) -> usize {
+        (self.deadlines.len() + self.field_deadlines.len()) * size_of::<(UnixMs, u64)>() * 3 / 2
     }
 }

@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 use super::hash::Hash;
 use super::object::Object;
 use crate::base::clock::UnixMs;
+use crate::base::memory::block_size;
 use crate::base::slot::hash_key;
 
 /// Strings longer than this are boxed.
@@ -592,11 +593,15 @@ impl Entry {
     /// Bytes of memory, the table's pointer excluded.
     pub fn memory(&self) -> usize {
         let value = match self.value() {
-            Value::Str(s) if self.kind() == KIND_BIG => s.len() + size_of::<Big>(),
+            Value::Str(_) if self.kind() == KIND_BIG => {
+                // SAFETY: entries of this kind point to such a value.
+                let big = unsafe { &*self.load_pointer().cast::<Big>() };
+                block_size(big.bytes.capacity()) + block_size(size_of::<Big>())
+            }
             Value::Str(_) => 0,
             Value::Object(o) => o.memory(),
         };
-        self.shape().size() + value
+        block_size(self.shape().size()) + value
     }
 
     /// Number of allocations behind the value: the effort of freeing it.

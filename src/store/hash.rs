@@ -7,6 +7,7 @@ use super::ahead::{Depth, follow, pair_bytes};
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Pair, estimate};
+use super::thin::Lean;
 use super::undo::Undo;
 use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
@@ -22,17 +23,17 @@ pub struct Limits {
 #[derive(Clone)]
 enum Base {
     Packed(Listpack),
-    Table(Box<Dict<Pair>>),
+    Table(Lean<Dict<Pair>>),
 }
 
 #[derive(Clone)]
 enum Form {
     Plain(Base),
     /// With deadlines of fields.
-    Volatile(Box<Volatile>),
+    Volatile(Lean<Volatile>),
 }
 
-const _: () = assert!(size_of::<Form>() == size_of::<Listpack>(), "hashes without deadlines pay nothing for them");
+const _: () = assert!(size_of::<Form>() == size_of::<Base>(), "hashes without deadlines pay nothing for them");
 
 #[derive(Clone)]
 struct Volatile {
@@ -127,7 +128,7 @@ impl Hash {
         if let Form::Plain(b) = &mut self.0 {
             deadline?;
             let base = std::mem::replace(b, Base::Packed(Listpack::new()));
-            self.0 = Form::Volatile(Box::new(Volatile { base, deadlines: Deadlines::default() }));
+            self.0 = Form::Volatile(Lean::new(Volatile { base, deadlines: Deadlines::default() }));
         }
         let Form::Volatile(v) = &mut self.0 else { return None };
         let old = v.deadlines.set(field, deadline);
@@ -248,7 +249,7 @@ impl Hash {
         for (field, value) in self.iter() {
             field.with(|f| value.with(|v| insert(&mut d, f, v)));
         }
-        *self.base_mut() = Base::Table(Box::new(d));
+        *self.base_mut() = Base::Table(Lean::new(d));
     }
 
     #[inline]

@@ -4,15 +4,33 @@
 //!
 //! Invariants: the header agrees with the bytes, elements ascend strictly.
 
+use super::thin::{HEAD, Thin, Told};
+
 const HEADER: usize = 8;
 
 /// See the module's description.
 #[derive(Clone)]
-pub struct IntSet(Vec<u8>);
+pub struct IntSet(Thin<Ints>);
+
+/// The length follows from width and number.
+struct Ints;
+
+impl Told for Ints {
+    #[inline]
+    fn len(head: &[u8; HEAD]) -> usize {
+        HEADER + u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize * usize::from(head[0])
+    }
+
+    #[inline]
+    fn tell(head: &mut [u8; HEAD], len: usize) {
+        let n = ((len - HEADER) / usize::from(head[0])) as u32;
+        head[4..8].copy_from_slice(&n.to_le_bytes());
+    }
+}
 
 impl Default for IntSet {
     fn default() -> IntSet {
-        IntSet(vec![2, 0, 0, 0, 0, 0, 0, 0])
+        IntSet(Thin::new(&[2, 0, 0, 0, 0, 0, 0, 0]))
     }
 }
 
@@ -36,7 +54,7 @@ impl IntSet {
         if bytes.len() - HEADER != n.checked_mul(bytes[0] as usize)? {
             return None;
         }
-        let set = IntSet(bytes);
+        let set = IntSet(Thin::new(&bytes));
         let ascending = (1..n).all(|i| set.get(i - 1) < set.get(i));
         ascending.then_some(set)
     }
@@ -60,7 +78,7 @@ impl IntSet {
     }
 
     pub fn memory(&self) -> usize {
-        self.0.capacity()
+        self.0.memory()
     }
 
     /// The `i`-th element in ascending order.
@@ -105,13 +123,9 @@ impl IntSet {
         let Err(at) = self.search(v) else { return false };
         let w = self.width();
         let (from, size) = (HEADER + at * w, self.0.len());
-        if size + w > self.0.capacity() {
-            self.0.reserve_exact((size / 8).max(16));
-        }
-        self.0.resize(size + w, 0);
+        self.0.resize(size + w);
         self.0.copy_within(from..size, from + w);
         self.0[from..from + w].copy_from_slice(&v.to_le_bytes()[..w]);
-        self.write_len();
         true
     }
 
@@ -119,11 +133,9 @@ impl IntSet {
     pub fn remove(&mut self, v: i64) -> bool {
         let Ok(at) = self.search(v) else { return false };
         let (w, from) = (self.width(), HEADER + at * self.width());
-        self.0.drain(from..from + w);
-        self.write_len();
-        if self.0.capacity() > 128 && self.0.len() * 4 < self.0.capacity() {
-            self.0.shrink_to(self.0.len() * 2);
-        }
+        let size = self.0.len();
+        self.0.copy_within(from + w..size, from);
+        self.0.resize(size - w);
         true
     }
 
@@ -132,12 +144,7 @@ impl IntSet {
         wide.extend_from_slice(&(width as u32).to_le_bytes());
         wide.extend_from_slice(&self.0[4..HEADER]);
         self.iter().for_each(|v| wide.extend_from_slice(&v.to_le_bytes()[..width]));
-        self.0 = wide;
-    }
-
-    fn write_len(&mut self) {
-        let n = self.len() as u32;
-        self.0[4..8].copy_from_slice(&n.to_le_bytes());
+        self.0 = Thin::new(&wide);
     }
 }
 

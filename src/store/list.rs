@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::list_undo::{ListUndo, Place, Slot};
 use super::listpack::{self, Item, Listpack};
 use super::undo::Debt;
+use crate::base::memory::block_size;
 
 /// `list-max-listpack-size`: how much goes into one node.
 #[derive(Clone, Copy, Debug)]
@@ -123,9 +124,9 @@ impl List {
     pub fn memory(&self) -> usize {
         let one = |n: &Node| match n {
             Node::Packed(l) => l.memory(),
-            Node::Plain(b) => b.len(),
+            Node::Plain(b) => block_size(b.len()),
         };
-        self.nodes.capacity() * size_of::<Node>() + self.nodes.iter().map(one).sum::<usize>()
+        block_size(self.nodes.capacity() * size_of::<Node>()) + self.nodes.iter().map(one).sum::<usize>()
     }
 
     pub fn free_effort(&self) -> usize {
@@ -252,13 +253,7 @@ impl List {
 
     fn push_node(&mut self, end: End, value: &[u8], fill: Fill) {
         let fresh = Node::of(value, fill);
-        let full = match end {
-            End::Left => self.nodes.front_mut(),
-            End::Right => self.nodes.back_mut(),
-        };
-        if let Some(Node::Packed(l)) = full {
-            l.fit();
-        } else if self.nodes.is_empty() {
+        if self.nodes.is_empty() {
             // Most lists never need a second node.
             self.nodes.reserve_exact(1);
         }

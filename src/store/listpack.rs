@@ -12,6 +12,7 @@
 //! ones entry by entry), so positions handed out stay within them. A position
 //! is the offset of an entry; it is good until the next change.
 
+use super::thin::{HEAD, Thin, Told};
 use crate::base::num::parse_i64;
 
 const HEADER: usize = 6;
@@ -201,7 +202,22 @@ fn signed(b: &[u8]) -> i64 {
 
 /// A sequence; see the module's description.
 #[derive(Clone)]
-pub struct Listpack(Vec<u8>);
+pub struct Listpack(Thin<Packed>);
+
+/// The length stands in the first four bytes.
+struct Packed;
+
+impl Told for Packed {
+    #[inline]
+    fn len(head: &[u8; HEAD]) -> usize {
+        u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize
+    }
+
+    #[inline]
+    fn tell(head: &mut [u8; HEAD], len: usize) {
+        head[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    }
+}
 
 impl Default for Listpack {
     fn default() -> Listpack {
@@ -211,9 +227,7 @@ impl Default for Listpack {
 
 impl Listpack {
     pub fn new() -> Listpack {
-        let mut v = Vec::with_capacity(16);
-        v.extend_from_slice(&[7, 0, 0, 0, 0, 0, END]);
-        Listpack(v)
+        Listpack(Thin::new(&[7, 0, 0, 0, 0, 0, END]))
     }
 
     /// Takes over foreign bytes if they are a well-formed listpack.
@@ -258,7 +272,7 @@ impl Listpack {
             n += 1;
         }
         let count = u16::from_le_bytes([bytes[4], bytes[5]]);
-        (count == MANY || usize::from(count) == n).then_some((Listpack(bytes), canonical))
+        (count == MANY || usize::from(count) == n).then(|| (Listpack(Thin::new(&bytes)), canonical))
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -279,7 +293,7 @@ impl Listpack {
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        self.0.capacity()
+        self.0.memory()
     }
 
     #[inline]
@@ -447,25 +461,17 @@ impl Listpack {
         let total = size - old + need;
         assert!(total <= u32::MAX as usize, "callers keep listpacks below BYTES_MAX");
         if need > old {
-            self.reserve(total);
-            self.0.resize(total, 0);
+            self.0.resize(total);
         }
         self.0.copy_within(at + old..size, at + need);
-        self.0.truncate(total);
+        if need < old {
+            self.0.resize(total);
+        }
         let mut p = at;
         for item in new {
             let n = item.entry_len();
             item.write(&mut self.0[p..p + n]);
             p += n;
-        }
-        self.0[..4].copy_from_slice(&(total as u32).to_le_bytes());
-    }
-
-    fn reserve(&mut self, total: usize) {
-        if total > self.0.capacity() {
-            let target =
-                if total < 512 { total.next_multiple_of(16) } else { (total + total / 8).next_multiple_of(64) };
-            self.0.reserve_exact(target - self.0.len());
         }
     }
 
@@ -517,32 +523,17 @@ impl Listpack {
         }
         self.splice(at, end - at, &[]);
         self.recount(0, removed);
-        self.give_back();
-    }
-
-    fn give_back(&mut self) {
-        if self.0.capacity() > 128 && self.0.len() * 4 < self.0.capacity() {
-            self.0.shrink_to(self.0.len() * 2);
-        }
     }
 
     /// Splits off the entries from `at` on.
     pub fn split_off(&mut self, at: usize) -> Listpack {
         let mut tail = Listpack::new();
         let n = self.iter_from(at).count();
-        tail.reserve(HEADER + self.0.len() - at);
-        tail.0.truncate(HEADER);
-        tail.0.extend_from_slice(&self.0[at..]);
-        let total = tail.0.len() as u32;
-        tail.0[..4].copy_from_slice(&total.to_le_bytes());
+        tail.0.resize(HEADER + self.0.len() - at);
+        tail.0[HEADER..].copy_from_slice(&self.0[at..]);
         tail.recount(n, 0);
         self.remove(at, n);
         tail
-    }
-
-    /// Gives back memory beyond the bytes.
-    pub fn fit(&mut self) {
-        self.0.shrink_to_fit();
     }
 }
 

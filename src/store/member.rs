@@ -1,6 +1,8 @@
 //! Short byte strings as the hash tables of collections hold them: 24 bytes,
 //! without an allocation when the content is short.
 
+use crate::base::memory::block_size;
+
 /// Longest member that needs no allocation.
 const MEMBER_INLINE: usize = 22;
 
@@ -36,7 +38,7 @@ impl Member {
     pub fn heap(&self) -> usize {
         match self {
             Member::Inline { .. } => 0,
-            Member::Heap(b) => b.len(),
+            Member::Heap(b) => block_size(b.len()),
         }
     }
 }
@@ -100,7 +102,7 @@ impl Pair {
     pub fn heap(&self) -> usize {
         match self {
             Pair::Inline { .. } => 0,
-            Pair::Heap { bytes, .. } => bytes.len(),
+            Pair::Heap { bytes, .. } => block_size(bytes.len()),
         }
     }
 }

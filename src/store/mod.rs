@@ -21,6 +21,7 @@ pub mod scan;
 pub mod set;
 pub mod stream;
 pub mod table;
+pub mod thin;
 pub mod undo;
 pub mod zset;
 
@@ -457,8 +458,9 @@ impl Store {
         self.flushed.append(&mut other.flushed);
     }
 
-    /// Approximate bytes of tables and indices.
+    /// Bytes of tables and indices, beyond the first database's that is always there.
     pub fn overhead(&self) -> usize {
-        self.dbs.iter().flatten().map(|d| d.overhead()).sum()
+        let all: usize = self.dbs.iter().flatten().map(|d| d.table_bytes() + d.deadline_bytes()).sum();
+        all.saturating_sub(Db::EMPTY_BYTES)
     }
 }

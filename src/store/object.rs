@@ -1,28 +1,34 @@
 //! Values that are not strings.
 
+use std::convert::identity;
+
 use super::cut::{Chunk, Recorder};
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
 use super::stream::Stream;
+use super::thin::Lean;
 use super::undo::{Debt, Undo};
 use super::zset::ZSet;
+use crate::base::memory::block_size;
 
 /// Collections of more elements than this, or lists of more nodes than the
 /// other, are read in steps by a snapshot.
 const LARGE_ELEMENTS: usize = 128;
 const LARGE_NODES: usize = 4;
 
-/// A collection.
+/// A collection. Those that are large by themselves lie behind a pointer, for
+/// there are millions of small ones.
 #[derive(Clone)]
 pub enum Object {
-    List(List),
+    List(Lean<List>),
     Set(Set),
     Hash(Hash),
     ZSet(ZSet),
-    /// In a box, because it is much larger than the others.
-    Stream(Box<Stream>),
+    Stream(Lean<Stream>),
 }
+
+const _: () = assert!(size_of::<Object>() <= 16, "the smallest block of the allocator that holds a pointer and a tag");
 
 impl Object {
     /// The name that TYPE replies.
@@ -65,9 +71,9 @@ impl Object {
 
     /// Bytes of memory behind the object, itself included.
     pub fn memory(&self) -> usize {
-        size_of::<Object>()
+        block_size(size_of::<Object>())
             + match self {
-                Object::List(x) => x.memory(),
+                Object::List(x) => block_size(size_of::<List>()) + x.memory(),
                 Object::Set(x) => x.memory(),
                 Object::Hash(x) => x.memory(),
                 Object::ZSet(x) => x.memory(),
@@ -181,7 +187,7 @@ pub trait Collection: Default {
 }
 
 macro_rules! collection {
-    ($($name:ident),*) => {$(
+    ($($name:ident by $wrap:expr),*) => {$(
         impl Collection for $name {
             fn of(object: &Object) -> Option<&Self> {
                 if let Object::$name(x) = object { Some(x) } else { None }
@@ -190,22 +196,10 @@ macro_rules! collection {
                 if let Object::$name(x) = object { Some(x) } else { None }
             }
             fn wrap(self) -> Object {
-                Object::$name(self)
+                Object::$name($wrap(self))
             }
         }
     )*};
 }
 
-collection!(List, Set, Hash, ZSet);
-
-impl Collection for Stream {
-    fn of(object: &Object) -> Option<&Self> {
-        if let Object::Stream(x) = object { Some(x) } else { None }
-    }
-    fn of_mut(object: &mut Object) -> Option<&mut Self> {
-        if let Object::Stream(x) = object { Some(x) } else { None }
-    }
-    fn wrap(self) -> Object {
-        Object::Stream(Box::new(self))
-    }
-}
+collection!(List by Lean::new, Set by identity, Hash by identity, ZSet by identity, Stream by Lean::new);

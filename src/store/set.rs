@@ -6,6 +6,7 @@ use super::dict::Dict;
 use super::intset::IntSet;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
+use super::thin::Lean;
 use super::undo::Undo;
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
@@ -23,7 +24,7 @@ pub struct Limits {
 enum Form {
     Ints(IntSet),
     Packed(Listpack),
-    Table(Box<Dict<Member>>),
+    Table(Lean<Dict<Member>>),
 }
 
 /// A set.
@@ -121,7 +122,7 @@ impl Set {
         } else if n <= limits.listpack_entries {
             Form::Packed(Listpack::new())
         } else {
-            Form::Table(Box::new(Dict::with_capacity(n)))
+            Form::Table(Lean::new(Dict::with_capacity(n)))
         };
     }
 
@@ -143,7 +144,7 @@ impl Set {
         for item in self.iter() {
             item.with(|s| d.insert(hash_bytes(s), Member::new(s), hash_of));
         }
-        self.0 = Form::Table(Box::new(d));
+        self.0 = Form::Table(Lean::new(d));
     }
 
     #[inline]

@@ -12,6 +12,7 @@ use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
 use super::ranked::{Ranked, Tree};
+use super::thin::Lean;
 use super::undo;
 use crate::base::num::format_f64;
 use crate::base::rng::Rng;
@@ -286,7 +287,7 @@ impl Sorted {
 #[derive(Clone)]
 enum Form {
     Packed(Listpack),
-    Sorted(Box<Sorted>),
+    Sorted(Lean<Sorted>),
 }
 
 /// Members with their scores, for a snapshot.
@@ -415,9 +416,9 @@ impl ZSet {
     }
 
     fn enlarge(&mut self) {
-        let mut sorted = Box::new(Sorted::default());
+        let mut sorted = Sorted::default();
         self.each(0, usize::MAX, false, |member, score| member.with(|m| sorted.insert(m, score)));
-        self.0 = Form::Sorted(sorted);
+        self.0 = Form::Sorted(Lean::new(sorted));
     }
 
     #[inline]

@@ -44,6 +44,16 @@ impl<T> Waiters<T> {
         self.all.is_empty()
     }
 
+    /// Of how many keys there is a queue, and how many have a deadline.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.queues.len(), self.deadlines.len())
+    }
+
+    /// The keys of those whose payload `of` accepts.
+    pub fn keys_of(&self, of: impl Fn(&T) -> bool) -> BTreeSet<&Name> {
+        self.all.values().filter(|w| of(&w.payload)).flat_map(|w| &w.keys).collect()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.all.values().map(|w| &w.payload)
     }

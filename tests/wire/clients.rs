@@ -1,7 +1,9 @@
 //! CLIENT: listing, killing, silencing, pausing, unblocking.
 
-use super::support::{Value, Wire, bulk, each_cores, error, eventually, int, lacks, nil, nil_array, ok, simple};
+use super::support::{Value, Wire, bulk, each_cores, error, eventually, int, lacks, nil, nil_array, ok, plain, simple};
 use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn id(c: &mut Wire) -> i64 {
     c.run("CLIENT ID").as_int()
@@ -228,6 +230,40 @@ fn unblock_wakes_with_timeout_or_error() {
 }
 
 /// A blocked client that is killed or leaves takes no element with it.
+/// A command that waits is counted once, when it has ended, and as failed if it
+/// was ended with an error.
+#[test]
+fn waits_are_counted_once() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG RESETSTAT");
+        for (n, error) in [(1, true), (2, false)] {
+            let mut b = server.wire();
+            let blocked = id(&mut b);
+            b.send_words("BLPOP a b c d 0");
+            let waits = |c: &mut Wire| c.run("INFO clients").as_text().contains("blocked_clients:1\r");
+            eventually("a blocked client", LIMIT, || waits(&mut c));
+            if !plain() {
+                let clients = c.run("INFO clients").as_text();
+                assert!(clients.contains("total_blocking_keys:4\r"), "{clients}");
+                assert!(clients.contains("total_blocking_keys_on_nokey:0\r"), "{clients}");
+            }
+            if error {
+                c.run(&format!("CLIENT UNBLOCK {blocked} ERROR"));
+                assert!(b.read().as_error().starts_with("UNBLOCKED"));
+            } else {
+                c.run("RPUSH c x");
+                assert_eq!(b.read().items().len(), 2);
+            }
+            let stats = c.run("INFO commandstats").as_text();
+            let line = stats.lines().find(|l| l.starts_with("cmdstat_blpop:")).unwrap();
+            assert!(line.starts_with(&format!("cmdstat_blpop:calls={n},")), "{line}");
+            assert!(line.ends_with("failed_calls=1"), "{line}");
+        }
+        assert!(c.run("INFO errorstats").as_text().contains("errorstat_UNBLOCKED:count=1"));
+    });
+}
+
 #[test]
 fn blocked_clients_that_leave_take_nothing() {
     each_cores(|server| {

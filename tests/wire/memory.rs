@@ -1,6 +1,6 @@
 //! `maxmemory`: what goes, what is refused, and who hears of it.
 
-use super::support::{Server, Wire, bulk, each_cores, encode, error, eventually, int, nil_array, ok, plain};
+use super::support::{Server, Value, Wire, bulk, each_cores, encode, error, eventually, int, nil_array, ok, plain};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -66,6 +66,98 @@ fn every_policy_keeps_the_process_within_its_limit() {
             assert_eq!(left + evicted, 20_000, "{policy}");
         }
     });
+}
+
+/// What `used_memory` says of a dataset is what its keys and their tables take,
+/// within 2%, and the system agrees.
+#[test]
+fn used_memory_is_what_the_keys_take() {
+    if plain() {
+        return;
+    }
+    const EACH: usize = 8000;
+    each_cores(|server| {
+        let mut c = server.wire();
+        let tables = |c: &mut Wire| {
+            let stats = c.run("MEMORY STATS");
+            let Value::Array(fields) = &stats else { panic!("{stats:?}") };
+            let db = fields.iter().position(|f| *f == bulk("db.0")).map(|at| fields[at + 1].clone());
+            db.map_or(0, |db| {
+                ["overhead.hashtable.main", "overhead.hashtable.expires"].iter().map(|f| db.field(f).as_int()).sum()
+            })
+        };
+        c.run("SET first x");
+        let (before, before_tables) = (field(&mut c, "used_memory"), tables(&mut c));
+        let before_resident = field(&mut c, "used_memory_rss");
+        let text = "v".repeat(300);
+        for kind in ["string", "big", "list", "set", "hash", "zset", "volatile", "ints"] {
+            for chunk in (0..EACH).collect::<Vec<_>>().chunks(500) {
+                let mut request = Vec::new();
+                for i in chunk {
+                    let key = format!("{kind}:{i}");
+                    let n = i.to_string();
+                    request.extend(match kind {
+                        "string" => encode(&["SET", &key, &text[..i % 300]]),
+                        "big" => encode(&["SET", &key, &text.repeat(i % 10)]),
+                        "volatile" => encode(&["SETEX", &key, "10000", &text[..100]]),
+                        "list" => encode(&["RPUSH", &key, "a", &n, &text[..i % 200], "b"]),
+                        "set" => encode(&["SADD", &key, "a", &n, &text[..i % 200], "b"]),
+                        "ints" => encode(&["SADD", &key, "1", "2", &n]),
+                        "hash" => encode(&["HSET", &key, "a", &n, "f", &text[..i % 200], "g", "x"]),
+                        _ => encode(&["ZADD", &key, "1", "a", "2", &text[..i % 200], "3", &n]),
+                    });
+                }
+                for reply in c.pipeline(&request, chunk.len()) {
+                    assert!(!reply.is_error(), "{reply:?}");
+                }
+            }
+        }
+        let mut usage = 0;
+        let keys_grown = (8 * EACH) as i64;
+        let keys = c.run("KEYS *:*");
+        assert_eq!(keys.items().len() as i64, keys_grown);
+        for chunk in keys.items().chunks(500) {
+            let request: Vec<u8> =
+                chunk.iter().flat_map(|k| encode(&[&b"MEMORY"[..], b"USAGE", k.as_bytes()])).collect();
+            usage += c.pipeline(&request, chunk.len()).iter().map(Value::as_int).sum::<i64>();
+        }
+        drop(keys);
+        let grown = field(&mut c, "used_memory") - before;
+        // USAGE counts a key's average share of the tables.
+        const SHARE: i64 = 12;
+        let explained = usage - SHARE * keys_grown + tables(&mut c) - before_tables;
+        let off = (grown - explained).abs() as f64 / grown as f64;
+        assert!(off < 0.02, "{grown} bytes more in use, {explained} of them in keys and tables");
+        // Pages are a little emptier than full.
+        let resident = field(&mut c, "used_memory_rss") - before_resident;
+        assert!(resident as f64 > 0.9 * grown as f64, "{grown} bytes more in use, {resident} more resident");
+    });
+}
+
+#[test]
+fn memory_stats_tell_of_replication() {
+    let server = Server::start(&["--cores", "1", "--repl-backlog-size", "1mb"]);
+    let mut c = server.wire();
+    assert_eq!(c.run("MEMORY STATS").field("replication.backlog"), &int(0));
+    let replica = Server::stock(&["--replicaof", &format!("127.0.0.1 {}", server.port)]);
+    let mut r = replica.wire();
+    eventually("the replica's link", LIMIT, || r.run("INFO replication").as_text().contains("link_status:up"));
+    assert_eq!(fill(&mut c, "k:", 1000, false), 0);
+    eventually("the backlog's growth", LIMIT, || c.run("MEMORY STATS").field("replication.backlog").as_int() > 200_000);
+    eventually("bytes sent", LIMIT, || field(&mut c, "total_net_repl_output_bytes") > 200_000);
+    // A replica that does not read keeps the backlog larger than its size.
+    replica.signal(19);
+    fill(&mut c, "more:", 60_000, false);
+    eventually("memory for the replica", LIMIT, || {
+        fill(&mut c, "more:", 1000, false);
+        field(&mut c, "mem_clients_slaves") > 1 << 20
+    });
+    let stats = c.run("MEMORY STATS");
+    assert!(stats.field("clients.slaves").as_int() > 1 << 20);
+    assert!(stats.field("replication.backlog").as_int() <= 3 << 20);
+    assert!(field(&mut c, "mem_not_counted_for_evict") > 1 << 20);
+    replica.signal(18);
+    eventually("the replica's catching up", LIMIT, || field(&mut c, "mem_clients_slaves") < 1 << 20);
 }
 
 #[test]

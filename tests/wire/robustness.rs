@@ -109,6 +109,41 @@ fn client_output_buffer_limit_closes() {
     });
 }
 
+/// Who has not logged in is not given memory for what it does not read,
+/// whatever the configuration allows others.
+#[test]
+fn output_for_strangers_is_bounded() {
+    if plain() {
+        return;
+    }
+    for cores in ["1", "4"] {
+        let server = Server::start(&["--cores", cores, "--requirepass", "secret"]);
+        let mut admin = server.wire();
+        assert_eq!(admin.run("AUTH secret"), ok());
+        let mut greedy = server.wire();
+        greedy.set_limit(Duration::from_secs(30));
+        // More replies than any socket's buffers take; the last sends fail.
+        let errors = "GET v\r\n".repeat(10_000);
+        for _ in 0..200 {
+            if greedy.try_send(&errors).is_err() {
+                break;
+            }
+        }
+        eventually("the stranger is cut off", Duration::from_secs(30), || {
+            admin.run("CLIENT LIST").as_text().lines().count() == 1
+        });
+        let closed = admin.run("INFO stats").as_text();
+        assert!(closed.contains("client_output_buffer_limit_disconnections:1\r"), "{closed}");
+        // Somebody who has logged in may leave as much unread.
+        let mut known = server.wire();
+        assert_eq!(known.run("AUTH secret"), ok());
+        known.send("GET v\r\n".repeat(200_000));
+        for _ in 0..200_000 {
+            assert!(known.read().is_nil());
+        }
+    }
+}
+
 /// The soft limit waits its seconds.
 #[test]
 fn the_soft_output_limit_takes_time() {

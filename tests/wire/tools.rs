@@ -177,6 +177,91 @@ fn crate_watched_transactions() {
     });
 }
 
+/// What a tool prints that does not end by itself, until it has said all of
+/// this; then it is ended.
+fn run_until(server: &Server, args: &[&str], words: &[&str]) {
+    let mut child = Command::new("redis-cli")
+        .args(["-p", &server.port.to_string()])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start redis-cli");
+    let mut output = child.stdout.take().expect("its output");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut buffer, mut text) = ([0; 4096], String::new());
+        while let Ok(n) = std::io::Read::read(&mut output, &mut buffer) {
+            text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            if n == 0 || tell.send(text.clone()).is_err() {
+                break;
+            }
+        }
+    });
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut text = String::new();
+    while !words.iter().all(|w| text.contains(w)) {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        match told.recv_timeout(left) {
+            Ok(more) => text = more,
+            Err(_) => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(words.iter().all(|w| text.contains(w)), "redis-cli {args:?} has not said {words:?}: {text}");
+}
+
+/// Every mode of redis-cli that watches a server or moves its data.
+#[test]
+fn cli_watches_and_moves_data() {
+    super::support::each_cores(|server| {
+        let mut c = server.wire();
+        let mut lines = String::new();
+        for i in 0..500 {
+            lines.push_str(&format!("SET key:{i} {i}\r\n"));
+        }
+        let mut pipe = Command::new("redis-cli")
+            .args(["-p", &server.port.to_string(), "--pipe"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start redis-cli");
+        std::io::Write::write_all(&mut pipe.stdin.take().expect("its input"), lines.as_bytes()).expect("write");
+        let piped = pipe.wait_with_output().expect("its end");
+        let said = String::from_utf8_lossy(&piped.stdout).into_owned();
+        assert!(said.contains("errors: 0, replies: 500"), "{said}");
+        let scanned = run("redis-cli", server, &["--scan", "--pattern", "key:*"]);
+        assert_eq!(scanned.lines().count(), 500);
+        c.run("RPUSH list a b c");
+        c.run("HSET hash f v");
+        for mode in ["--bigkeys", "--memkeys"] {
+            let text = run("redis-cli", server, &[mode]);
+            assert!(text.contains("Sampled 502 keys") && text.contains("1 lists with"), "{text}");
+        }
+        c.run("CONFIG SET maxmemory-policy allkeys-lfu");
+        for _ in 0..200 {
+            c.run("GET key:7");
+        }
+        let hot = run("redis-cli", server, &["--hotkeys"]);
+        assert!(hot.contains("hot key found with counter") && hot.contains("key:7"), "{hot}");
+        run_until(server, &["--stat", "-i", "0.1"], &["keys", "502 "]);
+        run_until(server, &["--latency-history", "-i", "0.3"], &[" 3\n"]);
+        let latency = run("redis-cli", server, &["--latency", "--raw", "-i", "0.3"]);
+        assert_eq!(latency.split_whitespace().count(), 4, "{latency}");
+        run_until(server, &["--latency-dist", "-i", "0.3"], &["---------"]);
+        let own = run("redis-cli", server, &["--intrinsic-latency", "1"]);
+        assert!(own.contains("total runs"), "{own}");
+        let file = server.dir().join("copy.rdb");
+        let path = file.to_str().expect("a name");
+        run("redis-cli", server, &["--rdb", path]);
+        let checked = Command::new("redis-check-rdb").arg(path).output().expect("run redis-check-rdb");
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(said.contains("RDB looks OK") && said.contains("502 keys read"), "{said}");
+    });
+}
+
 #[test]
 fn cli_modes() {
     super::support::each_cores(|server| {

@@ -272,6 +272,113 @@ fn modes_decide_what_is_tracked() {
     });
 }
 
+/// Keys come in any order and in as many messages as there are cores.
+fn heard(c: &mut Wire, n: usize) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    while keys.len() < n {
+        match c.read() {
+            Value::Push(message) if message[0] == bulk("invalidate") => {
+                keys.extend(message[1].items().iter().map(Value::as_text));
+            }
+            other => panic!("{other:?} among the messages"),
+        }
+    }
+    keys.sort();
+    keys
+}
+
+fn exec(c: &mut Wire, lines: &[&str]) {
+    assert_eq!(c.run("MULTI"), ok());
+    for line in lines {
+        assert_eq!(c.run(line).as_text(), "QUEUED");
+    }
+    assert_eq!(c.run("EXEC").items().len(), lines.len());
+}
+
+/// Every mode, with the reads inside a transaction, and the writes too.
+#[test]
+fn transactions_are_tracked_in_every_mode() {
+    const READS: [&str; 4] = ["GET p1", "GET p2", "GET q1", "GET q2"];
+    const WRITES: [&str; 4] = ["SET p1 x", "SET p2 x", "SET q1 x", "SET q2 x"];
+    const KEYS: [&str; 4] = ["p1", "p2", "q1", "q2"];
+    each_cores(|server| {
+        let mut w = server.wire();
+        let quiet = |c: &mut Wire| assert_eq!(c.run("PING").as_text(), "PONG");
+        let mut c = server.wire3();
+        // By default what was read.
+        assert_eq!(c.run("CLIENT TRACKING on"), ok());
+        exec(&mut c, &READS);
+        exec(&mut w, &WRITES);
+        assert_eq!(heard(&mut c, 4), KEYS);
+        exec(&mut w, &WRITES);
+        quiet(&mut c);
+        // OPTIN: the transaction that CACHING stands before, as a whole.
+        for on in ["off", "on OPTIN"] {
+            assert_eq!(c.run(&format!("CLIENT TRACKING {on}")), ok());
+        }
+        exec(&mut c, &READS);
+        exec(&mut w, &WRITES);
+        quiet(&mut c);
+        assert_eq!(c.run("CLIENT CACHING yes"), ok());
+        exec(&mut c, &READS);
+        exec(&mut c, &["GET other"]);
+        w.run("SET other x");
+        exec(&mut w, &WRITES);
+        assert_eq!(heard(&mut c, 4), KEYS);
+        // OPTOUT: all but that transaction.
+        for on in ["off", "on OPTOUT"] {
+            assert_eq!(c.run(&format!("CLIENT TRACKING {on}")), ok());
+        }
+        assert_eq!(c.run("CLIENT CACHING no"), ok());
+        exec(&mut c, &READS);
+        exec(&mut c, &["GET other"]);
+        exec(&mut w, &WRITES);
+        w.run("SET other y");
+        assert_eq!(heard(&mut c, 1), ["other"]);
+        // BCAST: what anyone writes.
+        for on in ["off", "on BCAST PREFIX p"] {
+            assert_eq!(c.run(&format!("CLIENT TRACKING {on}")), ok());
+        }
+        exec(&mut w, &WRITES);
+        assert_eq!(heard(&mut c, 2), ["p1", "p2"]);
+        // One's own writes come behind EXEC's reply, or not at all.
+        exec(&mut c, &WRITES);
+        assert_eq!(heard(&mut c, 2), ["p1", "p2"]);
+        for on in ["off", "on NOLOOP"] {
+            assert_eq!(c.run(&format!("CLIENT TRACKING {on}")), ok());
+        }
+        exec(&mut c, &READS);
+        exec(&mut c, &WRITES);
+        quiet(&mut c);
+    });
+}
+
+#[test]
+fn transactions_are_told_of_where_they_are_redirected() {
+    each_cores(|server| {
+        for mode in ["", "BCAST", "OPTIN", "OPTOUT"] {
+            let mut sink = server.wire();
+            let id = sink.run("CLIENT ID").as_int();
+            sink.run("SUBSCRIBE __redis__:invalidate");
+            let (mut c, mut w) = (server.wire(), server.wire());
+            assert_eq!(c.run(&format!("CLIENT TRACKING on REDIRECT {id} {mode}")), ok());
+            if mode == "OPTIN" {
+                c.run("CLIENT CACHING yes");
+            }
+            exec(&mut c, &["GET a", "GET b", "GET c"]);
+            exec(&mut w, &["SET a 1", "SET b 1", "SET c 1"]);
+            let mut keys = Vec::new();
+            while keys.len() < 3 {
+                let message = sink.read();
+                assert_eq!(message.items()[..2], [bulk("message"), bulk("__redis__:invalidate")], "{mode}");
+                keys.extend(message.items()[2].items().iter().map(Value::as_text));
+            }
+            keys.sort();
+            assert_eq!(keys, ["a", "b", "c"], "{mode}");
+        }
+    });
+}
+
 #[test]
 fn what_vanishes_by_itself_is_invalid_too() {
     each_cores(|server| {

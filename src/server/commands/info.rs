@@ -6,6 +6,7 @@ use super::info_text::{self, View};
 use crate::base::Args;
 use crate::command::Fault;
 use crate::command::spec::{Group, Spec, acl, flag};
+use crate::server::blocking::Waits;
 use crate::server::core::Core;
 use crate::server::gather::Asking;
 use crate::server::registry::{ConnCommand, Outcome};
@@ -100,6 +101,7 @@ pub struct Part {
     pub command_ticks: u64,
     /// Keys and items tracked, prefixes followed.
     pub tracking: (usize, usize, usize),
+    pub blocking: Waits,
     pub connections: usize,
     /// Bytes of Lua's states: of scripts, and of functions.
     pub lua: (usize, usize),
@@ -124,6 +126,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         tracking: core.tracker.sizes(),
         command_ticks: core.stats.commands.iter().map(|c| c.ticks).sum(),
         overhead: core.store.overhead(),
+        blocking: core.blocking.waits(),
         connections: core.conns.len(),
         lua: core.scripts.engine.as_ref().map_or((0, 0), |e| e.memory()),
         paused: core.paused.len() + core.blocking.len() + core.waiting.len(),

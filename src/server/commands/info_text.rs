@@ -157,6 +157,11 @@ fn listeners(v: &View, t: &mut String) {
     }
     if !s.unixsocket.is_empty() {
         let _ = write!(t, "listener{n}:name=unix,bind={}\r\n", s.unixsocket);
+        n += 1;
+    }
+    if s.tls.port > 0 {
+        let bind: String = s.bind.iter().map(|b| format!(",bind={b}")).collect();
+        let _ = write!(t, "listener{n}:name=tls{bind},port={}\r\n", s.tls.port);
     }
 }
 
@@ -169,8 +174,9 @@ pub fn clients(v: &View, t: &mut String) {
     put(t, "client_recent_max_output_buffer", v.max(|p| p.sizes.output_max));
     put(t, "blocked_clients", v.sum(|p| p.paused as u64));
     put(t, "tracking_clients", v.core.shared.tracking_clients.load(Relaxed));
-    put_all(t, &[("clients_in_timeout_table", "0")]);
-    put_all(t, &[("total_blocking_keys", "0"), ("total_blocking_keys_on_nokey", "0")]);
+    put(t, "clients_in_timeout_table", v.sum(|p| p.blocking.deadlines as u64));
+    put(t, "total_blocking_keys", v.sum(|p| p.blocking.keys as u64));
+    put(t, "total_blocking_keys_on_nokey", v.sum(|p| p.blocking.keys_on_nokey as u64));
 }
 
 pub fn memory(v: &View, t: &mut String) {
@@ -180,7 +186,8 @@ pub fn memory(v: &View, t: &mut String) {
     let peak = (shared.peak_memory.fetch_max(used as usize, Relaxed) as u64).max(used);
     let startup = shared.startup_memory.load(Relaxed) as u64;
     let clients = v.sum(|p| p.sizes.memory as u64);
-    let overhead = (startup + clients + v.replication.backlog_memory as u64 + v.sum(|p| p.overhead as u64)).min(used);
+    let buffers = v.replication.backlog_memory as u64 + shared.persistence.aof.buffer_bytes.load(Relaxed);
+    let overhead = (startup + clients + buffers + v.sum(|p| p.overhead as u64)).min(used);
     let dataset = used - overhead;
     title(t, "Memory");
     put_bytes(t, "used_memory", used);
@@ -323,10 +330,12 @@ pub fn stats(v: &View, t: &mut String) {
     put(t, "instantaneous_ops_per_sec", v.rate(0));
     put(t, "total_net_input_bytes", v.sum(|p| p.stats.bytes_in));
     put(t, "total_net_output_bytes", v.sum(|p| p.stats.bytes_out));
-    put_all(t, &[("total_net_repl_input_bytes", "0"), ("total_net_repl_output_bytes", "0")]);
+    put(t, "total_net_repl_input_bytes", v.replication.net[0]);
+    put(t, "total_net_repl_output_bytes", v.replication.net[1]);
     put(t, "instantaneous_input_kbps", kbps(v.rate(1)));
     put(t, "instantaneous_output_kbps", kbps(v.rate(2)));
-    put_all(t, &[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
+    put(t, "instantaneous_input_repl_kbps", kbps(v.replication.net_rates[0]));
+    put(t, "instantaneous_output_repl_kbps", kbps(v.replication.net_rates[1]));
     put(t, "rejected_connections", v.sum(|p| p.stats.rejected_connections));
     put(t, "sync_full", v.replication.full);
     put(t, "sync_partial_ok", v.replication.partial_ok);

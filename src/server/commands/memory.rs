@@ -73,8 +73,8 @@ pub const ROWS: &[ConnCommand] = &[
 struct Share {
     clients: usize,
     tables: usize,
-    /// Keys and keys with a deadline, by database.
-    dbs: Vec<(usize, usize)>,
+    /// Keys, bytes of tables and bytes of indices by deadline, by database.
+    dbs: Vec<[usize; 3]>,
 }
 
 fn share(c: &mut Core) -> Share {
@@ -82,39 +82,35 @@ fn share(c: &mut Core) -> Share {
     Share {
         clients: c.conns.iter().map(Conn::memory).sum(),
         tables: c.store.overhead(),
-        dbs: dbs.map(|d| c.store.db(d).map_or((0, 0), |d| (d.len(), d.volatile()))).collect(),
+        dbs: dbs.map(|d| c.store.db(d).map_or([0; 3], |d| [d.len(), d.table_bytes(), d.deadline_bytes()])).collect(),
     }
 }
 
 fn stats(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    let used = memory::used_here();
     let (asking, me) = (core.begin_gather(conn), core.id);
     core.tell_service(move |s| {
         let stream = s.stream_memory();
         s.call(me, move |core| {
-            core.go_on_gathering(asking, share, move |core, parts, r| write_stats(core, parts, stream, r));
+            core.go_on_gathering(asking, share, move |core, parts, r| write_stats(core, &parts, stream, used, r));
         });
     });
     Ok(Outcome::Later)
 }
 
-/// Bytes of an expiry index per key.
-const DEADLINE_BYTES: usize = 24;
-/// Bytes of a table per key.
-const TABLE_BYTES: usize = 12;
-
 /// `stream`: memory of backlog and replicas, and what of it is the replicas'.
-fn write_stats(core: &mut Core, parts: Vec<Share>, stream: (usize, usize), r: &mut Reply) {
-    let used = memory::used();
+fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: usize, r: &mut Reply) {
     let peak = core.shared.peak_memory.fetch_max(used, Ordering::Relaxed).max(used);
     let resident = memory::resident();
     let clients: usize = parts.iter().map(|p| p.clients).sum();
     let tables: usize = parts.iter().map(|p| p.tables).sum();
-    let sum = |db: usize| parts.iter().fold((0, 0), |s, p| (s.0 + p.dbs[db].0, s.1 + p.dbs[db].1));
-    let dbs: Vec<(usize, (usize, usize))> =
-        (0..core.store.databases()).map(|d| (d, sum(d))).filter(|(_, (keys, _))| *keys > 0).collect();
-    let keys: usize = dbs.iter().map(|d| d.1.0).sum();
+    let sum = |db: usize| [0, 1, 2].map(|i| parts.iter().map(|p| p.dbs[db][i]).sum::<usize>());
+    let dbs: Vec<(usize, [usize; 3])> =
+        (0..core.store.databases()).map(|d| (d, sum(d))).filter(|(_, [keys, ..])| *keys > 0).collect();
+    let keys: usize = dbs.iter().map(|d| d.1[0]).sum();
     let startup = core.shared.startup_memory.load(Ordering::Relaxed);
-    let overhead = (startup + clients + stream.0 + tables).min(used);
+    let aof = core.shared.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize;
+    let overhead = (startup + stream.0 + clients + aof + tables).min(used);
     let dataset = used.saturating_sub(overhead);
     let ratio = |a: usize, b: usize| a as f64 / b.max(1) as f64;
     let mut w = Writer(r);
@@ -126,15 +122,15 @@ fn write_stats(core: &mut Core, parts: Vec<Share>, stream: (usize, usize), r: &m
     w.int("clients.slaves", stream.1);
     w.int("clients.normal", clients);
     w.int("cluster.links", 0);
-    w.int("aof.buffer", core.shared.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize);
+    w.int("aof.buffer", aof);
     for name in ["lua.caches", "functions.caches"] {
         w.int(name, 0);
     }
-    for (db, (keys, volatile)) in &dbs {
+    for (db, [_, tables, deadlines]) in &dbs {
         w.0.bulk(format!("db.{db}").as_bytes());
         w.0.map(3);
-        w.int("overhead.hashtable.main", keys * TABLE_BYTES);
-        w.int("overhead.hashtable.expires", volatile * DEADLINE_BYTES);
+        w.int("overhead.hashtable.main", *tables);
+        w.int("overhead.hashtable.expires", *deadlines);
         w.int("overhead.hashtable.slot-to-keys", 0);
     }
     w.int("overhead.total", overhead);
@@ -195,7 +191,7 @@ fn advice(used: usize, peak: usize, resident: usize, parts: &[Share]) -> String 
     if clients > CLIENTS_MANY {
         out.push_str("- Clients' buffers take much memory: CLIENT LIST names those that do not read their replies.\n");
     }
-    let keys: Vec<usize> = parts.iter().map(|p| p.dbs.iter().map(|d| d.0).sum()).collect();
+    let keys: Vec<usize> = parts.iter().map(|p| p.dbs.iter().map(|d| d[0]).sum()).collect();
     let most = keys.iter().max().copied().unwrap_or(0);
     if keys.len() > 1 && most > 10_000 && most > 2 * keys.iter().sum::<usize>() / keys.len() {
         out.push_str("- One core holds more than twice its share of the keys: see CORE LIST and CORE MOVE.\n");

@@ -179,6 +179,7 @@ impl Service {
             Shown { priority: r.replica_priority, read_only: r.replica_read_only, announced: r.replica_announced };
         let node = self.repl.node.borrow();
         let (memory, beyond) = self.stream_memory();
+        let rates = self.repl.rates.borrow().means();
         Described {
             section: node.info(now_ms(), self.stream_window(), shown),
             full: node.counters.full,
@@ -186,6 +187,8 @@ impl Service {
             partial_err: node.counters.partial_err,
             backlog_memory: memory,
             beyond_backlog: beyond,
+            net: self.repl.net.get(),
+            net_rates: [rates[0], rates[1]],
         }
     }
 
@@ -374,6 +377,9 @@ pub struct Described {
     pub backlog_memory: usize,
     /// What of it is kept only for replicas that lag.
     pub beyond_backlog: usize,
+    /// Bytes received from the primary and sent to replicas; per second of late.
+    pub net: [u64; 2],
+    pub net_rates: [u64; 2],
 }
 
 fn write_role(r: &mut Reply, role: &Role) {

@@ -365,6 +365,7 @@ impl Service {
     pub(super) async fn write_bulk(self: &Rc<Self>, link: &Link, socket: &mut TcpStream) -> Sending {
         match next_piece(link).await {
             Ok(Some(piece)) => {
+                self.repl.count_net(0, piece.len());
                 let fine = write(link, socket, &piece).await;
                 if let Some(bulk) = link.bulk.borrow_mut().as_mut() {
                     bulk.queued = bulk.queued.saturating_sub(piece.len());

@@ -200,6 +200,7 @@ impl Service {
         loop {
             let out = link.out.take();
             if !out.is_empty() {
+                self.repl.count_net(0, out.len());
                 if !write(&link, &mut socket, &out).await {
                     break;
                 }
@@ -218,6 +219,7 @@ impl Service {
                 match self.next_piece(&link).await {
                     Piece::Nothing => {}
                     Piece::Bytes(piece, end) => {
+                        self.repl.count_net(0, piece.len());
                         if !write(&link, &mut socket, &piece).await {
                             break;
                         }

@@ -39,6 +39,7 @@ use glommio::timer::sleep;
 
 use super::core::Core;
 use super::role::Role;
+use super::sampling::Rates;
 use super::service::Service;
 use super::service::bell::Bell;
 use super::service::snapshot::{AtCut, Place};
@@ -90,6 +91,9 @@ pub struct Repl {
     held: hold::Held,
     load: load::Load,
     role: Cell<Role>,
+    /// Bytes from the primary and to replicas, and how they come of late.
+    net: Cell<[u64; 2]>,
+    rates: RefCell<Rates>,
     /// What the dataset that was loaded said of its history.
     pub restored: RefCell<Option<Restored>>,
 }
@@ -152,12 +156,26 @@ impl Repl {
             held: hold::Held::default(),
             load: load::Load::default(),
             role: Cell::new(Role::default()),
+            net: Cell::default(),
+            rates: RefCell::default(),
             restored: RefCell::default(),
         }
     }
 }
 
 impl Repl {
+    /// Counts bytes that came from the primary, or went to a replica.
+    fn count_net(&self, received: usize, sent: usize) {
+        let [a, b] = self.net.get();
+        self.net.set([a + received as u64, b + sent as u64]);
+    }
+
+    /// To be called every 100 ms: what has come and gone since.
+    pub fn take_sample(&self) {
+        let [received, sent] = self.net.get();
+        self.rates.borrow_mut().add(now_ms(), [received, sent, 0, 0]);
+    }
+
     /// The history's id, and the database selected in its stream.
     pub fn identity(&self) -> (ReplId, u32) {
         let node = self.node.borrow();
@@ -224,6 +242,7 @@ impl Service {
     /// CONFIG RESETSTAT.
     pub fn reset_replication_stats(&self) {
         self.repl.node.borrow_mut().counters = Default::default();
+        self.repl.net.set([0; 2]);
     }
 
     async fn tick_replication(self: Rc<Self>) {

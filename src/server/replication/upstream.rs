@@ -217,6 +217,7 @@ impl Service {
             match socket.read(&mut buffer).await {
                 Ok(0) => break "the primary has closed the connection".to_string(),
                 Ok(n) if !up.ended.get() => {
+                    self.repl.count_net(n, 0);
                     let bytes = match &up.tls {
                         None => Bytes::copy_from_slice(&buffer[..n]),
                         Some(tls) => {

@@ -392,9 +392,13 @@ impl Service {
             let n = sizes.position(|sum| sum >= WRITE_MAX).map_or(pieces.len(), |last| last + 1);
             let together: Vec<&[u8]> = pieces.iter().take(n).map(|p| &p.bytes[..]).collect();
             let (bytes, expected) = (together.concat(), together.iter().map(|b| b.len()).sum::<usize>());
+            let start = Instant::now();
             if let Err(errno) = write_whole(file, size + done as u64, bytes).await {
                 return (pieces, (done, Some(errno)));
             }
+            let flushing = self.shared.persistence.aof.pending_fsync.load(Relaxed) > 0;
+            self.latency_event(if flushing { "aof-write-pending-fsync" } else { "aof-write-alone" }, start);
+            self.latency_event("aof-write", start);
             done += expected;
             self.wrote_of_buffer(expected);
             for p in pieces.drain(..n) {
@@ -451,6 +455,7 @@ impl Service {
     async fn flush_before_replies(self: &Rc<Self>, file: &BufferedFile, past: u64, skip: bool) {
         let unflushed = self.aof.borrow().as_ref().is_some_and(|f| f.unflushed);
         if unflushed && !skip {
+            let start = Instant::now();
             if let Err(e) = file.fdatasync().await {
                 let e = strerror(errno_of(&e));
                 log::warning(format_args!(
@@ -458,6 +463,7 @@ impl Service {
                 ));
                 std::process::exit(1);
             }
+            self.latency_event("aof-fsync-always", start);
             if let Some(f) = self.aof.borrow_mut().as_mut() {
                 f.unflushed = false;
                 f.flushed_at = Instant::now();
@@ -532,6 +538,15 @@ impl Service {
         let reached = Reached { past: stamp + 1, ..f.taken };
         drop(aof);
         self.is_durable(reached);
+    }
+
+    /// Records a latency event, with those of core 0.
+    fn latency_event(&self, name: &'static str, start: Instant) {
+        let threshold = self.shared.config.settings().latency_monitor_threshold_ms;
+        let ms = start.elapsed().as_millis() as u64;
+        if threshold > 0 && ms >= threshold {
+            self.call(0, move |core| core.latency_event(name, ms));
+        }
     }
 
     /// Begins a flush if the last one was a second ago.

@@ -199,6 +199,7 @@ impl Service {
             if let Some(order) = self.shared.saves.take_shutdown() {
                 self.shut_down(order, None);
             }
+            self.repl.take_sample();
             self.consider_rewrite();
             sleep(PERIOD).await;
         }

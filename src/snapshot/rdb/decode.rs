@@ -26,7 +26,7 @@ use crate::store::hash::{self, Hash};
 use crate::store::intset::IntSet;
 use crate::store::list::{End, Fill, List};
 use crate::store::listpack::{Item, Listpack};
-use crate::store::object::Object;
+use crate::store::object::{Collection, Object};
 use crate::store::set::{self, Set};
 use crate::store::zset::{self, Put, ZSet};
 
@@ -149,9 +149,7 @@ impl Decoder {
                 list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
                 self.finished_list(list)
             }
-            kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
-                super::stream::read_stream(kind, bytes).map(|s| Object::Stream(Box::new(s)))
-            }
+            kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => super::stream::read_stream(kind, bytes).map(|s| s.wrap()),
             kind::HASH_TTL | kind::HASH_LISTPACK_TTL => {
                 super::stream::read_volatile_hash(kind, bytes, self.limits.hash).map(Object::Hash)
             }
@@ -167,7 +165,7 @@ impl Decoder {
     /// Begins a collection with its number of elements.
     pub fn begin(&mut self, kind: u8, bytes: &mut Bytes) -> Result<Builder, Fault> {
         let object = match kind {
-            kind::LIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => Object::List(List::default()),
+            kind::LIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_2 => List::default().wrap(),
             kind::SET => Object::Set(Set::default()),
             kind::HASH => Object::Hash(Hash::default()),
             kind::ZSET | kind::ZSET_2 => Object::ZSet(ZSet::default()),
@@ -256,7 +254,7 @@ impl Decoder {
 
     fn finished_list(&self, mut list: List) -> Result<Object, Fault> {
         list.relax(false, self.limits.list);
-        if list.is_empty() { Err(Fault::Empty) } else { Ok(Object::List(list)) }
+        if list.is_empty() { Err(Fault::Empty) } else { Ok(list.wrap()) }
     }
 
     /// A listpack of canonical elements; foreign ones that are not are made so.

@@ -117,7 +117,7 @@ fn object(of: u8, texts: &[Vec<u8>]) -> Object {
                 list.prepare(t.len(), 1, l.list);
                 list.push(End::Right, t, l.list);
             });
-            Object::List(list)
+            list.wrap()
         }
         1 => {
             let mut set = Set::default();

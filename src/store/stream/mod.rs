@@ -116,9 +116,6 @@ impl Stream {
     }
 
     fn append_to_new(&mut self, id: StreamId, words: &[&[u8]]) {
-        if let Some(mut full) = self.nodes.last_entry() {
-            full.get_mut().fit();
-        }
         let mut list = node::create(words);
         node::append(&mut list, id, id, words);
         self.nodes.insert(id, list);
