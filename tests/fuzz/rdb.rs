@@ -11,7 +11,7 @@ use coreslot::snapshot::rdb::{Version, kind, lzf};
 use coreslot::store::entry::{Entry, Value};
 use coreslot::store::hash::Hash;
 use coreslot::store::list::{End, List};
-use coreslot::store::object::Object;
+use coreslot::store::object::{Collection, Object};
 use coreslot::store::set::Set;
 use coreslot::store::zset::ZSet;
 
@@ -54,7 +54,7 @@ fn entry(rng: &mut Rng, n: usize) -> Entry {
                 x.prepare(t.len(), 1, l.list);
                 x.push(End::Right, &t, l.list);
             }
-            Object::List(x)
+            x.wrap()
         }
         2 => {
             let mut x = Set::default();

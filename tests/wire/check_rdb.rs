@@ -7,7 +7,7 @@ use coreslot::snapshot::rdb::encode::{Access, Encoder};
 use coreslot::snapshot::rdb::frame::{About, Frame};
 use coreslot::store::entry::Entry;
 use coreslot::store::list::{End, Fill, List};
-use coreslot::store::object::Object;
+use coreslot::store::object::{Collection, Object};
 use coreslot::store::zset::{Limits, ZSet};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -88,7 +88,7 @@ fn debian_s_checker_and_server_accept_our_files() {
     }
     let entries = [
         Entry::string(b"s", &b"text ".repeat(500), Some(4_000_000_000_000)),
-        Entry::object(b"l", Object::List(list), None),
+        Entry::object(b"l", list.wrap(), None),
         Entry::object(b"z", Object::ZSet(zset), None),
     ];
     for whole in [true, false] {
