@@ -72,7 +72,7 @@ fn rounded(size: usize) -> isize {
 /// The size of the block that a request of so many bytes gets.
 #[inline]
 pub fn block_size(size: usize) -> usize {
-    rounded(size) as usize
+    if size == 0 { 0 } else { rounded(size) as usize }
 }
 
 /// The same with an alignment: what is not a power of two is aligned by asking
@@ -82,6 +82,13 @@ fn cost(layout: Layout) -> isize {
     let size = layout.size();
     let slack = if layout.align() <= 8 || size.is_power_of_two() { 0 } else { layout.align() - 1 };
     rounded(size + slack)
+}
+
+/// The size of the block of a hash table of so many bytes, which are aligned
+/// for reading a group at a time.
+pub fn table_block_size(size: usize) -> usize {
+    const GROUP: usize = 16;
+    Layout::from_size_align(size, GROUP).map_or(size, |layout| if size == 0 { 0 } else { cost(layout) as usize })
 }
 
 /// Every block of mimalloc is aligned to this (`MI_MAX_ALIGN_SIZE` in

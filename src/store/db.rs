@@ -377,8 +377,8 @@ impl Db {
         self.tables.iter().map(SlotTable::memory).sum::<usize>() + Db::EMPTY_BYTES
     }
 
-    /// Bytes of the indices by deadline, roughly: trees' nodes are two thirds full.
+    /// Bytes of the indices by deadline, roughly: trees grow with nodes half full.
     pub fn deadline_bytes(&self) -> usize {
-        (self.deadlines.len() + self.field_deadlines.len()) * size_of::<(UnixMs, u64)>() * 3 / 2
+        (self.deadlines.len() + self.field_deadlines.len()) * size_of::<(UnixMs, u64)>() * 2
     }
 }

@@ -25,6 +25,7 @@ use hashbrown::HashTable;
 
 use super::scan::end_of_block;
 use super::undo;
+use crate::base::memory::{block_size, table_block_size};
 use crate::base::rng::Rng;
 
 /// Items at which a part splits: the capacity of [`PART_BUCKETS`].
@@ -382,10 +383,14 @@ impl<T: Clone> Dict<T> {
     /// Bytes of the tables themselves.
     pub fn memory(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |x| {
-            let parts = x.parts.iter().map(|p| size_of::<Part<T>>() + p.table.allocation_size()).sum::<usize>();
-            size_of::<Extendible<T>>() + x.directory.capacity() * 4 + parts
+            let parts = x
+                .parts
+                .iter()
+                .map(|p| size_of::<Part<T>>() + table_block_size(p.table.allocation_size()))
+                .sum::<usize>();
+            block_size(size_of::<Extendible<T>>()) + block_size(x.directory.capacity() * 4) + parts
         });
-        self.small.allocation_size() + large
+        table_block_size(self.small.allocation_size()) + large
     }
 
     /// Number of tables.

@@ -10,6 +10,7 @@ use super::member::{Pair, estimate};
 use super::thin::Lean;
 use super::undo::Undo;
 use crate::base::clock::UnixMs;
+use crate::base::memory::block_size;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
 
@@ -223,7 +224,9 @@ impl Hash {
         deadlines
             + match self.base() {
                 Base::Packed(l) => l.memory(),
-                Base::Table(d) => size_of::<Dict<Pair>>() + d.memory() + estimate(d.len(), d.iter().map(Pair::heap)),
+                Base::Table(d) => {
+                    block_size(size_of::<Dict<Pair>>()) + d.memory() + estimate(d.len(), d.iter().map(Pair::heap))
+                }
             }
     }
 

@@ -9,6 +9,7 @@
 //! first element below it. There is no minimum fill, but a node that runs low
 //! joins a neighbour when both fit well into one.
 
+use crate::base::memory::block_size;
 use smallvec::SmallVec;
 
 /// Most elements of a leaf and children of an inner node.
@@ -257,9 +258,10 @@ impl Node {
 
     fn nodes(&self) -> (usize, usize) {
         match self {
-            Node::Leaf(_) => (1, size_of::<Leaf>()),
+            Node::Leaf(_) => (1, block_size(size_of::<Leaf>())),
             Node::Inner(n) => {
-                let own = size_of::<Inner>() + n.firsts.capacity() * (16 + 4 + size_of::<Node>());
+                let vectors = [16, 4, size_of::<Node>()].map(|each| block_size(n.firsts.capacity() * each));
+                let own = block_size(size_of::<Inner>()) + vectors.iter().sum::<usize>();
                 n.nodes.iter().map(Node::nodes).fold((4, own), |a, b| (a.0 + b.0, a.1 + b.1))
             }
         }

@@ -8,6 +8,7 @@ use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
 use super::thin::Lean;
 use super::undo::Undo;
+use crate::base::memory::block_size;
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
@@ -103,7 +104,9 @@ impl Set {
         match &self.0 {
             Form::Ints(s) => s.memory(),
             Form::Packed(l) => l.memory(),
-            Form::Table(d) => size_of::<Dict<Member>>() + d.memory() + estimate(d.len(), d.iter().map(Member::heap)),
+            Form::Table(d) => {
+                block_size(size_of::<Dict<Member>>()) + d.memory() + estimate(d.len(), d.iter().map(Member::heap))
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::member::{Member, estimate};
 use super::ranked::{Ranked, Tree};
 use super::thin::Lean;
 use super::undo;
+use crate::base::memory::block_size;
 use crate::base::num::format_f64;
 use crate::base::rng::Rng;
 use crate::base::slot::hash_bytes;
@@ -133,9 +134,10 @@ impl Slab {
     }
 
     fn memory(&self) -> usize {
-        let places: usize = self.chunks.iter().map(|c| c.capacity() * size_of::<Place>()).sum();
+        let places: usize = self.chunks.iter().map(|c| block_size(c.capacity() * size_of::<Place>())).sum();
         let heap = estimate(self.len, self.chunks.iter().flatten().map(|p| p.member.heap()));
-        places + heap + self.chunks.capacity() * size_of::<Vec<Place>>() + self.free.capacity() * 4
+        let lists = block_size(self.chunks.capacity() * size_of::<Vec<Place>>());
+        places + heap + lists + block_size(self.free.capacity() * 4)
     }
 }
 
@@ -396,7 +398,7 @@ impl ZSet {
     pub fn memory(&self) -> usize {
         match &self.0 {
             Form::Packed(l) => l.memory(),
-            Form::Sorted(s) => size_of::<Sorted>() + s.slab.memory() + s.ids.memory() + s.tree.nodes().1,
+            Form::Sorted(s) => block_size(size_of::<Sorted>()) + s.slab.memory() + s.ids.memory() + s.tree.nodes().1,
         }
     }
 

@@ -11,7 +11,7 @@ async function main(port) {
     assert.deepStrictEqual(await Promise.all(numbers.map((i) => r.get(`k${i}`))), numbers.map(String));
     assert.deepStrictEqual(await r.multi().set('{t}a', '1').incr('{t}a').exec(), ['OK', 2]);
     // Every node tells of its own keys: together they have each once.
-    const nodes = await Promise.all(r.getMasters().map((m) => m.client));
+    const nodes = await Promise.all(r.getMasters().map((m) => (r.nodeClient ? r.nodeClient(m) : m.client)));
     const sizes = await Promise.all(nodes.map((n) => n.dbSize()));
     assert.strictEqual(sizes.reduce((a, b) => a + b), 1001);
     const scanned = [];
