@@ -72,7 +72,7 @@ fn every_policy_keeps_the_process_within_its_limit() {
 fn make_collections(c: &mut Wire, each: usize) {
     let text = "v".repeat(300);
     for kind in ["string", "big", "list", "set", "hash", "zset", "volatile", "ints"] {
-        for chunk in (0..each).collect::<Vec<_>>().chunks(500) {
+        for chunk in (0..each).collect::<Vec<_>>().chunks(100) {
             let mut request = Vec::new();
             for i in chunk {
                 let key = format!("{kind}:{i}");
@@ -128,7 +128,7 @@ fn used_memory_is_what_the_keys_take() {
         let keys_grown = (8 * EACH) as i64;
         let keys = c.run("KEYS *:*");
         assert_eq!(keys.items().len() as i64, keys_grown);
-        for chunk in keys.items().chunks(500) {
+        for chunk in keys.items().chunks(100) {
             let request: Vec<u8> =
                 chunk.iter().flat_map(|k| encode(&[&b"MEMORY"[..], b"USAGE", k.as_bytes()])).collect();
             usage += c.pipeline(&request, chunk.len()).iter().map(Value::as_int).sum::<i64>();
