@@ -77,12 +77,12 @@ impl Builder {
     /// Takes out what has come so far.
     pub fn take(&mut self) -> Object {
         let empty = match &self.object {
-            Object::List(_) => Object::List(List::default()),
+            Object::List(_) => List::default().wrap(),
             Object::Set(_) => Object::Set(Set::default()),
             Object::Hash(_) => Object::Hash(Hash::default()),
             Object::ZSet(_) => Object::ZSet(ZSet::default()),
             // Streams come whole.
-            Object::Stream(_) => Object::Stream(Box::default()),
+            Object::Stream(_) => crate::store::stream::Stream::default().wrap(),
         };
         std::mem::replace(&mut self.object, empty)
     }
