@@ -180,10 +180,16 @@ impl Core {
     }
 
     /// [`Core::route`], and what monitors see of it: the commands that run, after
-    /// they have begun. EXEC is shown after its own.
+    /// they have begun. EXEC is shown after its own, a script before.
     fn route_shown(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hash: u64) -> Flow {
+        let shown = self.gate & SHOWN != 0 && entry.spec.name != "exec";
+        // Before the commands that it calls.
+        let first = shown && entry.route == Route::Script && conn.replies.outstanding() == 0;
+        if first {
+            self.show_command(conn, entry, args);
+        }
         let flow = self.route(conn, entry, args, hash);
-        if self.gate & SHOWN != 0 && flow != Flow::Hold && entry.spec.name != "exec" {
+        if shown && !first && flow != Flow::Hold {
             self.show_command(conn, entry, args);
         }
         flow

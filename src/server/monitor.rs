@@ -12,7 +12,7 @@ use super::redact;
 use super::registry::{Entry, Outcome};
 use crate::base::{Args, clock};
 use crate::command::Fault;
-use crate::command::spec::flag;
+use crate::command::spec::{Spec, flag};
 use crate::config::quote_bytes;
 use crate::session::conn::{Conn, socket_name};
 use crate::session::pubsub::Place;
@@ -41,9 +41,11 @@ impl Monitors {
     }
 }
 
-/// Is a command never shown? Those of administrators are not.
-pub fn is_private(flags: u32) -> bool {
-    flags & (flag::ADMIN | flag::SKIP_MONITOR) != 0
+/// Is a command never shown? Those of administrators are not. Scripts only have
+/// a place of their own: before the commands that they call.
+pub fn is_private(spec: &Spec) -> bool {
+    let runs_code = spec.name.starts_with("eval") || spec.name.starts_with("fcall");
+    spec.is(flag::ADMIN) || (spec.is(flag::SKIP_MONITOR) && !runs_code)
 }
 
 /// A command as monitors see it.
@@ -89,7 +91,7 @@ impl Core {
     /// Shows a command that was just run, without what is secret in it.
     #[cold]
     pub fn show_command(&mut self, conn: &Conn, entry: &Entry, args: Args) {
-        if is_private(entry.spec.flags) {
+        if is_private(&entry.spec) {
             return;
         }
         let who = if conn.unix_socket {
@@ -102,7 +104,7 @@ impl Core {
 
     /// The same of a command that a script has called.
     pub fn show_script_command(&mut self, db: usize, entry: &Entry, args: Args) {
-        if !is_private(entry.spec.flags) && self.monitors.any() {
+        if !is_private(&entry.spec) && self.monitors.any() {
             self.show(db, "lua", entry, args);
         }
     }

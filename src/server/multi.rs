@@ -184,8 +184,12 @@ impl Core {
         for q in &queue {
             let entry = &registry().entries[q.command];
             let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
+            let (shown, first) = (self.gate & SHOWN != 0, entry.route == Route::Script);
+            if shown && first {
+                self.show_command(conn, entry, &args);
+            }
             self.exec_one(conn, entry, &args);
-            if self.gate & SHOWN != 0 {
+            if shown && !first {
                 self.show_command(conn, entry, &args);
             }
         }

@@ -27,7 +27,7 @@ pub const MEMORY: u8 = 8;
 /// The gates that concern a command.
 pub fn gates_of(spec: &Spec) -> u8 {
     let writes = if spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 { WRITES } else { 0 };
-    let shown = if super::monitor::is_private(spec.flags) { 0 } else { SHOWN };
+    let shown = if super::monitor::is_private(spec) { 0 } else { SHOWN };
     let memory = if spec.is(flag::DENYOOM) { MEMORY } else { 0 };
     ALL | writes | shown | memory
 }

@@ -46,6 +46,21 @@ fn transactions_secrets_and_databases() {
     });
 }
 
+/// A script stands before the commands that it calls.
+#[test]
+fn scripts_are_shown_before_their_commands() {
+    each_cores(|server| {
+        let mut monitor = server.wire();
+        assert_eq!(monitor.run("MONITOR"), ok());
+        let mut c = server.wire();
+        assert_eq!(c.cmd(&["EVAL", "return redis.call('echo', ARGV[1])", "0", "x"]), bulk("x"));
+        let eval = monitor.read();
+        assert!(matches!(&eval, Value::Simple(t) if t.contains("] \"EVAL\" ")), "{eval:?}");
+        let called = monitor.read();
+        assert!(matches!(&called, Value::Simple(t) if t.ends_with(" lua] \"echo\" \"x\"")), "{called:?}");
+    });
+}
+
 #[test]
 fn reset_and_closing_end_it() {
     each_cores(|server| {
