@@ -91,7 +91,7 @@ impl Core {
     /// Shows a command that was just run, without what is secret in it.
     #[cold]
     pub fn show_command(&mut self, conn: &Conn, entry: &Entry, args: Args) {
-        if is_private(&entry.spec) {
+        if is_private(entry.spec) {
             return;
         }
         let who = if conn.unix_socket {
@@ -104,7 +104,7 @@ impl Core {
 
     /// The same of a command that a script has called.
     pub fn show_script_command(&mut self, db: usize, entry: &Entry, args: Args) {
-        if !is_private(&entry.spec) && self.monitors.any() {
+        if !is_private(entry.spec) && self.monitors.any() {
             self.show(db, "lua", entry, args);
         }
     }
