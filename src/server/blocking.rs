@@ -420,10 +420,6 @@ impl Core {
             Some(text) => {
                 let mut out = Vec::new();
                 Reply::new(&mut out, proto).error(text);
-                self.stats.count_error(b"UNBLOCKED");
-                if let Some(command) = conn.last_command {
-                    self.stats.commands[command].failed += 1;
-                }
                 out
             }
         };

@@ -229,7 +229,6 @@ fn unblock_wakes_with_timeout_or_error() {
     });
 }
 
-/// A blocked client that is killed or leaves takes no element with it.
 /// A command that waits is counted once, when it has ended, and as failed if it
 /// was ended with an error.
 #[test]
@@ -264,6 +263,7 @@ fn waits_are_counted_once() {
     });
 }
 
+/// A blocked client that is killed or leaves takes no element with it.
 #[test]
 fn blocked_clients_that_leave_take_nothing() {
     each_cores(|server| {
