@@ -12,10 +12,10 @@ use crate::resp::Reply;
 use crate::script::library::{Function, Library, Policy};
 use crate::script::source;
 use crate::server::commands::containers::help;
-use crate::server::commands::scripting::killed;
+use crate::server::commands::scripting::{killed, row};
 use crate::server::core::Core;
 use crate::server::msg::Origin;
-use crate::server::registry::{ConnCommand, ConnRun, Outcome, Route, ScriptCommand};
+use crate::server::registry::{ConnCommand, Outcome, Route, ScriptCommand};
 use crate::session::conn::Conn;
 use crate::snapshot::functions;
 
@@ -69,36 +69,13 @@ pub const CHANGES: &[ScriptCommand] = &[
     ),
 ];
 
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: u32,
-    tips: &'static [&'static str],
-    summary: &'static str,
-    run: Option<ConnRun>,
-) -> ConnCommand {
-    ConnCommand {
-        spec: Spec {
-            name,
-            arity,
-            flags,
-            acl: if run.is_some() { acl::SCRIPTING } else { 0 },
-            group: Group::Scripting,
-            since: "7.0.0",
-            complexity: if run.is_some() { "O(N) in the number of functions" } else { "Depends on the subcommand" },
-            summary,
-            tips,
-            ..Spec::DEFAULT
-        },
-        run,
-        light: false,
-    }
-}
+const FUNCTION: (&str, &str) = ("7.0.0", "O(N) in the number of functions");
 
 pub const ROWS: &[ConnCommand] = &[
-    row("function", -2, 0, &[], "Manages function libraries.", None),
-    row("function|dump", 2, flag::NOSCRIPT, &[], "Returns all libraries as bytes.", Some(dump)),
+    row(FUNCTION, "function", -2, 0, &[], "Manages function libraries.", None),
+    row(FUNCTION, "function|dump", 2, flag::NOSCRIPT, &[], "Returns all libraries as bytes.", Some(dump)),
     row(
+        FUNCTION,
         "function|help",
         2,
         flag::LOADING | flag::STALE,
@@ -107,6 +84,7 @@ pub const ROWS: &[ConnCommand] = &[
         Some(function_help),
     ),
     row(
+        FUNCTION,
         "function|kill",
         2,
         flag::NOSCRIPT | flag::ALLOW_BUSY,
@@ -115,6 +93,7 @@ pub const ROWS: &[ConnCommand] = &[
         Some(kill),
     ),
     row(
+        FUNCTION,
         "function|list",
         -2,
         flag::NOSCRIPT,
@@ -123,6 +102,7 @@ pub const ROWS: &[ConnCommand] = &[
         Some(list),
     ),
     row(
+        FUNCTION,
         "function|stats",
         2,
         flag::NOSCRIPT | flag::ALLOW_BUSY,

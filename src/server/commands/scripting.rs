@@ -46,8 +46,10 @@ pub const SCRIPTS: &[ScriptCommand] = &[
     code("fcall_ro", "7.0.0", true, "Calls a function that writes nothing."),
 ];
 
-/// A subcommand; `tips` are `request_policy` and `response_policy`.
-const fn row(
+/// A container or subcommand that came with version `since`; `cost` is its
+/// complexity, `tips` are `request_policy` and `response_policy`.
+pub(super) const fn row(
+    (since, cost): (&'static str, &'static str),
     name: &'static str,
     arity: i32,
     flags: u32,
@@ -62,8 +64,8 @@ const fn row(
             flags,
             acl: if run.is_some() { acl::SCRIPTING } else { 0 },
             group: Group::Scripting,
-            since: "2.6.0",
-            complexity: if run.is_some() { "O(1)" } else { "Depends on the subcommand" },
+            since,
+            complexity: if run.is_some() { cost } else { "Depends on the subcommand" },
             summary,
             tips,
             ..Spec::DEFAULT
@@ -73,10 +75,13 @@ const fn row(
     }
 }
 
+const SCRIPT: (&str, &str) = ("2.6.0", "O(1)");
+
 pub const ROWS: &[ConnCommand] = &[
-    row("script", -2, 0, &[], "Manages the scripts that the server knows.", None),
-    row("script|debug", 3, flag::NOSCRIPT, &[], "Tells that there is no debugger.", Some(debug)),
+    row(SCRIPT, "script", -2, 0, &[], "Manages the scripts that the server knows.", None),
+    row(SCRIPT, "script|debug", 3, flag::NOSCRIPT, &[], "Tells that there is no debugger.", Some(debug)),
     row(
+        SCRIPT,
         "script|exists",
         -3,
         flag::NOSCRIPT,
@@ -85,6 +90,7 @@ pub const ROWS: &[ConnCommand] = &[
         Some(exists),
     ),
     row(
+        SCRIPT,
         "script|flush",
         -2,
         flag::NOSCRIPT,
@@ -92,8 +98,17 @@ pub const ROWS: &[ConnCommand] = &[
         "Forgets all scripts.",
         Some(flush),
     ),
-    row("script|help", 2, flag::LOADING | flag::STALE, &[], "Lists the subcommands of SCRIPT.", Some(script_help)),
     row(
+        SCRIPT,
+        "script|help",
+        2,
+        flag::LOADING | flag::STALE,
+        &[],
+        "Lists the subcommands of SCRIPT.",
+        Some(script_help),
+    ),
+    row(
+        SCRIPT,
         "script|kill",
         2,
         flag::NOSCRIPT | flag::ALLOW_BUSY,
@@ -102,6 +117,7 @@ pub const ROWS: &[ConnCommand] = &[
         Some(kill),
     ),
     row(
+        SCRIPT,
         "script|load",
         3,
         flag::NOSCRIPT | flag::STALE,
