@@ -7,10 +7,10 @@
 //! then reads `parked`. Both with a full fence between, so at least one of the
 //! two sees the other.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use super::wake::Wake;
 use crate::base::spsc::Queue;
 
 /// Messages in one queue. A full queue makes its sender keep the rest and stop
@@ -25,13 +25,12 @@ pub struct Mesh<M> {
     cores: usize,
     queues: Box<[Queue<M, CAPACITY>]>,
     parked: Box<[Padded<AtomicBool>]>,
-    /// eventfds that wake blocked members.
-    wake: Box<[RawFd]>,
+    wake: Box<[Wake]>,
 }
 
 impl<M: Send> Mesh<M> {
-    /// `wake` holds one eventfd per core.
-    pub fn new(wake: Vec<RawFd>) -> Mesh<M> {
+    /// `wake` wakes one member each.
+    pub fn new(wake: Vec<Wake>) -> Mesh<M> {
         let cores = wake.len();
         Mesh {
             cores,
@@ -43,9 +42,7 @@ impl<M: Send> Mesh<M> {
 
     /// Wakes a core if it sleeps, from any thread (start, stop, signals).
     pub fn rouse(&self, core: usize) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: writes eight bytes to an eventfd that stays open.
-        unsafe { libc::write(self.wake[core], one.as_ptr().cast(), 8) };
+        self.wake[core].rouse();
     }
 }
 
@@ -67,7 +64,7 @@ impl<M: Send> Port<M> {
         self.mesh.cores
     }
 
-    pub fn wake_fd(&self, core: usize) -> RawFd {
+    pub fn wake(&self, core: usize) -> Wake {
         self.mesh.wake[core]
     }
 
@@ -112,9 +109,11 @@ impl<M: Send> Port<M> {
 mod tests {
     use super::*;
 
+    const NOBODY: Wake = Wake { sleeper: -1, others: -1 };
+
     #[test]
     fn messages_arrive_in_order_and_a_full_queue_refuses() {
-        let mesh = Arc::new(Mesh::<Box<usize>>::new(vec![-1, -1]));
+        let mesh = Arc::new(Mesh::<Box<usize>>::new(vec![NOBODY, NOBODY]));
         let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
         for i in 0..CAPACITY {
             a.send(1, Box::new(i)).unwrap();
@@ -130,7 +129,7 @@ mod tests {
     #[test]
     fn two_threads_exchange_a_million() {
         const N: usize = 1_000_000;
-        let mesh = Arc::new(Mesh::<usize>::new(vec![-1, -1]));
+        let mesh = Arc::new(Mesh::<usize>::new(vec![NOBODY, NOBODY]));
         let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
         let sender = std::thread::spawn(move || {
             for i in 0..N {

@@ -4,3 +4,4 @@ pub mod buffers;
 pub mod mesh;
 pub mod ring;
 pub mod turn;
+pub mod wake;

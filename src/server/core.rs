@@ -28,6 +28,7 @@ use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Port;
 use crate::reactor::ring::Ring;
 use crate::reactor::turn::Stages;
+use crate::reactor::wake;
 use crate::replication::peer::Peer;
 use crate::session::conn::ConnRef;
 use crate::session::pubsub::{Audience, Subscribers};
@@ -193,11 +194,10 @@ pub struct Core {
     /// Listeners whose accepting failed; tried again at the next tick.
     pub accept_again: Vec<u32>,
     /// Cores are woken by messages between rings (measured better than
-    /// eventfds; PERF.md), unless the kernel refuses them.
+    /// sockets; PERF.md), unless the kernel refuses them.
     pub wake_by_ring: bool,
     pub deadline_armed: Option<u64>,
-    pub wake_value: Box<u64>,
-    pub wake_one: Box<u64>,
+    pub wake_bytes: Box<[u8; wake::READ_BYTES]>,
     pub timespecs: Box<[io_uring::types::Timespec; 2]>,
     pub active_expire: bool,
     /// DEBUG PAUSE-CRON.
@@ -319,8 +319,7 @@ impl Core {
             accept_again: Vec::new(),
             wake_by_ring: true,
             deadline_armed: None,
-            wake_value: Box::new(0),
-            wake_one: Box::new(1),
+            wake_bytes: Box::new([0; wake::READ_BYTES]),
             timespecs: Box::new([io_uring::types::Timespec::new(); 2]),
             active_expire: true,
             cron_paused: false,

@@ -8,6 +8,7 @@ use io_uring::{opcode, squeue, types};
 use super::core::Core;
 use crate::reactor::buffers;
 use crate::reactor::ring::{Completion, Op, Token};
+use crate::reactor::wake;
 use crate::session::conn::{Blocked, Conn, ConnRef, socket_name};
 
 /// Input that waits on one connection before the core stops receiving on it.
@@ -96,8 +97,8 @@ impl Core {
     }
 
     fn arm_wake(&mut self) {
-        let fd = types::Fd(self.port.wake_fd(self.id));
-        let e = opcode::Read::new(fd, (&raw mut *self.wake_value).cast(), 8).build();
+        let fd = types::Fd(self.port.wake(self.id).sleeper);
+        let e = opcode::Recv::new(fd, self.wake_bytes.as_mut_ptr(), wake::READ_BYTES as u32).build();
         self.ring.push(e, Token::new(Op::Wake, 0, OWN));
     }
 
@@ -556,25 +557,25 @@ impl Core {
         self.stats.wakes += 1;
         let ring_fd = self.shared.ring_fds[to].load(Ordering::Relaxed);
         if !self.wake_by_ring || ring_fd < 0 {
-            return self.wake_by_eventfd(to);
+            return self.wake_by_socket(to);
         }
         let there = Token::new(Op::MsgRing, 0, OWN).pack();
         let e = opcode::MsgRingData::new(types::Fd(ring_fd), 0, there, None).build();
         self.ring.push(e.flags(squeue::Flags::SKIP_SUCCESS), Token::new(Op::WakeWrite, 0, to as u32));
     }
 
-    fn wake_by_eventfd(&mut self, to: usize) {
-        let fd = types::Fd(self.port.wake_fd(to));
-        let e = opcode::Write::new(fd, (&raw const *self.wake_one).cast(), 8).build();
+    fn wake_by_socket(&mut self, to: usize) {
+        let fd = types::Fd(self.port.wake(to).others);
+        let e = opcode::Send::new(fd, &raw const wake::ONE, 1).flags(wake::SEND_FLAGS).build();
         self.ring.push(e.flags(squeue::Flags::SKIP_SUCCESS), Token::new(Op::Cancel, 0, OWN));
     }
 
     /// A message to another ring failed: its completion queue is full, or the
-    /// kernel cannot message such a ring. The eventfd always works.
+    /// kernel cannot message such a ring. The socket always works.
     fn on_wake_failed(&mut self, c: Completion) {
         if c.result < 0 {
             self.wake_by_ring = c.result == -libc::EOVERFLOW;
-            self.wake_by_eventfd(c.token.index as usize);
+            self.wake_by_socket(c.token.index as usize);
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Mesh;
 use crate::reactor::ring::Ring;
 use crate::reactor::turn;
+use crate::reactor::wake::Wake;
 use crate::snapshot::check;
 
 /// Descriptors that the server needs beside its clients'.
@@ -132,12 +133,6 @@ fn first_map(cores: usize) -> Vec<u16> {
     (0..SLOTS).map(|s| (s * cores / SLOTS) as u16).collect()
 }
 
-fn eventfd() -> Result<RawFd, String> {
-    // SAFETY: plain call.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if fd < 0 { Err(format!("eventfd: {}", std::io::Error::last_os_error())) } else { Ok(fd) }
-}
-
 fn serve(config: Config) -> Result<usize, String> {
     let s = config.settings();
     process::enter_dir(&s)?;
@@ -197,7 +192,8 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
         0 => None,
         port => Some(bind::alone(s, &s.metrics_bind, port)?),
     };
-    let wakes = (0..=cores).map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
+    let wakes =
+        (0..=cores).map(|_| Wake::new()).collect::<Result<Vec<_>, _>>().map_err(|e| format!("socketpair: {e}"))?;
     let (garbage, reaper, counts) = start_reaper()?;
     let shared = Arc::new(Shared::new(
         cores,

@@ -47,6 +47,7 @@ use super::replication::Repl;
 use super::shared::Shared;
 use crate::base::{clock, memory};
 use crate::reactor::mesh::Port;
+use crate::reactor::wake;
 use bell::Bell;
 use streams::Streams;
 
@@ -177,14 +178,14 @@ impl Service {
         }
     }
 
-    /// Listens to the eventfd by which others wake this core.
+    /// Listens to the socket by which others wake this core.
     async fn hear(self: Rc<Self>) {
-        let fd = self.port.borrow().wake_fd(self.shared.service());
+        let fd = self.port.borrow().wake(self.shared.service()).sleeper;
         // SAFETY: duplicates a descriptor that stays open for the process's
         // life; the file owns the duplicate.
         let file = unsafe { glommio::io::BufferedFile::from_raw_fd(libc::dup(fd)) };
-        while let Ok(read) = file.read_at(0, 8).await {
-            if read.len() < 8 {
+        while let Ok(read) = file.read_at(0, wake::READ_BYTES).await {
+            if read.is_empty() {
                 break;
             }
             self.woken.ring();
