@@ -17,7 +17,7 @@ use crate::config::Settings;
 
 pub use daemon::{PidFile, Supervisor, daemonize};
 pub use kernel::check_kernel;
-pub use limits::{adjust_oom_score, disable_huge_pages, raise_open_files};
+pub use limits::{adjust_oom_score, ask_for_short_slices, disable_huge_pages, raise_open_files};
 
 /// The version of Redis whose behaviour the server claims towards clients.
 pub const REDIS_VERSION: &str = "7.2.4";

@@ -348,6 +348,7 @@ fn core_thread(
     if let Some(c) = cpu {
         core_affinity::set_for_current(core_affinity::CoreId { id: c });
     }
+    process::ask_for_short_slices();
     let made = Ring::new().and_then(|ring| Buffers::register(ring.submitter()).map(|b| (ring, b)));
     let (ring, buffers) = match made {
         Ok(x) => x,

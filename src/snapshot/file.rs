@@ -1,55 +1,48 @@
 //! A snapshot in a file: written beside its place, synced, then moved there.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use glommio::io::{BufferedFile, Directory};
-use glommio::{GlommioError, Task};
-
+use super::direct::{DirectFile, blocking};
 use super::sink::{Later, Sink};
 use crate::observe::log;
 
-/// Bytes between two syncs with `rdb-save-incremental-fsync`, so that the last
-/// one does not have to wait for all of the file.
-const SYNC_BYTES: u64 = 16 << 20;
-
 /// See the module's description.
 pub struct FileSink {
-    file: Option<Rc<BufferedFile>>,
-    /// The sync under way; writing goes on meanwhile.
-    sync: Option<Task<Result<(), GlommioError<()>>>>,
+    file: DirectFile,
     temporary: PathBuf,
     path: PathBuf,
-    at: u64,
-    synced: u64,
-    incremental: bool,
-}
-
-fn plain(e: GlommioError<()>) -> io::Error {
-    let code = e.raw_os_error();
-    let e: io::Error = e.into();
-    code.map_or(e, io::Error::from_raw_os_error)
 }
 
 fn here() -> String {
     std::env::current_dir().map_or_else(|_| "unknown".into(), |d| d.display().to_string())
 }
 
+fn complain(e: &io::Error) {
+    log::warning(format_args!("Write error saving DB on disk: {e}"));
+}
+
+/// Moves a file, and syncs the directory that it is in.
+fn move_there(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to).inspect_err(|e| {
+        log::warning(format_args!(
+            "Error moving temp DB file {} on the final destination {} (in server root dir {}): {e}",
+            from.display(),
+            to.display(),
+            here()
+        ));
+    })?;
+    let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
 impl FileSink {
     /// Creates the temporary file; `path` is where the file goes in the end.
     pub async fn create(path: &Path, incremental: bool) -> io::Result<FileSink> {
         let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
-        match BufferedFile::create(&temporary).await.map_err(plain) {
-            Ok(file) => Ok(FileSink {
-                file: Some(Rc::new(file)),
-                sync: None,
-                temporary,
-                path: path.into(),
-                at: 0,
-                synced: 0,
-                incremental,
-            }),
+        match DirectFile::create(&temporary, incremental).await {
+            Ok(file) => Ok(FileSink { file, temporary, path: path.into() }),
             Err(e) => {
                 log::warning(format_args!(
                     "Failed opening the temp RDB file {} (in server root dir {}) for saving: {e}",
@@ -61,75 +54,25 @@ impl FileSink {
         }
     }
 
-    async fn write_all(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        let Some(file) = &self.file else { return Err(io::ErrorKind::NotConnected.into()) };
-        let n = bytes.len();
-        if file.write_at(bytes, self.at).await.map_err(plain)? < n {
-            // The kernel writes less than it was given when the disk is full.
-            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-        }
-        self.at += n as u64;
-        if self.incremental && self.at - self.synced >= SYNC_BYTES {
-            let file = file.clone();
-            self.synced = self.at;
-            self.synced_before().await?;
-            self.sync = Some(glommio::spawn_local(async move { file.fdatasync().await }));
-        }
-        Ok(())
-    }
-
-    /// Waits for the sync under way.
-    async fn synced_before(&mut self) -> io::Result<()> {
-        match self.sync.take() {
-            None => Ok(()),
-            Some(sync) => sync.await.map_err(plain),
-        }
-    }
-}
-
-impl FileSink {
     async fn finish_file(&mut self) -> io::Result<()> {
-        self.synced_before().await?;
-        let Some(mut file) = self.file.take().and_then(Rc::into_inner) else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
-        file.fdatasync().await.map_err(plain)?;
-        if let Err(e) = file.rename(&self.path).await.map_err(plain) {
-            log::warning(format_args!(
-                "Error moving temp DB file {} on the final destination {} (in server root dir {}): {e}",
-                self.temporary.display(),
-                self.path.display(),
-                here()
-            ));
-            let _ = file.close().await;
-            let _ = std::fs::remove_file(&self.temporary);
-            return Err(e);
-        }
-        file.close().await.map_err(plain)?;
-        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let directory = Directory::open(parent).await.map_err(plain)?;
-        directory.sync().await.map_err(plain)?;
-        directory.close().await.map_err(plain)
+        self.file.finish().await.inspect_err(complain)?;
+        let (from, to) = (self.temporary.clone(), self.path.clone());
+        blocking(move || move_there(&from, &to)).await
     }
 
     async fn drop_file(&mut self) {
-        let _ = self.synced_before().await;
-        if let Some(file) = self.file.take().and_then(Rc::into_inner) {
-            let _ = file.close().await;
-        }
+        self.file.stop().await;
+        let temporary = self.temporary.clone();
         // Only a name is removed here; what is left of the file goes with it.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = blocking(move || std::fs::remove_file(temporary)).await;
     }
 }
 
 impl Sink for FileSink {
     fn write(&mut self, bytes: Vec<u8>) -> Later<'_, io::Result<()>> {
         Box::pin(async move {
-            let result = self.write_all(bytes).await;
-            if let Err(e) = &result {
-                log::warning(format_args!("Write error saving DB on disk: {e}"));
-            }
-            result
+            let result = self.file.write(&bytes).await;
+            result.inspect_err(complain)
         })
     }
 

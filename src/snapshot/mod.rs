@@ -9,6 +9,7 @@
 pub mod access;
 pub mod check;
 pub mod commands;
+pub mod direct;
 pub mod dump;
 pub mod file;
 pub mod functions;
