@@ -149,6 +149,8 @@ pub struct Sampler {
     heavy: Vec<(usize, u16, usize)>,
     heavy_len: usize,
     draws: u32,
+    /// Keys that the last draw showed beyond those wanted: a bucket's, all.
+    surplus: usize,
     /// Where the index of deadlines is read on.
     cursor: (usize, UnixMs, u64),
 }
@@ -220,10 +222,15 @@ impl Sampler {
         None
     }
 
-    /// Draws keys into the pool.
+    /// Draws keys into the pool, on average as many as `maxmemory-samples`.
     fn draw(&mut self, store: &Store, policy: &Policy, now: UnixMs, rng: &mut Rng) {
+        if self.surplus >= policy.samples {
+            self.surplus -= policy.samples;
+            return;
+        }
+        let wanted = policy.samples - std::mem::take(&mut self.surplus);
         let mut pool = std::mem::take(&mut self.pool);
-        self.sample(store, policy, rng, |db, e| {
+        let shown = self.sample(store, &Policy { samples: wanted, ..*policy }, rng, |db, e| {
             let score = policy.score(e, now);
             // Only what gets into the pool is hashed.
             if pool.admits(score) {
@@ -231,6 +238,7 @@ impl Sampler {
             }
         });
         self.pool = pool;
+        self.surplus = shown.saturating_sub(wanted);
     }
 
     /// A random key: that of a random place in a random bucket, if there is one.
@@ -256,8 +264,9 @@ impl Sampler {
         chosen.map(|(db, hash)| Candidate { db, hash, score: keys })
     }
 
-    /// Shows `policy.samples` keys at least, if there are.
-    fn sample(&mut self, store: &Store, policy: &Policy, rng: &mut Rng, mut each: impl FnMut(usize, &Entry)) {
+    /// Shows `policy.samples` keys at least, if there are; how many of those
+    /// in the table.
+    fn sample(&mut self, store: &Store, policy: &Policy, rng: &mut Rng, mut each: impl FnMut(usize, &Entry)) -> usize {
         let (mut shown, mut looks) = (0, 0);
         if !policy.volatile || self.most_are_volatile(store) {
             while shown < policy.samples && looks < LOOKS * policy.samples {
@@ -275,6 +284,7 @@ impl Sampler {
         if policy.volatile && shown < policy.samples {
             self.sweep(store, policy.samples - shown, each);
         }
+        shown
     }
 
     /// Have enough keys a deadline, so that drawing from all finds some?
