@@ -71,13 +71,46 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     crc
 }
 
+/// Keys longer than this are searched by a call.
+const SHORT: usize = 64;
+
+/// Where the first `{` stands. Most keys are short and have none: they are
+/// looked through by words, without a call.
+#[inline]
+fn first_brace(key: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest byte of the result that is not zero is that of a brace;
+    // those above may be set without one.
+    let braces = |at: usize| {
+        let word: [u8; 8] = key[at..at + 8].try_into().unwrap_or_default();
+        let other = u64::from_le_bytes(word) ^ (ONES * b'{' as u64);
+        other.wrapping_sub(ONES) & !other & (ONES << 7)
+    };
+    let n = key.len();
+    if n < 8 {
+        return key.iter().position(|&b| b == b'{');
+    }
+    if n > SHORT {
+        return memchr::memchr(b'{', key);
+    }
+    let mut at = 0;
+    while at < n {
+        // The last word overlaps the one before, which has none.
+        let from = at.min(n - 8);
+        let found = braces(from);
+        if found != 0 {
+            return Some(from + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    None
+}
+
 /// The part of `key` that decides its slot: what stands between the first `{`
 /// and the next `}`, if that is not empty; otherwise the whole key.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    // Most keys are short and have no tag: a plain loop beats a search call.
-    let open = if key.len() <= 32 { key.iter().position(|&b| b == b'{') } else { memchr::memchr(b'{', key) };
-    let Some(open) = open else { return key };
+    let Some(open) = first_brace(key) else { return key };
     match memchr::memchr(b'}', &key[open + 1..]) {
         Some(len) if len > 0 => &key[open + 1..open + 1 + len],
         _ => key,
@@ -145,6 +178,15 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn a_brace_is_found_where_it_is(
+            mut key in proptest::collection::vec(any::<u8>(), 0..100),
+            at in proptest::collection::vec(0usize..100, 0..3),
+        ) {
+            at.iter().for_each(|&i| if i < key.len() { key[i] = b'{' });
+            prop_assert_eq!(first_brace(&key), key.iter().position(|&b| b == b'{'));
+        }
+
         #[test]
         fn crc_agrees_with_the_reference(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(crc16(&bytes), crc16::State::<crc16::XMODEM>::calculate(&bytes));

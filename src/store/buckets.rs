@@ -34,16 +34,55 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// A bit for every word whose tag this is, without a branch per word; free
-    /// words count as tag 0.
+    /// The words whose tag this is, without a branch per word; free words count
+    /// as tag 0.
     #[inline]
-    fn hits(&self, tag: u16) -> u32 {
-        let mut mask = 0;
-        for (i, w) in self.words.iter().enumerate() {
-            let t = w.as_ref().map_or(0, Entry::tag);
-            mask |= u32::from(t == tag) << i;
+    #[cfg(target_arch = "x86_64")]
+    fn hits(&self, tag: u16) -> Hits {
+        use std::arch::x86_64::*;
+        // SAFETY: reads the 64 bytes of this bucket, aligned to as many; every
+        // bit pattern is a vector of integers.
+        let lines = unsafe { &*std::ptr::from_ref(self).cast::<[__m128i; 4]>() };
+        // SAFETY: x86-64 has these instructions.
+        let found = unsafe {
+            let tags = _mm_set1_epi16(tag as i16);
+            let [a, b, c, d] = lines.map(|l| _mm_cmpeq_epi16(l, tags));
+            // A byte for each 16 bits, then a bit for each byte.
+            let (low, high) = (_mm_packs_epi16(a, b), _mm_packs_epi16(c, d));
+            _mm_movemask_epi8(low) as u32 | (_mm_movemask_epi8(high) as u32) << 16
+        };
+        Hits(found & Hits::TAGS)
+    }
+
+    #[inline]
+    #[cfg(not(target_arch = "x86_64"))]
+    fn hits(&self, tag: u16) -> Hits {
+        let has = |w: &Option<Entry>| w.as_ref().map_or(0, Entry::tag) == tag;
+        Hits(self.words.iter().enumerate().map(|(i, w)| u32::from(has(w)) << (4 * i + 3)).sum())
+    }
+}
+
+/// Words of a bucket, in their order: bit 4 i + 3 is set for word i, where its
+/// tag lies among sixteen bits each.
+#[derive(Clone, Copy)]
+struct Hits(u32);
+
+impl Hits {
+    /// The bits of all words; the eighth is the count.
+    const TAGS: u32 = 0x0888_8888;
+}
+
+impl Iterator for Hits {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
         }
-        mask
+        let at = self.0.trailing_zeros() as usize / 4;
+        self.0 &= self.0 - 1;
+        Some(at)
     }
 }
 
@@ -168,13 +207,10 @@ impl Buckets {
         let mut at = self.home(tag);
         for _ in 0..buckets.len() {
             let b = &buckets[at];
-            let mut hits = b.hits(tag);
-            while hits != 0 {
-                let i = hits.trailing_zeros() as usize;
+            for i in b.hits(tag) {
                 if b.words[i].as_ref().is_some_and(&mut accept) {
                     return Some((at, i));
                 }
-                hits &= hits - 1;
             }
             if b.passed == 0 {
                 return None;
@@ -209,13 +245,11 @@ impl Buckets {
     pub fn prefetch_entries(&self, hash: u64) {
         let tag = tag_of(hash);
         if let Some(b) = self.slice().get(self.home(tag)) {
-            let mut hits = b.hits(tag);
-            while hits != 0 {
-                if let Some(e) = &b.words[hits.trailing_zeros() as usize] {
+            for i in b.hits(tag) {
+                if let Some(e) = &b.words[i] {
                     prefetch(e.address());
                     prefetch(e.address().wrapping_add(64));
                 }
-                hits &= hits - 1;
             }
         }
     }
@@ -226,10 +260,7 @@ impl Buckets {
     pub fn guess(&self, hash: u64) -> Option<&Entry> {
         let tag = tag_of(hash);
         let b = self.slice().get(self.home(tag))?;
-        match b.hits(tag) {
-            0 => None,
-            hits => b.words[hits.trailing_zeros() as usize].as_ref(),
-        }
+        b.words[b.hits(tag).next()?].as_ref()
     }
 
     /// Shows the entries of the first bucket that has any, from the home
