@@ -21,14 +21,19 @@ impl LatencyHistogram {
 
     /// Counts a duration in microseconds.
     pub fn record(&mut self, us: u64) {
+        self.record_times(us, 1);
+    }
+
+    fn record_times(&mut self, us: u64, n: u64) {
         if us == 0 {
-            return self.record_below();
+            self.below_us += n;
+            return;
         }
         if self.rest.is_none() {
             self.rest = Histogram::new_with_bounds(1, MAX_US, 2).ok().map(Box::new);
         }
         if let Some(h) = &mut self.rest {
-            h.saturating_record(us.min(MAX_US));
+            h.saturating_record_n(us.min(MAX_US), n);
         }
     }
 
@@ -38,8 +43,7 @@ impl LatencyHistogram {
         if below {
             self.below_us += n;
         } else {
-            let us = us();
-            (0..n).for_each(|_| self.record(us));
+            self.record_times(us(), n);
         }
     }
 
