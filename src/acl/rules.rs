@@ -185,6 +185,9 @@ fn apply_to_selector(s: &mut Selector, rule: &[u8], catalog: &Catalog) -> Result
 
 /// `~pattern`, `%R~pattern`, `%W~pattern`, `%RW~pattern`.
 fn apply_keys(s: &mut Selector, rule: &[u8]) -> Result<(), RuleError> {
+    if s.all_keys {
+        return Err(RuleError::KeysCovered);
+    }
     // As in Redis, the `~` may be missing where nothing follows.
     let whole = [rule, b"~"].concat();
     let rule = if rule[0] == b'%' && !rule.contains(&b'~') { &whole[..] } else { rule };
@@ -197,9 +200,6 @@ fn apply_keys(s: &mut Selector, rule: &[u8]) -> Result<(), RuleError> {
         }
         _ => return Err(RuleError::Syntax),
     };
-    if s.all_keys {
-        return Err(RuleError::KeysCovered);
-    }
     if unfit(pattern) {
         return Err(RuleError::Syntax);
     }

@@ -67,11 +67,28 @@ fn is_hexadecimal(s: &[u8]) -> bool {
 #[cold]
 fn hexadecimal(s: &[u8]) -> Option<f64> {
     let text = std::ffi::CString::new(s).ok()?;
+    strtod(&text)
+}
+
+/// A number as C reads it, where Redis leaves that to `strtod` alone: nothing is
+/// zero, spaces may stand before it, and a zero byte ends it.
+#[cold]
+pub fn parse_f64_c(s: &[u8]) -> Option<f64> {
+    let end = s.iter().position(|b| *b == 0).unwrap_or(s.len());
+    let text = std::ffi::CString::new(&s[..end]).ok()?;
+    if end == 0 {
+        return Some(0.0);
+    }
+    strtod(&text).filter(|v| !v.is_nan())
+}
+
+/// The number that makes up the whole text.
+fn strtod(text: &std::ffi::CStr) -> Option<f64> {
     let mut end = std::ptr::null_mut();
     // SAFETY: `text` ends with a zero byte and outlives the call; `end` is
     // written with a pointer into it or to its end.
     let v = unsafe { libc::strtod(text.as_ptr(), &raw mut end) };
-    (end.addr() - text.as_ptr().addr() == s.len()).then_some(v)
+    (end.addr() - text.as_ptr().addr() == text.count_bytes()).then_some(v)
 }
 
 /// Formats `v` in decimal into `buf` and returns the used part.

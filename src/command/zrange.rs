@@ -8,7 +8,7 @@ use super::spec::{Across, Command, Group, Spec, flag};
 use super::zset::{limits, scored, scored_head};
 use super::{Cx, Done, Fault};
 use crate::base::Args;
-use crate::base::num::parse_f64_any;
+use crate::base::num::{parse_f64_any, parse_f64_c};
 use crate::store::listpack::Item;
 use crate::store::object::Object;
 use crate::store::zset::ZSet;
@@ -148,7 +148,9 @@ impl ScoreEnd {
             [b'(', rest @ ..] => (rest, true),
             _ => (word, false),
         };
-        let score = parse_f64_any(number).ok_or(Fault::Text("ERR min or max is not a float"))?;
+        let score = parse_f64_any(number)
+            .or_else(|| parse_f64_c(number))
+            .ok_or(Fault::Text("ERR min or max is not a float"))?;
         Ok(ScoreEnd { score, exclusive })
     }
 }

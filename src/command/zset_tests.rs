@@ -94,6 +94,7 @@ fn members_have_ranks() {
                 ("zcount z (1 3", ":3"),
                 ("zcount z -inf +inf", ":5"),
                 ("zcount z x 1", "-ERR min or max is not a float"),
+                ("zcount z ( 3", ":4"),
                 ("zlexcount z - +", ":5"),
                 ("zlexcount z x +", "-ERR min or max not valid string range item"),
             ],

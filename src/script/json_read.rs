@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
             b',' => Token::Comma,
             0 => return (Token::End, start),
             b'"' => return self.string(start),
-            b'-' | b'0'..=b'9' => return self.number(start),
+            b'-' | b'+' | b'0'..=b'9' => return self.number(start),
             _ => return (self.word(start), start),
         };
         self.at += 1;
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
                 self.at += len;
                 (Token::Number(n), start)
             }
-            None if matches!(rest.first(), Some(b'-' | b'0'..=b'9')) => (Token::Error("invalid number"), start),
+            None if matches!(rest.first(), Some(b'-' | b'+' | b'0'..=b'9')) => (Token::Error("invalid number"), start),
             None => (Token::Error("invalid token"), start),
         }
     }

@@ -310,6 +310,13 @@ impl Core {
         self.push_request(to, head, args);
     }
 
+    /// Requests that follow go into a batch of their own.
+    pub fn close_batch(&mut self, to: usize) {
+        if let Some(b) = self.batches[to].take() {
+            self.outbox[to].push_back(Msg::Requests(b));
+        }
+    }
+
     pub fn push_request(&mut self, to: usize, head: Head, args: Args) {
         self.stats.forwarded += 1;
         let bytes: usize = args.iter().map(|a| a.len()).sum();

@@ -7,6 +7,7 @@ use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Route, registry};
 use super::tx::Waiter;
 use crate::base::Args;
+use crate::base::num::parse_u64;
 use crate::base::slot::{Key, slot_of, slot_of_hash};
 use crate::command::Cx;
 use crate::command::cx::Touch;
@@ -336,6 +337,9 @@ impl Core {
     /// Before a command that names no keys: it may change all of them.
     #[cold]
     fn before_keyless(&mut self, entry: &Entry, args: Args, origin: &Origin) {
+        if !self.changes_databases(entry, args) {
+            return;
+        }
         self.before_whole(entry, args, origin.db as usize);
         if matches!(entry.spec.name, "flushall" | "flushdb") {
             let id = origin.client << 32 | u64::from(origin.seq);
@@ -346,10 +350,20 @@ impl Core {
         }
     }
 
+    /// Will the command change whole databases, or be refused?
+    fn changes_databases(&self, entry: &Entry, args: Args) -> bool {
+        let is_mode = |word: &&[u8]| word.eq_ignore_ascii_case(b"sync") || word.eq_ignore_ascii_case(b"async");
+        let is_index = |word: &&[u8]| parse_u64(word).is_some_and(|n| n < self.store.databases() as u64);
+        match entry.spec.name {
+            "flushdb" | "flushall" => args.len() <= 2 && args[1..].iter().all(is_mode),
+            "swapdb" => args.len() == 3 && args[1..].iter().all(is_index),
+            _ => false,
+        }
+    }
+
     /// Before a whole database changes: its watched keys that exist are changed.
     fn before_whole(&mut self, entry: &Entry, args: Args, db: usize) {
-        let index =
-            |i: usize| args.get(i).and_then(|a| crate::base::num::parse_u64(a)).map_or(usize::MAX, |n| n as usize);
+        let index = |i: usize| args.get(i).and_then(|a| parse_u64(a)).map_or(usize::MAX, |n| n as usize);
         let (dbs, other): (Vec<usize>, Option<(usize, usize)>) = match entry.spec.name {
             "flushdb" => (vec![db], None),
             "flushall" => {

@@ -224,10 +224,12 @@ impl Core {
                 self.serve_donated(conn);
                 return self.after_serving(conn);
             }
-            let input = std::mem::take(&mut conn.input);
-            let used = self.serve(conn, &input[conn.input_at..]);
+            // Both are taken, so that a command that looks at the connection
+            // (CLIENT LIST, ACL LOG) finds its input empty.
+            let (input, at) = (std::mem::take(&mut conn.input), std::mem::take(&mut conn.input_at));
+            let used = self.serve(conn, &input[at..]);
             conn.input = input;
-            conn.input_at += used;
+            conn.input_at = at + used;
             compact(conn);
         }
         self.after_serving(conn);
@@ -237,7 +239,7 @@ impl Core {
     /// may keep the input's memory as its value instead of copying it.
     fn serve_donated(&mut self, conn: &mut Conn) {
         let input = std::mem::take(&mut conn.input);
-        let at = conn.input_at;
+        let at = std::mem::take(&mut conn.input_at);
         // SAFETY: the bytes stay where they are while the vector moves; they
         // are freed only with the vector, which lives in the store's `donor`
         // or in the entry that took it. Nothing but this one request runs
@@ -245,13 +247,10 @@ impl Core {
         let bytes = unsafe { std::slice::from_raw_parts(input.as_ptr(), input.len()) };
         self.store.donor = Some(input);
         let used = self.serve(conn, &bytes[at..]);
-        match self.store.donor.take() {
-            Some(input) => {
-                conn.input = input;
-                conn.input_at = at + used;
-                compact(conn);
-            }
-            None => conn.input_at = 0,
+        if let Some(input) = self.store.donor.take() {
+            conn.input = input;
+            conn.input_at = at + used;
+            compact(conn);
         }
     }
 

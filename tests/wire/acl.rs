@@ -214,6 +214,70 @@ fn what_is_denied_is_logged_once_per_kind_over_all_cores() {
     });
 }
 
+/// What is logged tells where it was denied.
+#[test]
+fn denials_are_logged_with_their_context() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut admin = server.wire();
+        admin.run("ACL SETUSER u on nopass ~* +get +eval +multi +exec +fcall");
+        let library = "#!lua name=l\nredis.register_function('f',function(k) return redis.pcall('DEL',k[1]) end)";
+        assert_eq!(admin.cmd(&["FUNCTION", "LOAD", library]), bulk("l"));
+        for _ in 0..4 {
+            let mut c = as_user(server, "u");
+            assert!(c.run("SET k v").is_error());
+            assert_eq!(c.run("MULTI"), ok());
+            assert!(c.run("INCR k").is_error());
+            assert!(c.run("EXEC").is_error());
+            let denied = "NOPERM ACL failure in script: User u has no permissions to run the 'append' command";
+            let script = "return redis.pcall('APPEND',KEYS[1],'x')";
+            // Keys of several cores, and of one.
+            for count in ["1", "2"] {
+                assert_eq!(c.cmd(&["EVAL", script, count, "k", "other"]), error(denied));
+            }
+            assert!(c.run("FCALL f 1 k").as_error().contains("'del' command"));
+        }
+        let log = admin.run("ACL LOG");
+        let mut shown: Vec<String> = log
+            .items()
+            .iter()
+            .map(|e| {
+                let text = |name| e.field(name).as_text();
+                assert!(e.field("age-seconds").as_text().parse::<f64>().unwrap() >= 0.0);
+                assert!(text("client-info").contains(" user=u "), "{}", text("client-info"));
+                format!("{} {} {} {}", text("context"), text("reason"), text("object"), e.field("count").as_int())
+            })
+            .collect();
+        shown.sort();
+        assert_eq!(
+            shown,
+            ["lua command append 8", "lua command del 4", "multi command incr 4", "toplevel command set 4"]
+        );
+    });
+}
+
+/// The line about the client was made while its input was elsewhere, and what
+/// was left of it was taken for less than nothing: the server stopped.
+#[test]
+fn a_denial_deep_in_a_pipeline_is_logged() {
+    let server = Server::start(&["--cores", "4"]);
+    for _ in 0..20 {
+        let mut c = server.wire();
+        let mut request = Vec::new();
+        let mut replies = 0;
+        for i in 0..30 {
+            for words in [format!("MSET a{i} 1 b{i} 2 c{i} 3"), format!("GET a{i}"), "AUTH u wrong".to_owned()] {
+                request.extend(super::support::encode(&words.split(' ').collect::<Vec<_>>()));
+                replies += 1;
+            }
+        }
+        let all = c.pipeline(&request, replies);
+        assert!(all.iter().skip(2).step_by(3).all(|r| r.as_error().starts_with("WRONGPASS")));
+    }
+}
+
 fn as_known(server: &Server) -> Wire {
     let mut c = server.wire();
     assert_eq!(c.run("AUTH u right"), ok());

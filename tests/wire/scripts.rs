@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::support::{Server, Value, Wire, bulk, each_cores, error, eventually, int, nil, ok};
+use super::support::{Server, Value, Wire, bulk, each_cores, error, eventually, int, nil, ok, plain};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -120,6 +120,52 @@ fn busy(server: &Server) {
     runner.send_cmd(&["EVAL", "redis.call('set', KEYS[1], 'v') while true do end", "1", "written"]);
     eventually("the script is slow", LIMIT, || c.run("PING").is_error());
     assert!(c.run("SCRIPT KILL").as_error().starts_with("UNKILLABLE"));
+}
+
+/// The owner of a key among four cores, before any slot has moved.
+fn core_of(key: &str) -> i64 {
+    i64::from(coreslot::base::slot::Key::new(key.as_bytes()).slot()) / 4096
+}
+
+/// Requests of other clients that came along with a slow script waited for its
+/// end, whatever they were about: they are answered, or refused.
+#[test]
+fn nobody_waits_behind_a_slow_script() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "4"]);
+    let mut c = server.wire();
+    assert_eq!(c.run("CONFIG SET busy-reply-threshold 1000"), ok());
+    let home_of = |wire: &mut Wire| {
+        let line = wire.run("CLIENT INFO").as_text();
+        let core = line.split("core=").nth(1).expect("the core");
+        core.split_whitespace().next().and_then(|n| n.parse::<i64>().ok()).expect("a number")
+    };
+    let keys: Vec<String> = (0..200).map(|i| format!("key{i}")).collect();
+    let (key, other) = (&keys[0], keys.iter().find(|k| core_of(k) != core_of(&keys[0])).unwrap());
+    let (script_core, home) = (core_of(key), core_of(other));
+    let mut clients: Vec<Wire> =
+        (0..60).map(|_| server.wire()).filter_map(|mut w| (home_of(&mut w) == home).then_some(w)).collect();
+    assert!(clients.len() >= 4, "connections on core {home}");
+    // While their core is at work all requests arrive, and are then served in one turn.
+    let mut stall = clients.pop().expect("a connection");
+    let mut runner = clients.pop().expect("a connection");
+    stall.send_cmd(&["EVAL", "for i=1,40000000 do end return redis.call('GET',KEYS[1])", "1", other]);
+    std::thread::sleep(Duration::from_millis(30));
+    runner.send_cmd(&["EVAL", "while true do end", "1", key]);
+    let theirs: Vec<&String> = keys.iter().filter(|k| core_of(k) == script_core).collect();
+    for (client, key) in clients.iter_mut().zip(theirs.iter().cycle()) {
+        client.send_cmd(&["GET", key]);
+    }
+    for client in &mut clients {
+        let reply = client.read();
+        assert!(reply == nil() || reply.as_error().starts_with("BUSY"), "{reply:?}");
+    }
+    assert!(!stall.read().is_error());
+    eventually("the script is slow", LIMIT, || c.run("PING").is_error());
+    assert_eq!(clients[0].run("SCRIPT KILL"), ok());
+    assert!(runner.read().as_error().contains("killed by user"));
 }
 
 #[test]

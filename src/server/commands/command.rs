@@ -285,14 +285,16 @@ fn list(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
 fn keys_of<'a>(args: &'a [&'a [u8]]) -> Result<(&'static Entry, Vec<Place>), Fault> {
     let line = &args[2..];
     let entry = registry().resolve(line).map_err(|_| Fault::Text("ERR Invalid command specified"))?;
-    if entry.spec.keys.is_empty() {
+    // Channels of sharded pub/sub stand where keys do, and are none.
+    if entry.spec.keys.iter().all(|k| k.flags & keyflag::NOT_KEY != 0) {
         return Err(Fault::Text("ERR The command has no key arguments"));
     }
     if !entry.spec.arity_fits(line.len()) {
         return Err(Fault::Text("ERR Invalid number of arguments specified for command"));
     }
     match places(entry.spec, line) {
-        Some(found) if !found.is_empty() || entry.spec.is(flag::NO_MANDATORY_KEYS) => Ok((entry, found.to_vec())),
+        Some(found) if !found.is_empty() => Ok((entry, found.to_vec())),
+        _ if entry.spec.is(flag::NO_MANDATORY_KEYS) => Ok((entry, Vec::new())),
         _ => Err(Fault::Text("ERR Invalid arguments specified for command")),
     }
 }

@@ -106,11 +106,18 @@ fn refused(text: String) -> Fault {
     format!("ERR {text}").into()
 }
 
-/// Names and values as text.
-fn pairs<'a>(args: Args<'a>) -> Result<Vec<(&'a str, &'a str)>, Fault> {
-    let text = |name: &[u8], a: &'a [u8]| {
-        std::str::from_utf8(a)
-            .map_err(|_| refused(Change::refusal(&String::from_utf8_lossy(name), "argument is not UTF-8 text")))
+/// Names and values as text. A name that is unknown comes before a value that is
+/// no text.
+fn pairs<'a>(core: &Core, args: Args<'a>) -> Result<Vec<(&'a str, &'a str)>, Fault> {
+    let text = |name: &[u8], value: &'a [u8]| {
+        std::str::from_utf8(value).map_err(|_| {
+            let name = String::from_utf8_lossy(name);
+            refused(if core.shared.config.get(&[&name]).is_empty() {
+                format!("Unknown option or number of arguments for CONFIG SET - '{name}'")
+            } else {
+                Change::refusal(&name, "argument is not UTF-8 text")
+            })
+        })
     };
     args[2..].chunks_exact(2).map(|p| Ok((text(p[0], p[0])?, text(p[0], p[1])?))).collect()
 }
@@ -121,7 +128,7 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     if args.len() % 2 == 1 {
         return Err(fault::SYNTAX);
     }
-    let pairs = pairs(args)?;
+    let pairs = pairs(core, args)?;
     let shared = core.shared.clone();
     let _one_at_a_time = shared.config_change.lock().unwrap_or_else(PoisonError::into_inner);
     let change = shared.config.prepare(&pairs, Caller { is_local: conn.local }).map_err(refused)?;

@@ -176,9 +176,14 @@ fn delete(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> {
     Ok(())
 }
 
+/// `word` is the subcommand as it was spelled.
+fn wrong_number(word: &[u8]) -> Fault {
+    Fault::with_words(&[b"ERR unknown subcommand or wrong number of arguments for '", word, b"'. Try FUNCTION HELP."])
+}
+
 fn flush(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> {
     if args.len() > 3 {
-        return Err(Fault::Text("ERR unknown subcommand or wrong number of arguments for 'flush'. Try FUNCTION HELP."));
+        return Err(wrong_number(args[1]));
     }
     let fits = args.len() == 2 || (args.len() == 3 && (is(args[2], "sync") || is(args[2], "async")));
     if !fits {
@@ -201,9 +206,7 @@ fn restore(core: &mut Core, args: Args, reply: &mut Reply) -> Result<(), Fault> 
             ));
         }
         _ => {
-            return Err(Fault::Text(
-                "ERR unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION HELP.",
-            ));
+            return Err(wrong_number(args[1]));
         }
     };
     let sources = functions::read(args[2])?;

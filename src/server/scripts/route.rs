@@ -47,7 +47,11 @@ impl Core {
             {
                 return self.reject(conn, Some(entry), &f);
             }
+            // By itself: what runs before it is answered at once, and what comes
+            // after it can be refused while it is slow.
+            self.close_batch(owner);
             self.forward(conn, owner, Job::Command(entry.index), args, hint);
+            self.close_batch(owner);
             conn.barrier = true;
             return Flow::Next;
         }

@@ -229,21 +229,39 @@ impl Core {
         }
         while let Some(m) = self.mail.pop_front() {
             match m {
-                Msg::Requests(batch) if batch.heads.iter().all(|h| matches!(h.job, Job::Command(_))) => {
-                    self.refuse_all(batch);
-                }
+                Msg::Requests(batch) => self.refuse_all(batch),
                 Msg::Replies(_) | Msg::Reply { .. } if !self.holds_replies() => self.handle(m),
                 other => self.selfq.push_back(other),
             }
         }
     }
 
+    /// Refuses the commands of a batch. Keys to be watched wait: a WATCH is
+    /// refused on its connection's core, or not at all.
     fn refuse_all(&mut self, mut batch: Box<Batch>) {
         let fault = self.shared.scripts.busy().unwrap_or(BUSY_SCRIPT);
+        let mut rest = Box::new(Batch::default());
+        let (mut at, mut start) = (0, 0);
         for h in &batch.heads {
+            let ends = &batch.ends[at..at + h.argc as usize];
+            at += ends.len();
+            if let Job::Watch(_) = h.job {
+                rest.heads.push(*h);
+                for end in ends {
+                    rest.data.extend_from_slice(&batch.data[start..*end]);
+                    rest.ends.push(rest.data.len());
+                    start = *end;
+                }
+                batch.reply_ends.push(None);
+                continue;
+            }
+            start = ends.last().copied().unwrap_or(start);
             self.stats.count_error(fault.code());
             Reply::new(&mut batch.replies, h.origin.proto).error(fault.text());
             batch.reply_ends.push(Some(batch.replies.len()));
+        }
+        if !rest.heads.is_empty() {
+            self.selfq.push_back(Msg::Requests(rest));
         }
         let Some(from) = batch.heads.first().map(|h| h.origin.conn.core as usize) else { return };
         if let Err(back) = self.port.send(from, Msg::Replies(batch)) {
