@@ -568,7 +568,6 @@ pub const MISCELLANY: &[&str] = &[
     "OBJECT REFCOUNT nokey",
     "OBJECT FREQ %k",
     "OBJECT %v %k",
-    "COMMAND GETKEYS",
     "CLIENT SETNAME %v",
     "CLIENT GETNAME",
     "CLIENT NO-EVICT %v",
