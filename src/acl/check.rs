@@ -82,7 +82,7 @@ fn access(spec: &Spec, place: &Place, args: Args) -> u8 {
 
 /// Does a BITFIELD consist of nothing but GET? What it cannot read, it takes
 /// for a write.
-fn only_gets(args: Args) -> bool {
+pub fn only_gets(args: Args) -> bool {
     let mut rest = args.get(2..).unwrap_or_default();
     while let [word, after @ ..] = rest {
         let operands = if word.eq_ignore_ascii_case(b"get") {

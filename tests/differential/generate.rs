@@ -2,10 +2,15 @@
 //! adversarial arguments. `templates.rs` holds the lines that they are made
 //! from, `words.rs` what these are filled with.
 
+#[path = "templates.rs"]
+mod templates;
+#[path = "words.rs"]
+mod words;
+
 use super::support::Rng;
-use super::templates::*;
-use super::words::*;
 use std::collections::VecDeque;
+use templates::*;
+use words::*;
 
 pub type Command = Vec<Vec<u8>>;
 
@@ -40,11 +45,20 @@ pub struct Generator {
     pending: VecDeque<Command>,
     /// Commands left until the connection becomes the default user.
     login: usize,
+    /// No users and settings.
+    data_only: bool,
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator { rng: Rng::new(seed), in_multi: false, without: Vec::new(), pending: VecDeque::new(), login: 0 }
+        Generator {
+            rng: Rng::new(seed),
+            in_multi: false,
+            without: Vec::new(),
+            pending: VecDeque::new(),
+            login: 0,
+            data_only: false,
+        }
     }
 
     /// All commands that templates name.
@@ -55,6 +69,12 @@ impl Generator {
 
     pub fn without(mut self, commands: &[String]) -> Generator {
         self.without = commands.to_vec();
+        self
+    }
+
+    /// Leaves out users, settings and what concerns the server.
+    pub fn data_only(mut self) -> Generator {
+        self.data_only = true;
         self
     }
 
@@ -99,6 +119,9 @@ impl Generator {
                 }
                 at -= share;
             };
+            if self.data_only && (*list == ACCESS || *list == MISCELLANY) {
+                continue;
+            }
             let template = *self.rng.pick(list);
             if !self.without.iter().any(|name| template.split(' ').next() == Some(name)) {
                 return template;

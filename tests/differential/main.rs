@@ -16,5 +16,3 @@ mod compare;
 mod generate;
 mod pair;
 mod run;
-mod templates;
-mod words;

@@ -60,7 +60,7 @@ fn missing() -> &'static [String] {
 
 /// Sends random writes and reads their replies.
 pub fn write_some(server: &Server, seed: u64, commands: usize) {
-    let mut generator = Generator::new(seed).without(missing());
+    let mut generator = Generator::new(seed).without(missing()).data_only();
     let mut wire = server.wire();
     for _ in 0..commands {
         let command = generator.command();

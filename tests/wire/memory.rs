@@ -145,6 +145,44 @@ fn used_memory_is_what_the_keys_take() {
     });
 }
 
+/// What scripts and libraries take is told, and given back.
+#[test]
+fn memory_of_scripts_is_told() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        let caches = |c: &mut Wire| {
+            let stats = c.run("MEMORY STATS");
+            ["lua.caches", "functions.caches"].map(|name| stats.field(name).as_int())
+        };
+        let counts = |c: &mut Wire| {
+            ["number_of_cached_scripts", "number_of_libraries", "number_of_functions", "used_memory_scripts_eval"]
+                .map(|name| field(c, name))
+        };
+        assert_eq!(caches(&mut c), [0, 0]);
+        let long = "x".repeat(5000);
+        for i in 0..3 {
+            c.cmd(&["EVAL", &format!("return {i} -- {long}"), "0"]);
+        }
+        let library = format!("#!lua name=l\nredis.register_function('f',function() end) -- {long}");
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", &library]), bulk("l"));
+        let [scripts, functions] = caches(&mut c);
+        assert!(scripts >= 15_000 && functions >= 5000, "{scripts} {functions}");
+        let [cached, libraries, registered, bytes] = counts(&mut c);
+        assert_eq!([cached, libraries, registered], [3, 1, 1]);
+        assert_eq!(bytes, scripts);
+        for name in ["used_memory_vm_eval", "used_memory_vm_functions"] {
+            assert!(field(&mut c, name) > 10_000, "{name}");
+        }
+        assert_eq!(c.run("SCRIPT FLUSH"), ok());
+        assert_eq!(c.run("FUNCTION FLUSH"), ok());
+        assert_eq!(caches(&mut c), [0, 0]);
+        assert_eq!(counts(&mut c), [0; 4]);
+    });
+}
+
 #[test]
 fn memory_stats_tell_of_replication() {
     let server = Server::start(&["--cores", "1", "--repl-backlog-size", "1mb"]);

@@ -1,5 +1,6 @@
 //! COMMAND: what the rows say, in the shapes of redis-server 7.0.
 
+use crate::acl::check::only_gets;
 use crate::base::Args;
 use crate::base::glob;
 use crate::command::Fault;
@@ -326,12 +327,12 @@ fn flags_here(entry: &Entry, p: &Place, line: Args) -> u32 {
     if p.flags & keyflag::VARIABLE_FLAGS == 0 {
         return p.flags;
     }
-    let has = |word: &str| line.iter().skip(2).any(|a| is(a, word));
+    let has = |word: &str| line.iter().skip(3).any(|a| is(a, word));
     match entry.spec.name {
         "set" if has("get") => keyflag::RW | keyflag::ACCESS | keyflag::UPDATE,
         "set" => keyflag::OW | keyflag::UPDATE,
-        "bitfield" if has("set") || has("incrby") => keyflag::RW | keyflag::ACCESS | keyflag::UPDATE,
-        "bitfield" => keyflag::RO | keyflag::ACCESS,
+        "bitfield" if only_gets(line) => keyflag::RO | keyflag::ACCESS,
+        "bitfield" => keyflag::RW | keyflag::ACCESS | keyflag::UPDATE,
         _ => p.flags & !keyflag::VARIABLE_FLAGS,
     }
 }

@@ -187,7 +187,8 @@ pub fn memory(v: &View, t: &mut String) {
     let startup = shared.startup_memory.load(Relaxed) as u64;
     let clients = v.sum(|p| p.sizes.memory as u64);
     let buffers = v.replication.backlog_memory as u64 + shared.persistence.aof.buffer_bytes.load(Relaxed);
-    let overhead = (startup + clients + buffers + v.sum(|p| p.overhead as u64)).min(used);
+    let caches = (shared.scripts.cache.memory() + shared.scripts.libraries.memory()) as u64;
+    let overhead = (startup + clients + buffers + caches + v.sum(|p| p.overhead as u64)).min(used);
     let dataset = used - overhead;
     title(t, "Memory");
     put_bytes(t, "used_memory", used);

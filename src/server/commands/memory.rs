@@ -110,7 +110,9 @@ fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: u
     let keys: usize = dbs.iter().map(|d| d.1[0]).sum();
     let startup = core.shared.startup_memory.load(Ordering::Relaxed);
     let aof = core.shared.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize;
-    let overhead = (startup + stream.0 + clients + aof + tables).min(used);
+    let scripts = &core.shared.scripts;
+    let caches = scripts.cache.memory() + scripts.libraries.memory();
+    let overhead = (startup + stream.0 + clients + aof + tables + caches).min(used);
     let dataset = used.saturating_sub(overhead);
     let ratio = |a: usize, b: usize| a as f64 / b.max(1) as f64;
     let mut w = Writer(r);
@@ -123,9 +125,8 @@ fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: u
     w.int("clients.normal", clients);
     w.int("cluster.links", 0);
     w.int("aof.buffer", aof);
-    for name in ["lua.caches", "functions.caches"] {
-        w.int(name, 0);
-    }
+    w.int("lua.caches", scripts.cache.memory());
+    w.int("functions.caches", scripts.libraries.memory());
     for (db, [_, tables, deadlines]) in &dbs {
         w.0.bulk(format!("db.{db}").as_bytes());
         w.0.map(3);
