@@ -429,7 +429,8 @@ pub(super) fn propagate_claim(fx: &mut Effect, key: &[u8], name: &[u8], group: &
 /// How far a group has read, for the stream of effects.
 pub(super) fn propagate_last_id(fx: &mut Effect, key: &[u8], name: &[u8], group: &Group) {
     let mut read = itoa::Buffer::new();
-    let read = read.format(group.entries_read.unwrap_or(-1)).as_bytes();
+    // Less than -1 is what counting beyond the largest number gives.
+    let read = read.format(group.entries_read.unwrap_or(-1).max(-1)).as_bytes();
     fx.rewrite(0, &[b"XGROUP", b"SETID", key, name, group.last_id.text().as_bytes(), b"ENTRIESREAD", read]);
 }
 

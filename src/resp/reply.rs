@@ -74,8 +74,11 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(b"\r\n");
     }
 
-    /// An error line, its code first (`ERR ...`); line breaks in it become spaces.
+    /// An error line, its code first (`ERR ...`); line breaks in it become spaces,
+    /// and those at its end nothing.
     pub fn error(&mut self, text: &[u8]) {
+        let end = text.iter().rposition(|b| !matches!(b, b'\r' | b'\n')).map_or(0, |last| last + 1);
+        let text = &text[..end];
         self.out.push(b'-');
         self.out.extend(text.iter().map(|&b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
         self.out.extend_from_slice(b"\r\n");

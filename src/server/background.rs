@@ -175,6 +175,7 @@ impl Core {
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);
+        super::commands::info::tell(self);
         self.show_candidates();
         self.show_largest_client();
         self.look_at_save_points();

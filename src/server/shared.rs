@@ -65,6 +65,8 @@ pub struct Shared {
     pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
     pub scripts: super::scripts::SharedScripts,
+    /// What INFO tells scripts.
+    pub told: super::commands::info::Told,
     /// All data cores have ended their last turn.
     pub cores_ended: AtomicBool,
     /// The process has been told to stop.
@@ -125,6 +127,7 @@ impl Shared {
             garbage_dbs: flushed,
             persistence: Persistence::default(),
             scripts: super::scripts::SharedScripts::default(),
+            told: super::commands::info::Told::new(cores),
             cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             exit_code: AtomicUsize::new(0),

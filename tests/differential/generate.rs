@@ -73,6 +73,7 @@ impl Generator {
     }
 
     /// Leaves out users, settings and what concerns the server.
+    #[allow(dead_code)]
     pub fn data_only(mut self) -> Generator {
         self.data_only = true;
         self

@@ -127,6 +127,11 @@ impl<'a> Pair<'a> {
         }
         let keys = self.keys();
         let mut commands = Vec::new();
+        for wire in self.wires() {
+            for line in [&format!("SELECT {SPARE}"), "FLUSHDB", "SELECT 0"] {
+                wire.run(line);
+            }
+        }
         for key in keys {
             commands.push(self.reading(&key));
             let [ours, stock] = self.wires().map(|wire| wire.cmd(&[b"DUMP", key.as_slice()]));

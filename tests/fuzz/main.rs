@@ -12,10 +12,12 @@
 mod access;
 mod bytes;
 mod commands;
+mod lines;
 mod rdb;
 #[allow(dead_code)]
 #[path = "../support/rng.rs"]
 mod rng;
+mod scripts;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

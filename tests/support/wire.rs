@@ -268,7 +268,12 @@ impl Wire {
     fn fill(&mut self, size: usize) -> io::Result<()> {
         let before = self.buffer.len();
         self.buffer.resize(before + size, 0);
-        let result = self.stream.read(&mut self.buffer[before..]);
+        let result = loop {
+            match self.stream.read(&mut self.buffer[before..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
         self.buffer.truncate(before + *result.as_ref().unwrap_or(&0));
         match result {
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection")),

@@ -1,7 +1,7 @@
 //! INFO, COMMAND, CONFIG GET, SLOWLOG, LATENCY, OBJECT, MEMORY and DEBUG, as
 //! far as clients and tools read them.
 
-use super::support::{Value, Wire, bulk, each_cores, int, ok, simple};
+use super::support::{Server, Value, Wire, bulk, each_cores, eventually, int, ok, plain, simple};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,46 @@ fn info_has_its_sections_and_fields() {
         assert_eq!(c.run("INFO nosuch"), bulk(""));
         let mut c3 = server.wire3();
         assert!(matches!(c3.run("INFO"), Value::Verbatim(kind, _) if kind == "txt"));
+    });
+}
+
+/// Each field that Redis 7.2 documents is there when it has a meaning;
+/// `data/info_fields.tsv` says when that is.
+#[test]
+fn info_has_every_field_of_redis() {
+    if plain() {
+        return;
+    }
+    let rows: Vec<Vec<&str>> =
+        include_str!("../data/info_fields.tsv").lines().skip(1).map(|l| l.split('\t').collect()).collect();
+    let needed = |when: &str| -> Vec<&str> {
+        rows.iter().filter(|r| r[2] == when).map(|r| r[1]).filter(|name| !name.contains('%')).collect()
+    };
+    assert!(
+        rows.iter().all(|r| r.len() == 4 && (r[2] != "never" || !r[3].is_empty())),
+        "a reason for each that never is"
+    );
+    let missing = |c: &mut Wire, names: &[&'static str]| -> Vec<&str> {
+        let have = info(c, "everything");
+        names.iter().filter(|name| !have.contains_key(**name)).copied().collect()
+    };
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET min-replicas-to-write 1"), ok());
+        assert_eq!(missing(&mut c, &needed("min-replicas")), [""; 0]);
+        assert_eq!(c.run("CONFIG SET min-replicas-to-write 0 appendonly yes"), ok());
+        assert_eq!(c.run("SET key v"), ok());
+        assert!(info(&mut c, "keyspace").contains_key("db0"));
+        eventually("the file is written", Duration::from_secs(30), || missing(&mut c, &needed("always")).is_empty());
+        let replica = Server::stock(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+        eventually("a replica", Duration::from_secs(60), || info(&mut c, "replication").contains_key("slave0"));
+        drop(replica);
+        // A primary that is not there.
+        let ours = Server::start(&["--cores", "2"]);
+        let mut r = ours.wire();
+        assert_eq!(r.run("REPLICAOF 127.0.0.1 1"), ok());
+        let both = [needed("replica"), needed("lost")].concat();
+        eventually("all fields of a replica", Duration::from_secs(30), || missing(&mut r, &both).is_empty());
     });
 }
 

@@ -122,6 +122,38 @@ fn busy(server: &Server) {
     assert!(c.run("SCRIPT KILL").as_error().starts_with("UNKILLABLE"));
 }
 
+/// INFO tells scripts what it tells others.
+#[test]
+fn scripts_may_ask_for_info() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for i in 0..40 {
+            assert_eq!(c.run(&format!("SET key{i} v")), ok());
+        }
+        let script = "redis.call('SET','mine','v') return redis.call('INFO',ARGV[1])";
+        for (section, word) in [
+            ("stats", "total_commands_processed:"),
+            ("memory", "used_memory:"),
+            ("replication", "role:master"),
+            ("clients", "connected_clients:1\r"),
+            ("persistence", "aof_enabled:0"),
+            ("cpu", "used_cpu_user:"),
+            ("server", "redis_version:"),
+            ("default", "# Keyspace"),
+        ] {
+            // Other cores tell of themselves now and then.
+            eventually(word, LIMIT, || eval(&mut c, script, &[], &[section]).as_text().contains(word));
+        }
+        eventually("all keys are counted", LIMIT, || {
+            eval(&mut c, script, &[], &["keyspace"]).as_text().contains("keys=41,")
+        });
+        assert_eq!(c.run("MULTI"), ok());
+        c.send_cmd(&["EVAL", script, "0", "stats"]);
+        assert_eq!(c.read(), Value::Simple("QUEUED".into()));
+        assert!(c.run("EXEC").items()[0].as_text().contains("expired_keys:0"));
+    });
+}
+
 /// The owner of a key among four cores, before any slot has moved.
 fn core_of(key: &str) -> i64 {
     i64::from(coreslot::base::slot::Key::new(key.as_bytes()).slot()) / 4096

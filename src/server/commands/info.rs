@@ -88,8 +88,13 @@ fn chosen(words: Args) -> [bool; SECTIONS.len()] {
     out
 }
 
+/// Sections that tell of single commands.
+const PER_COMMAND: [&str; 2] = ["commandstats", "latencystats"];
+
 /// What one core contributes.
 pub struct Part {
+    /// Which one it is.
+    pub core: usize,
     pub stats: CoreStats,
     pub store: store::Stats,
     pub rates: [u64; RATES],
@@ -118,6 +123,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         None => (0, 0, 0),
     });
     Part {
+        core: core.id,
         databases: databases.collect(),
         stats: core.stats.counters(per_command),
         store: core.store.stats,
@@ -139,7 +145,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
 fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let chosen = chosen(&args[1..]);
     let is_chosen = |name: &str| SECTIONS.iter().zip(chosen).any(|(s, c)| c && s.name == name);
-    let per_command = is_chosen("commandstats") || is_chosen("latencystats");
+    let per_command = PER_COMMAND.iter().any(|name| is_chosen(name));
     let told = Arc::new(Mutex::new(Described::default()));
     // What the answer itself takes does not count.
     let used = crate::base::memory::used_here();
@@ -184,27 +190,60 @@ fn gather(
     );
 }
 
-/// What INFO says to a script, which cannot wait for other cores, nor for the
-/// service core; `None` if it needs them.
+/// What the cores and the service core last told of themselves, for scripts,
+/// which cannot wait for an answer. They tell it with their work that comes
+/// round, ten times a second; without what is counted per command.
+pub struct Told {
+    parts: Mutex<Vec<Option<Part>>>,
+    replication: Mutex<Described>,
+}
+
+impl Told {
+    pub fn new(cores: usize) -> Told {
+        Told { parts: Mutex::new((0..cores).map(|_| None).collect()), replication: Mutex::default() }
+    }
+
+    pub fn set_replication(&self, described: Described) {
+        *self.replication.lock().unwrap_or_else(PoisonError::into_inner) = described;
+    }
+}
+
+/// Renews what this core has told. While somebody reads, the next time does.
+pub fn tell(core: &mut Core) {
+    if core.shared.cores == 1 {
+        return;
+    }
+    let shared = core.shared.clone();
+    let Ok(mut parts) = shared.told.parts.try_lock() else { return };
+    parts[core.id] = Some(part(core, false));
+}
+
+/// What INFO says to a script: of this core what is, of others what they have
+/// told. `None` for what is counted per command on several cores.
 pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
-    const OF_THE_SERVER: [&str; 3] = ["server", "modules", "cluster"];
-    const OF_SERVICE: [&str; 3] = ["replication", "stats", "memory"];
     let chosen = chosen(&args[1..]);
     let alone = core.shared.cores == 1;
     let sections: Vec<_> = SECTIONS.iter().zip(chosen).filter(|(_, c)| *c).map(|(s, _)| s).collect();
-    let known = |name| if alone { !OF_SERVICE.contains(&name) } else { OF_THE_SERVER.contains(&name) };
-    if !sections.iter().all(|s| known(s.name)) {
+    if !alone && sections.iter().any(|s| PER_COMMAND.contains(&s.name)) {
         return None;
     }
-    let parts = [part(core, true)];
+    let shared = core.shared.clone();
+    let mut told = shared.told.parts.lock().unwrap_or_else(PoisonError::into_inner);
+    told[core.id] = Some(part(core, alone));
+    let parts: Vec<Part> = told.iter_mut().filter_map(Option::take).collect();
+    let replication = shared.told.replication.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let used = crate::base::memory::used_here() as u64;
-    let view = View { core, parts: &parts, replication: &Described::default(), used };
+    let view = View { core, parts: &parts, replication: &replication, used };
     let mut text = String::new();
     for section in sections {
         if !text.is_empty() {
             text.push_str("\r\n");
         }
         (section.write)(&view, &mut text);
+    }
+    for part in parts {
+        let place = part.core;
+        told[place] = Some(part);
     }
     Some(text)
 }

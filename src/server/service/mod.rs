@@ -201,6 +201,7 @@ impl Service {
                 self.shut_down(order, None);
             }
             self.repl.take_sample();
+            self.shared.told.set_replication(self.described());
             self.consider_rewrite();
             sleep(PERIOD).await;
         }
