@@ -68,6 +68,8 @@ pub struct Core {
     pub scratch: Option<Box<Store>>,
     pub conns: Slab,
     pub watches: Watches,
+    /// `store` holds what a transaction has gathered, not what lies here.
+    pub visiting: bool,
     /// Who listens on this core, and how many on all.
     pub subscribers: Subscribers,
     pub audience: Audience,
@@ -247,6 +249,7 @@ impl Core {
             scratch: None,
             conns: Slab::default(),
             watches: Watches::default(),
+            visiting: false,
             subscribers: Subscribers::default(),
             audience: Audience::default(),
             monitors: Default::default(),

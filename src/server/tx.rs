@@ -417,6 +417,7 @@ impl Core {
             }
         }
         std::mem::swap(&mut self.store, &mut scratch);
+        self.visiting = true;
         self.store.visit_cut(&mut scratch);
         self.gathering = Some(Vec::new());
         match &tx.kind {
@@ -429,6 +430,7 @@ impl Core {
         let events = self.gathering.take().unwrap_or_default();
         self.store.leave_cut(&mut scratch);
         std::mem::swap(&mut self.store, &mut scratch);
+        self.visiting = false;
         self.store.absorb(&mut scratch);
         self.reopen_snapshot();
         let block = self.fx.block.take().map(Arc::new);

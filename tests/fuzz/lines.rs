@@ -57,6 +57,9 @@ fn manifests() {
         |text| {
             let Ok(manifest) = Manifest::parse(text) else { return };
             let printed = manifest.print();
+            if printed.is_empty() {
+                return;
+            }
             let again = Manifest::parse(printed.as_bytes()).expect("what was printed");
             assert_eq!(again.print(), printed);
             assert!(manifest.files().all(|file| !file.name.contains('/')), "{printed}");

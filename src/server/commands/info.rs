@@ -218,8 +218,8 @@ pub fn tell(core: &mut Core) {
     parts[core.id] = Some(part(core, false));
 }
 
-/// What INFO says to a script: of this core what is, of others what they have
-/// told. `None` for what is counted per command on several cores.
+/// What INFO says to a script: of this core what is (if the script runs on its
+/// keys), of others what they have told. `None` for what is counted per command on several cores.
 pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
     let chosen = chosen(&args[1..]);
     let alone = core.shared.cores == 1;
@@ -229,7 +229,10 @@ pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
     }
     let shared = core.shared.clone();
     let mut told = shared.told.parts.lock().unwrap_or_else(PoisonError::into_inner);
-    told[core.id] = Some(part(core, alone));
+    // Among gathered keys it would count those of others, and not its own.
+    if !core.visiting {
+        told[core.id] = Some(part(core, alone));
+    }
     let parts: Vec<Part> = told.iter_mut().filter_map(Option::take).collect();
     let replication = shared.told.replication.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let used = crate::base::memory::used_here() as u64;
