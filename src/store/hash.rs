@@ -291,15 +291,16 @@ impl Hash {
             self.become_table();
             return self.set(field, value, limits);
         }
-        if let Some(at) = value_at(l, field) {
-            l.replace(at, Item::of(value));
-            return false;
+        let known = value_at(l, field);
+        match known {
+            Some(at) => l.replace(at, Item::of(value)),
+            None => l.insert(l.back(), &[Item::of(field), Item::of(value)]),
         }
-        l.insert(l.back(), &[Item::of(field), Item::of(value)]);
+        // Of a field that was there, too: the limit may be lower than it was.
         if l.len() / 2 > limits.entries {
             self.become_table();
         }
-        true
+        known.is_none()
     }
 
     /// Removes a field with its deadline; false when it was not there.
