@@ -46,6 +46,8 @@ pub struct Options {
     pub rdb_compression: bool,
     /// RESTORE looks for duplicates in compact encodings too.
     pub sanitize_payloads: bool,
+    /// RESTORE does not look at checksums (DEBUG).
+    pub skip_checksums: bool,
     /// Reading an expired key does not delete it (CLIENT PAUSE).
     pub keep_expired: bool,
     /// Integers are shared, as OBJECT REFCOUNT has it (not where every key needs a
@@ -77,6 +79,7 @@ impl Default for Options {
             lazy_server_del: false,
             rdb_compression: true,
             sanitize_payloads: false,
+            skip_checksums: false,
             keep_expired: false,
             shared_integers: true,
             lfu_policy: false,

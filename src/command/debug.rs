@@ -79,7 +79,8 @@ fn saved_length(entry: &Entry) -> usize {
 fn object(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[2]);
     let (now, options) = (cx.now, cx.options);
-    let Some(e) = cx.read_untouched(&key) else { return Err(NO_SUCH_KEY) };
+    // Also a key past its deadline that is still held, as on a replica.
+    let Some(e) = cx.store.get(cx.db, &key) else { return Err(NO_SUCH_KEY) };
     let idle = if options.lfu_policy { 0 } else { crate::store::clock::idle_seconds(e.clock(), now) };
     let text = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle}",
@@ -96,7 +97,7 @@ fn digest_value(cx: &mut Cx, args: Args) -> Done {
     cx.reply.array(args.len() - 2);
     for name in &args[2..] {
         let key = cx.key(name);
-        let d = cx.read_untouched(&key).map(digest::value).unwrap_or_default();
+        let d = cx.store.get(cx.db, &key).map(digest::value).unwrap_or_default();
         cx.reply.simple(&d.hex());
     }
     Ok(())

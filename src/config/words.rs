@@ -311,8 +311,8 @@ fn parse_primary(host: &str, port: &str) -> Result<Option<(String, u16)>, String
     if host.eq_ignore_ascii_case("no") && port.eq_ignore_ascii_case("one") {
         return Ok(None);
     }
-    let port = port.parse::<u16>().ok().filter(|&p| p != 0);
-    let port = port.ok_or("Invalid master port")?;
+    // Port 0 is allowed, as in Redis: there is no primary to be found there.
+    let port = port.parse::<u16>().map_err(|_| "Invalid master port")?;
     plain_address(host)?;
     Ok(Some((host.to_owned(), port)))
 }

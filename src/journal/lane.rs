@@ -17,8 +17,9 @@ pub const RECORDS_MAX: usize = 2048;
 /// still add what it had begun.
 pub const BYTES_MAX: usize = 16 << 20;
 
-/// Emptied buffers that wait for reuse in one lane.
-const SPARES: usize = 16;
+/// Emptied buffers that wait for reuse in one lane. More are not worth their
+/// memory: a turn fills few, and the next ones come back meanwhile.
+const SPARES: usize = 4;
 
 #[repr(align(128))]
 struct Padded<T>(T);

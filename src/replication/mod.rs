@@ -28,4 +28,6 @@ pub mod replica;
 pub mod report;
 pub mod stream;
 pub mod upstream;
+#[cfg(test)]
+mod upstream_tests;
 pub mod wait;

@@ -23,6 +23,11 @@ const RETRY_MS: Ms = 1000;
 /// Time between two acknowledgements.
 const ACK_MS: Ms = 1000;
 
+/// Silence of the primary after which what has been applied is acknowledged at
+/// once. A primary that hands over its role has stopped writing and waits for
+/// nothing else; Redis does not ask for it.
+const SILENCE_MS: Ms = 50;
+
 /// A line expected from the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -83,6 +88,8 @@ pub struct Upstream {
     hung_up: Option<String>,
     pub heard_at: Ms,
     told_at: Ms,
+    /// The offset last acknowledged.
+    told: u64,
     /// Since when there is no link; `None` while there is one.
     pub down_since: Option<Ms>,
     /// There was a link once.
@@ -111,6 +118,7 @@ impl Upstream {
             hung_up: None,
             heard_at: now,
             told_at: now,
+            told: 0,
             down_since: Some(now),
             was_up: false,
         }
@@ -545,7 +553,7 @@ impl Node {
         if up.silent {
             return;
         }
-        up.told_at = self.now;
+        (up.told_at, up.told) = (self.now, offset);
         let on_disk = self.policy.append_only.then(|| self.fsynced.min(offset).to_string());
         let text = offset.to_string();
         let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", text.as_bytes()];
@@ -642,8 +650,9 @@ impl Node {
                 node.unlink(up, node.now);
             }),
             State::Connected => self.with_upstream(epoch, |node, up| {
-                if now.saturating_sub(up.told_at) >= ACK_MS {
-                    let applied = node.window.end;
+                let applied = node.window.end;
+                let silent = up.told != applied && now.saturating_sub(up.heard_at) >= SILENCE_MS;
+                if silent || now.saturating_sub(up.told_at) >= ACK_MS {
                     node.acknowledge(up, applied);
                 }
             }),

@@ -161,9 +161,10 @@ impl Core {
     pub fn take_settings(&mut self) {
         let new = self.shared.config.settings();
         let old = std::mem::replace(&mut self.settings, new);
-        let list_node_max_bytes = self.options.list_node_max_bytes;
+        // What DEBUG has set stays.
+        let Options { list_node_max_bytes, skip_checksums, .. } = self.options;
         self.update_notifying();
-        self.options = Options { list_node_max_bytes, ..super::options(&self.settings) };
+        self.options = Options { list_node_max_bytes, skip_checksums, ..super::options(&self.settings) };
         self.update_gate();
         self.limit_tracking();
         self.stats.slowlog.truncate(self.settings.slowlog_max_len);

@@ -129,7 +129,7 @@ impl Core {
         if let Action::Conn(run) = entry.action
             && let Err(f) = run(self, &mut conn, &args)
         {
-            error = f.text().to_vec();
+            note_error(&mut error, &[b"-", f.text()].concat(), entry.spec.name);
         }
         self.tell_service(move |s| s.applied(ticket, error));
     }
@@ -162,9 +162,7 @@ impl Core {
             let entry = &registry().entries[index];
             self.echo = at > 0 && matches!(entry.route, Route::Whole(_));
             self.apply_one(entry, &args, &h.origin, (h.key_at as usize, h.hash), &mut out);
-            if error.is_empty() && out.first() == Some(&b'-') {
-                error.extend_from_slice(&out);
-            }
+            note_error(error, &out, entry.spec.name);
             out.clear();
         }
         self.echo = false;
@@ -185,15 +183,26 @@ impl Core {
             let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
             let origin = Origin { db: c.db, ..tx.origin };
             self.start_clock();
-            self.apply_one(&registry().entries[c.command], &args, &origin, (0, 0), &mut out);
-            if error.is_empty() && out.first() == Some(&b'-') {
-                error.clone_from(&out);
-            }
+            let entry = &registry().entries[c.command];
+            self.apply_one(entry, &args, &origin, (0, 0), &mut out);
+            note_error(&mut error, &out, entry.spec.name);
             out.clear();
         }
         self.journal.end_unit();
         let ticket = a.ticket;
         self.tell_service(move |s| s.applied(ticket, error));
+    }
+}
+
+/// Keeps the first error of a batch, as a line for the log: its text and the
+/// command's name.
+fn note_error(kept: &mut Vec<u8>, reply: &[u8], command: &str) {
+    if let (true, Some(text)) = (kept.is_empty(), reply.strip_prefix(b"-")) {
+        kept.push(b'\'');
+        kept.extend_from_slice(text.trim_ascii_end());
+        kept.extend_from_slice(b"' after processing the command '");
+        kept.extend_from_slice(command.as_bytes());
+        kept.push(b'\'');
     }
 }
 

@@ -109,6 +109,7 @@ pub fn options(s: &Settings) -> Options {
         lazy_server_del: s.lazyfree_lazy_server_del,
         rdb_compression: s.persistence.rdbcompression,
         sanitize_payloads: s.persistence.sanitize_dump_payload != SanitizeDump::No,
+        skip_checksums: false,
         keep_expired: false,
         shared_integers: s.maxmemory == 0 || !(lfu || lru),
         lfu_policy: lfu,

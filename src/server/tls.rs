@@ -26,12 +26,14 @@ use crate::server::tls_sessions::Sessions;
 pub struct Tls {
     pub server: Arc<ServerConfig>,
     /// For the connection to a primary; only with `tls-replication`.
-    pub client: Option<Arc<ClientConfig>>,
+    pub to_primary: Option<Arc<ClientConfig>>,
+    /// For MIGRATE's connection to its target; only with `tls-cluster`.
+    pub to_target: Option<Arc<ClientConfig>>,
 }
 
 /// Is TLS wanted for anything?
 pub fn wanted(s: &Settings) -> bool {
-    s.tls.port > 0 || s.tls.replication
+    s.tls.port > 0 || s.tls.replication || s.tls.cluster
 }
 
 /// Everything that the configuration asks for; nothing if it does not.
@@ -46,7 +48,8 @@ pub fn make(s: &Settings) -> Result<Option<Tls>, String> {
     if t.key_file.is_empty() {
         return Err("No tls-key-file configured!".into());
     }
-    let verifies = t.replication || t.auth_clients != TlsAuthClients::No;
+    let connects = t.replication || t.cluster;
+    let verifies = connects || t.auth_clients != TlsAuthClients::No;
     if verifies && t.ca_cert_file.is_empty() && t.ca_cert_dir.is_empty() {
         return Err("Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication \
                     or tls-auth-clients are enabled!"
@@ -55,8 +58,9 @@ pub fn make(s: &Settings) -> Result<Option<Tls>, String> {
     let provider = Arc::new(tls_ciphers::provider(t)?);
     let roots = Arc::new(tls_files::roots(s)?);
     let server = Arc::new(server(s, &provider, &roots)?);
-    let client = if t.replication { Some(Arc::new(client(s, &provider, &roots)?)) } else { None };
-    Ok(Some(Tls { server, client }))
+    let client = if connects { Some(Arc::new(client(s, &provider, &roots)?)) } else { None };
+    let (to_primary, to_target) = (client.clone().filter(|_| t.replication), client.filter(|_| t.cluster));
+    Ok(Some(Tls { server, to_primary, to_target }))
 }
 
 fn words(e: Error) -> String {

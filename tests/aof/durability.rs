@@ -1,5 +1,6 @@
 //! What was acknowledged survives: a kill at any moment, a full disk.
 
+use super::flaky;
 use super::harness::{Dir, LIMIT, kill, stop};
 use super::support::{Server, Wire, eventually};
 use std::sync::Arc;
@@ -161,4 +162,53 @@ fn a_full_disk_ends_a_server_that_promised_always() {
     }
     assert_eq!(server.wait_exit(LIMIT).code(), Some(1));
     assert!(server.log().contains("Can't recover from AOF write error when the AOF fsync policy is 'always'"));
+}
+
+/// A flush fails once, and the next would succeed: what the kernel did not
+/// write it may have dropped, so nothing may count on that. Writes are refused
+/// until a rewrite has made files that are whole.
+#[test]
+fn a_flush_that_failed_once_is_not_tried_again_but_made_good() {
+    let dir = Dir::new("fsync");
+    let mount = dir.path().join("mount");
+    let Some(server) = flaky::start(&mount, &[]) else { return };
+    let mut c = server.wire();
+    c.run("SET before 1");
+    // The first flush comes only after the first second.
+    eventually("it is on disk", LIMIT, || c.run("WAITAOF 1 0 1000").items()[0].as_int() == 1);
+    flaky::fail_next(&mount, 1);
+    c.run("SET doubted 2");
+    // Every write is its own witness: refused, with the reason.
+    eventually("writes are refused", LIMIT, || {
+        let reply = c.run("SET later 3");
+        let refused = reply.is_error();
+        assert!(!refused || reply.as_error().starts_with("MISCONF Errors writing to the AOF file: "), "{reply:?}");
+        refused
+    });
+    assert_eq!(flaky::failures_left(&mount), 0);
+    assert_eq!(c.run("GET doubted").as_text(), "2", "reads are served");
+    let durable = c.run("WAITAOF 1 0 1");
+    assert_eq!(durable.items()[0].as_int(), 0, "what may be lost counts as durable");
+    eventually("writes go on", LIMIT, || !c.run("SET after 4").is_error());
+    let log = server.log();
+    assert!(log.contains("Fail to fsync the AOF file: Input/output error"), "{log}");
+    let (failed, solved) = (log.find("Fail to fsync"), log.find("AOF write error looks solved"));
+    let made = log.find("Successfully renamed the temporary AOF base file");
+    assert!(failed < made && made < solved, "made good without a new base: {log}");
+    eventually("it is on disk", LIMIT, || c.run("WAITAOF 1 0 1000").items()[0].as_int() == 1);
+}
+
+#[test]
+fn a_flush_that_fails_ends_a_server_that_promised_always() {
+    let dir = Dir::new("fsync-always");
+    let mount = dir.path().join("mount");
+    let Some(mut server) = flaky::start(&mount, &["--appendfsync", "always"]) else { return };
+    let mut c = server.wire();
+    assert!(!c.run("SET before 1").is_error());
+    flaky::fail_next(&mount, 1);
+    c.send_words("SET k v");
+    assert!(c.try_read().is_err(), "a write was acknowledged that is not on disk");
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(1));
+    let log = server.log();
+    assert!(log.contains("Can't persist AOF for fsync error when the AOF fsync policy is 'always'"), "{log}");
 }

@@ -11,6 +11,7 @@ mod commands_base;
 mod durability;
 mod eviction;
 mod files;
+mod flaky;
 mod golden;
 mod harness;
 mod rewrite;

@@ -112,6 +112,8 @@ fn replicas_hide_expired_keys_and_keep_them() {
     assert_eq!(r.run("EXISTS volatile"), int(0));
     assert_eq!(r.run("TTL volatile"), int(-2));
     assert_eq!(r.run("DBSIZE"), int(1));
+    assert!(!r.run("DEBUG OBJECT volatile").is_error(), "who debugs sees it");
+    assert_ne!(r.run("DEBUG DIGEST-VALUE volatile").items()[0].as_text(), "0".repeat(40));
     // Its clock may be a moment behind.
     eventually("the deadline there", LIMIT, || p.run("GET volatile") == nil());
     assert_eq!(p.run("WAIT 1 30000"), int(1));
@@ -165,4 +167,64 @@ impl Lines {
         self.stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
         self.stream.read(&mut [0; 16]).is_err()
     }
+}
+
+/// What a primary's command cannot do is said with the command's name.
+#[test]
+fn errors_of_the_stream_name_their_command() {
+    for primary in [stock(&[]), ours(2, &[])] {
+        let replica = ours(2, &["--replica-read-only", "no"]);
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        let (mut p, mut r) = (primary.wire(), replica.wire());
+        assert_eq!(r.run("SET number text").as_text(), "OK");
+        assert_eq!(p.run("INCRBY number 1"), int(1));
+        assert_eq!(p.run("WAIT 1 30000"), int(1));
+        let want = "== CRITICAL == This replica is sending an error to its master: 'ERR value is not an integer or out \
+                    of range' after processing the command 'incrby'";
+        eventually("it is said", LIMIT, || replica.log().contains(want));
+    }
+}
+
+/// A replica's connection carries the stream and nothing else: who asks for a
+/// reply there is disconnected, as by Redis.
+#[test]
+fn replicas_get_no_replies() {
+    for (primary, name) in [(ours(2, &[]), "xinfo|help"), (stock(&[]), "xinfo|help")] {
+        let mut link = primary.wire();
+        link.send_words("SYNC");
+        eventually("a replica", LIMIT, || info(&primary, "connected_slaves").trim() == "1");
+        link.send_words("REPLCONF ACK 0");
+        link.send_words("XINFO HELP");
+        let said = format!("Replica generated a reply to command '{name}', disconnecting it: ");
+        eventually("it is said", LIMIT, || primary.log().contains(&said));
+        eventually("it is gone", LIMIT, || info(&primary, "connected_slaves").trim() == "0");
+    }
+}
+
+#[test]
+fn a_wrong_offset_is_refused_and_said() {
+    for server in [ours(1, &[]), stock(&[])] {
+        let mut c = server.wire();
+        assert_eq!(c.run("PSYNC id x"), error("ERR value is not an integer or out of range"));
+        assert!(server.log().contains(" asks for synchronization but with a wrong offset"), "{}", server.log());
+        assert_eq!(c.run("PING").as_text(), "PONG");
+    }
+}
+
+/// While a replica loads, what the load relies on stays as it is.
+#[test]
+fn some_directives_stay_while_the_dataset_is_loaded() {
+    let primary = ours(2, &["--rdb-key-save-delay", "20000"]);
+    let mut p = primary.wire();
+    p.run("DEBUG POPULATE 3000 key 10");
+    let replica = ours(2, &["--repl-diskless-load", "swapdb"]);
+    replicate(&replica, primary.port);
+    let mut r = replica.wire();
+    eventually("loading", LIMIT, || {
+        let reply = r.run("CONFIG SET appendonly no");
+        reply.is_error() && reply.as_error().starts_with("LOADING")
+    });
+    assert_eq!(r.run("CONFIG SET timeout 0").as_text(), "OK");
+    p.run("CONFIG SET rdb-key-save-delay 0");
 }

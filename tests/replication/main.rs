@@ -12,6 +12,7 @@ mod commands;
 mod disk;
 mod eviction;
 mod faults;
+mod flaps;
 mod interop;
 mod proxy;
 mod restart;

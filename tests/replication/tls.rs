@@ -73,3 +73,33 @@ fn a_stranger_is_not_followed() {
     assert!(replica.wire().run("INFO replication").as_text().contains("master_link_status:down"));
     drop(primary);
 }
+
+/// `tls-cluster yes` encrypts MIGRATE, ours to ours and to and from stock. In
+/// plain it does not get in there, nor does a stranger's certificate.
+#[test]
+fn keys_migrate_over_tls() {
+    let certs = Certs::make("migrate");
+    let more = ["--tls-cluster", "yes"];
+    let start = |ours_is: bool| {
+        let block = Block::claim();
+        let args = certs.args(block.base, &more);
+        let server = if ours_is { ours(2, &words(&args)) } else { stock(&words(&args)) };
+        (server, block)
+    };
+    for (from, to) in [(true, true), (true, false), (false, true)] {
+        let ((source, _s), (target, t)) = (start(from), start(to));
+        let (mut s, mut c) = (source.wire(), target.wire());
+        let long = "x".repeat(1_000_000);
+        s.cmd(&["MSET", "a", "1", "b", &long]);
+        let port = t.base.to_string();
+        let reply = s.cmd(&["MIGRATE", "127.0.0.1", &port, "", "0", "30000", "KEYS", "a", "b"]);
+        assert_eq!(reply, ok(), "{from} {to}: {}", source.log());
+        assert_eq!(c.run("GET b").as_text(), long);
+        assert_eq!(s.run("DBSIZE"), int(0));
+        // The target's plain port does not speak TLS.
+        s.run("SET a 1");
+        let reply = s.cmd(&["MIGRATE", "127.0.0.1", &target.port.to_string(), "a", "0", "30000"]);
+        assert_eq!(reply.as_error(), "IOERR error or timeout connecting to the client");
+        assert_eq!(s.run("DBSIZE"), int(1), "what was not taken stays");
+    }
+}

@@ -3,13 +3,12 @@
 use super::{choice, flag, number, text};
 use crate::config::directive::Directive;
 
-const NO_CLUSTER: &str = "there is no cluster bus yet";
 const NO_DH: &str = "keys are exchanged over elliptic curves only";
 
 pub(super) static ROWS: &[Directive] = &[
     number!("tls-port", 0, 0, 65535, tls.port),
     flag!("tls-replication", false, tls.replication),
-    flag!("tls-cluster", false, tls.cluster).later(NO_CLUSTER),
+    flag!("tls-cluster", false, tls.cluster),
     text!("tls-cert-file", tls.cert_file),
     text!("tls-key-file", tls.key_file),
     text!("tls-key-file-pass", tls.key_file_pass).sensitive(),

@@ -13,6 +13,11 @@ use crate::server::registry::{ConnCommand, Outcome};
 use crate::server::{apply, users_file};
 use crate::session::conn::Conn;
 
+/// What a load relies on; as in Redis, for which `server.loading` is also set
+/// while a replica loads beside its old dataset.
+const NOT_WHILE_LOADING: [&str; 3] = ["appendonly", "repl-diskless-load", "dir"];
+const LOADING: Fault = Fault::Text("LOADING Redis is loading the dataset in memory");
+
 const ADMIN: Spec = Spec {
     flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE,
     group: Group::Server,
@@ -130,6 +135,11 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     }
     let pairs = pairs(core, args)?;
     let shared = core.shared.clone();
+    let p = &shared.persistence;
+    let loads = p.loading.load(Ordering::Relaxed) || p.async_loading.load(Ordering::Relaxed);
+    if loads && pairs.iter().any(|(name, _)| NOT_WHILE_LOADING.iter().any(|n| n.eq_ignore_ascii_case(name))) {
+        return Err(LOADING);
+    }
     let _one_at_a_time = shared.config_change.lock().unwrap_or_else(PoisonError::into_inner);
     let change = shared.config.prepare(&pairs, Caller { is_local: conn.local }).map_err(refused)?;
     let touched_tls = pairs.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("tls-"));

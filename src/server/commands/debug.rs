@@ -72,6 +72,10 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         [flag] if is(word, "set-disable-deny-scripts") => {
             core.shared.scripts_may_all.store(number(flag) != 0, Ordering::Relaxed);
         }
+        [flag] if is(word, "set-skip-checksum-validation") => {
+            let skip = number(flag) != 0;
+            return core.gather(conn, move |c| c.options.skip_checksums = skip, |_, _, r| r.ok());
+        }
         [size] if is(word, "quicklist-packed-threshold") => {
             let fault = Fault::Text("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
             let text = String::from_utf8_lossy(size);
@@ -229,6 +233,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Whether keys past their deadline are deleted before anyone asks for them.",
             "SET-DISABLE-DENY-SCRIPTS <0|1>",
             "    Whether scripts may call commands that are closed to them.",
+            "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+            "    Whether RESTORE takes payloads whose checksum is wrong.",
             "SLEEP <seconds>",
             "    Stops all cores for so long; decimals are allowed.",
             "STRINGMATCH-LEN <pattern> <string>",

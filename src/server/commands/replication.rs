@@ -4,13 +4,14 @@ use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::command::{Fault, fault};
+use crate::observe::log;
 use crate::replication::event::FailoverOrder;
 use crate::replication::peer::Replconf;
 use crate::server::core::Core;
 use crate::server::depart::Wish;
 use crate::server::registry::{ConnCommand, ConnRun, Outcome};
 use crate::server::replication::{Durable, parse_psync};
-use crate::session::conn::Conn;
+use crate::session::conn::{Conn, socket_name};
 
 const OF: Spec = Spec {
     arity: 3,
@@ -203,7 +204,11 @@ fn replconf(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
 }
 
 fn psync(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    let wish = parse_psync(args).map_err(Fault::Text)?;
+    let wish = parse_psync(args).map_err(|text| {
+        let who = socket_name(conn.fd, true);
+        log::warning(format_args!("Replica {who} asks for synchronization but with a wrong offset"));
+        Fault::Text(text)
+    })?;
     core.depart(conn, wish);
     Ok(Outcome::Later)
 }

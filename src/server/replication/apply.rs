@@ -63,8 +63,7 @@ impl Service {
             if let Some(error) = applier.take_error() {
                 let error = String::from_utf8_lossy(&error);
                 log::warning(format_args!(
-                    "== CRITICAL == This replica is sending an error to its master: '{}' while applying the stream up to offset {end}",
-                    error.trim_end()
+                    "== CRITICAL == This replica is sending an error to its master: {error} (at offset {end} or before)"
                 ));
             }
             self.repl.batch_bytes.set(self.repl.batch_bytes.get() - bytes);

@@ -24,6 +24,7 @@ use crate::replication::id::ReplId;
 use crate::replication::peer::{Peer, Replconf};
 use crate::resp::request::{self, Limits, Resume, Step};
 use crate::server::depart::{Departed, Wish};
+use crate::server::registry::registry;
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::session::tls::Session;
@@ -303,14 +304,18 @@ impl Service {
             let mut args: Vec<&[u8]> = Vec::new();
             match request::read(&input[at..], &limits, resume, &mut args) {
                 Step::Request(n) => {
-                    self.replica_says(link, &args);
                     at += n;
+                    if !self.replica_says(link, &args) {
+                        break false;
+                    }
                 }
                 Step::Inline(n) => {
                     let words = std::mem::take(&mut resume.words);
                     let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
-                    self.replica_says(link, &words);
                     at += n;
+                    if !self.replica_says(link, &words) {
+                        break false;
+                    }
                 }
                 Step::Partial => break true,
                 Step::Malformed(_) => break false,
@@ -320,10 +325,17 @@ impl Service {
         fine && input.len() <= INPUT_MAX
     }
 
-    fn replica_says(self: &Rc<Self>, link: &Link, args: &[&[u8]]) {
-        let Some(name) = args.first() else { return };
+    /// False when it wants a reply, for which there is no room in the stream.
+    fn replica_says(self: &Rc<Self>, link: &Link, args: &[&[u8]]) -> bool {
+        let Some(name) = args.first() else { return true };
         if !name.eq_ignore_ascii_case(b"replconf") {
-            return;
+            let asks_again = name.eq_ignore_ascii_case(b"sync") || name.eq_ignore_ascii_case(b"psync");
+            if !asks_again {
+                let name = registry().resolve(args).map_or("<unknown>", |e| e.spec.name);
+                let who = link.peer.borrow().name();
+                log::warning(format_args!("Replica generated a reply to command '{name}', disconnecting it: {who}"));
+            }
+            return asks_again;
         }
         if *link.said.borrow() != "replconf" {
             *link.said.borrow_mut() = "replconf".to_owned();
@@ -332,6 +344,7 @@ impl Service {
         if let Replconf::Ack { offset, fsynced } = said {
             self.replicate(Event::Ack { link: link.id, offset, fsynced });
         }
+        true
     }
 }
 

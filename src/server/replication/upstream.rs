@@ -121,7 +121,7 @@ impl Service {
         };
         let service = self.clone();
         glommio::spawn_local(async move {
-            let tls = service.shared.tls().and_then(|t| t.client.clone());
+            let tls = service.shared.tls().and_then(|t| t.to_primary.clone());
             let work = move || {
                 let fd = connect(&host, port, &source, timeout)?;
                 let session = tls.map(|config| negotiate(fd, config, &host, timeout)).transpose();

@@ -58,6 +58,12 @@ pub struct AofFiles {
     pub before: u64,
     /// Bytes written and not flushed.
     unflushed: bool,
+    /// A flush of this file has failed, or of one before it that is still part
+    /// of the dataset. The kernel may have dropped what it could not write, and
+    /// then says of the next flush that all is well: so none of it counts as
+    /// durable, and writes are refused, until a new base has taken its place.
+    doubted: bool,
+    doubted_before: bool,
     /// Place of what has been taken out of the buffer, and of what the flush
     /// under way flushes.
     taken: Reached,
@@ -94,6 +100,8 @@ impl AofFiles {
             size,
             before,
             unflushed: false,
+            doubted: false,
+            doubted_before: false,
             taken: Reached::default(),
             being_flushed: Reached::default(),
             noted: None,
@@ -117,8 +125,19 @@ impl AofFiles {
             self.before += self.size;
             (self.file, self.name, self.size, self.manifest) = (Rc::new(file), name, 0, manifest);
             (self.unflushed, self.noted) = (false, None);
+            self.doubted_before |= std::mem::take(&mut self.doubted);
             seq
         }));
+    }
+
+    /// May the disk lack something that was written?
+    pub fn is_doubtful(&self) -> bool {
+        self.doubted || self.doubted_before
+    }
+
+    /// A base that is on disk has replaced all files before this one.
+    pub fn based_anew(&mut self) {
+        self.doubted_before = false;
     }
 
     /// The file has got its name.
@@ -129,6 +148,11 @@ impl AofFiles {
     /// Is everything written that was taken out of the buffer?
     pub fn is_idle(&self) -> bool {
         !self.writing && self.left.is_empty()
+    }
+
+    /// Is everything on disk that was taken out of the buffer?
+    fn is_settled(&self) -> bool {
+        self.is_idle() && !self.unflushed && !self.flushing && !self.is_doubtful()
     }
 
     /// Everything up to a time, and so to a place of the stream, is taken out
@@ -423,9 +447,8 @@ impl Service {
         f.unflushed |= done > 0;
         status.current_size.store(f.before + f.size, Relaxed);
         let Some(errno) = error else {
-            if done > 0 && status.errno.swap(0, SeqCst) != 0 {
-                log::warning(format_args!("AOF write error looks solved, Redis can write again."));
-                self.update_gates();
+            if done > 0 {
+                self.take_back_error(f);
             }
             return true;
         };
@@ -443,6 +466,33 @@ impl Service {
             self.update_gates();
         }
         false
+    }
+
+    /// Writing works. After a failed flush that is not enough.
+    fn take_back_error(&self, f: &AofFiles) {
+        if !f.is_doubtful() && self.shared.persistence.aof.errno.swap(0, SeqCst) != 0 {
+            log::warning(format_args!("AOF write error looks solved, Redis can write again."));
+            self.update_gates();
+        }
+    }
+
+    /// A new base is in place.
+    pub fn aof_is_based_anew(&self) {
+        if let Some(f) = self.aof.borrow_mut().as_mut() {
+            f.based_anew();
+            if f.left.is_empty() {
+                self.take_back_error(f);
+            }
+        }
+    }
+
+    /// What the file holds may not be on disk. No client writes any more until
+    /// a rewrite has made a file that is.
+    fn doubt_file(&self, f: &mut AofFiles, errno: i32) {
+        (f.unflushed, f.doubted) = (true, true);
+        log::warning(format_args!("Fail to fsync the AOF file: {}", strerror(errno)));
+        self.shared.persistence.aof.errno.store(errno, SeqCst);
+        self.update_gates();
     }
 
     /// Lets every core look at its gate again.
@@ -469,7 +519,7 @@ impl Service {
                 f.flushed_at = Instant::now();
             }
         }
-        let reached = self.aof.borrow().as_ref().filter(|f| !f.unflushed).map(|f| f.taken);
+        let reached = self.aof.borrow().as_ref().filter(|f| !f.unflushed && !f.is_doubtful()).map(|f| f.taken);
         if let Some(reached) = reached {
             self.is_durable(reached);
         }
@@ -534,7 +584,7 @@ impl Service {
     pub fn note_if_all_is_durable(self: &Rc<Self>, stamp: u64) {
         let waits = self.streams.borrow().out.aof.as_ref().is_none_or(|a| !a.is_empty());
         let aof = self.aof.borrow();
-        let Some(f) = aof.as_ref().filter(|f| !waits && f.is_idle() && !f.unflushed && !f.flushing) else { return };
+        let Some(f) = aof.as_ref().filter(|f| !waits && f.is_settled()) else { return };
         let reached = Reached { past: stamp + 1, ..f.taken };
         drop(aof);
         self.is_durable(reached);
@@ -554,9 +604,9 @@ impl Service {
         let mut aof = self.aof.borrow_mut();
         let Some(f) = aof.as_mut() else { return };
         if !f.unflushed && !f.flushing {
-            let reached = f.taken;
+            let reached = (!f.is_doubtful()).then_some(f.taken);
             drop(aof);
-            return self.is_durable(reached);
+            return reached.into_iter().for_each(|r| self.is_durable(r));
         }
         if !f.unflushed || f.flushing || f.flushed_at.elapsed() < EVERY {
             return;
@@ -581,19 +631,16 @@ impl Service {
         let reached = f.being_flushed;
         match result {
             Ok(()) => {
-                if f.left.is_empty() && status.errno.swap(0, SeqCst) != 0 {
-                    log::warning(format_args!("AOF write error looks solved, Redis can write again."));
-                    self.update_gates();
+                if f.left.is_empty() {
+                    self.take_back_error(f);
                 }
+                let doubtful = f.is_doubtful();
                 drop(aof);
-                self.is_durable(reached);
+                if !doubtful {
+                    self.is_durable(reached);
+                }
             }
-            Err(errno) => {
-                f.unflushed = true;
-                log::warning(format_args!("Fail to fsync the AOF file: {}", strerror(errno)));
-                status.errno.store(errno, SeqCst);
-                self.update_gates();
-            }
+            Err(errno) => self.doubt_file(f, errno),
         }
     }
 
@@ -605,11 +652,15 @@ impl Service {
         let Some((file, mut m)) = self.aof.borrow().as_ref().map(|f| (f.file(), f.manifest.clone())) else { return };
         // Its successor counts only as long as this one is whole.
         let synced = file.fdatasync().await.map_err(io::Error::from);
+        let failed = synced.as_ref().err().and_then(io::Error::raw_os_error);
         let opened = match synced {
             Ok(()) => begin_next(&place, &mut m).await,
             Err(e) => Err(e),
         };
         if let Some(f) = self.aof.borrow_mut().as_mut() {
+            if let Some(errno) = failed {
+                self.doubt_file(f, errno);
+            }
             f.switch(opened.map(|(file, name, seq)| (file, name, seq, m)));
         }
     }

@@ -165,7 +165,7 @@ impl Service {
         applier.settle().await;
         if let Some(error) = applier.take_error() {
             let error = String::from_utf8_lossy(&error);
-            log::warning(format_args!("A command of the AOF file {} failed: {}", f.name, error.trim_end()));
+            log::warning(format_args!("A command of the AOF file {} failed: {error}", f.name));
         }
         if !reader.incomplete() {
             return Ok(cut);

@@ -2,7 +2,8 @@
 //! every key, and what the target says to them.
 //!
 //! Requests and replies, their order and the error texts are those of
-//! redis-server 7.0.15. A connection serves one MIGRATE.
+//! redis-server 7.0.15. A connection serves one MIGRATE; it is encrypted with
+//! `tls-cluster yes`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -13,12 +14,14 @@ use std::time::Duration;
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use glommio::net::TcpStream;
 use glommio::timer::sleep;
+use rustls::ClientConfig;
 
 use super::Service;
 use crate::base::clock;
 use crate::resp::encode;
 use crate::server::migrating::{Order, Payload};
 use crate::server::tx::{Kind, Tx};
+use crate::session::tls::Session;
 
 /// Bytes of one write; each has the whole timeout.
 const CHUNK: usize = 64 << 10;
@@ -48,7 +51,8 @@ impl Service {
         let service = self.clone();
         glommio::spawn_local(async move {
             let Kind::Migrate(order) = &tx.kind else { return };
-            let outcome = carry(order, &payloads).await;
+            let tls = service.shared.tls().and_then(|t| t.to_target.clone());
+            let outcome = carry(order, &payloads, tls).await;
             let reply = outcome.error.map_or("+OK\r\n".to_string(), |text| format!("-{text}\r\n"));
             let home = tx.coordinator;
             service.call(home, move |core| core.migrated(tx, outcome.acked, reply.into_bytes()));
@@ -74,6 +78,63 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.to_string();
     let look_up = move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
     glommio::executor().spawn_blocking(look_up).await
+}
+
+/// A connection to the target.
+struct Link {
+    stream: TcpStream,
+    tls: Option<Box<Session>>,
+}
+
+impl Link {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return self.stream.write_all(bytes).await };
+        let mut sealed = Vec::with_capacity(bytes.len() + 1024);
+        tls.seal(bytes, &mut sealed);
+        self.stream.write_all(&sealed).await
+    }
+
+    /// Appends what comes next; nothing of it may be meant for us.
+    async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<()> {
+        let mut more = [0; 4096];
+        let n = match self.stream.read(&mut more).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => n,
+        };
+        match &mut self.tls {
+            None => into.extend_from_slice(&more[..n]),
+            Some(tls) => {
+                let ended = tls.open(&more[..n], into).map_err(io::Error::other)?;
+                if ended && into.is_empty() {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Agrees on a session.
+    async fn negotiate(&mut self) -> io::Result<()> {
+        loop {
+            self.write(&[]).await?;
+            if self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking()) {
+                return Ok(());
+            }
+            // A target speaks when it is spoken to: nothing plain comes yet.
+            if let Err(e) = self.read(&mut Vec::new()).await {
+                // It may be worth an alert.
+                let _ = self.write(&[]).await;
+                return Err(e);
+            }
+        }
+    }
+}
+
+async fn connect_securely(order: &Order, addresses: &[SocketAddr], config: Arc<ClientConfig>) -> io::Result<Link> {
+    let tls = Session::client(config, &order.host).map_err(io::Error::other)?;
+    let mut link = Link { stream: connect(addresses).await?, tls: Some(Box::new(tls)) };
+    link.negotiate().await?;
+    Ok(link)
 }
 
 async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
@@ -117,19 +178,28 @@ fn request(order: &Order, payloads: &[Payload]) -> (Vec<u8>, Vec<usize>) {
     (out, places)
 }
 
-async fn carry(order: &Order, payloads: &[Payload]) -> Outcome {
+async fn carry(order: &Order, payloads: &[Payload], tls: Option<Arc<ClientConfig>>) -> Outcome {
     let limit = Duration::from_millis(order.timeout_ms).min(TIMEOUT_MAX);
     let failed = |text: &str| Outcome { error: Some(text.into()), ..Outcome::default() };
     let Ok(addresses) = within(limit, resolve(&order.host, order.port)).await else { return failed(CONNECTING) };
-    let Ok(mut stream) = within(limit, connect(&addresses)).await else { return failed(WRITING) };
+    let mut link = match tls {
+        None => match within(limit, connect(&addresses)).await {
+            Ok(stream) => Link { stream, tls: None },
+            Err(_) => return failed(WRITING),
+        },
+        Some(config) => match within(limit, connect_securely(order, &addresses, config)).await {
+            Ok(link) => link,
+            Err(_) => return failed(CONNECTING),
+        },
+    };
     let (bytes, places) = request(order, payloads);
     for chunk in bytes.chunks(CHUNK) {
-        if within(limit, stream.write_all(chunk)).await.is_err() {
+        if within(limit, link.write(chunk)).await.is_err() {
             return failed(WRITING);
         }
     }
     drop(bytes);
-    let mut lines = Lines { stream, limit, buffer: Vec::new(), at: 0 };
+    let mut lines = Lines { link, limit, buffer: Vec::new(), at: 0 };
     // The first error counts: that of the login, of SELECT, or of a key.
     let mut refused: Option<String> = None;
     for _ in 0..1 + usize::from(!order.login.is_empty()) {
@@ -161,7 +231,7 @@ fn complaint(line: &[u8]) -> Option<String> {
 
 /// The target's replies, which are lines.
 struct Lines {
-    stream: TcpStream,
+    link: Link,
     limit: Duration,
     buffer: Vec<u8>,
     /// Read so far.
@@ -182,11 +252,7 @@ impl Lines {
             }
             self.buffer.drain(..self.at);
             self.at = 0;
-            let mut more = [0; 4096];
-            match within(self.limit, self.stream.read(&mut more)).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.buffer.extend_from_slice(&more[..n]),
-            }
+            within(self.limit, self.link.read(&mut self.buffer)).await?;
         }
     }
 }

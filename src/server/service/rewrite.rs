@@ -45,6 +45,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// then for twice as long each time, at most for an hour. As in Redis.
 const PATIENCE: u64 = 3;
 
+/// Seconds between two rewrites that are to replace a file whose flush failed.
+const DOUBT_S: u64 = 2;
+
 /// Where the new base is written before it has its name.
 fn temporary(place: &Place) -> PathBuf {
     place.dir.join(format!("temp-rewriteaof-bg-{}.aof", std::process::id()))
@@ -113,6 +116,13 @@ impl Service {
         }
         if status.rewrite_scheduled.load(Relaxed) {
             self.begin_rewrite();
+            return;
+        }
+        if self.aof.borrow().as_ref().is_some_and(AofFiles::is_doubtful) {
+            let since_s = (clock::now_ms() / 1000).saturating_sub(status.rewrite_since_s.load(Relaxed));
+            if since_s >= DOUBT_S && self.begin_rewrite() {
+                log::notice(format_args!("The AOF is rewritten because a flush of it has failed"));
+            }
             return;
         }
         let p = &self.shared.config.settings().persistence;
@@ -223,6 +233,7 @@ impl Service {
         }
         self.written_aof.ring();
         result.map_err(|e| e.to_string())?;
+        self.aof_is_based_anew();
         let status = &self.shared.persistence.aof;
         status.current_size.store(bytes + size, Relaxed);
         status.base_size.store(bytes + size, Relaxed);

@@ -134,7 +134,7 @@ impl Decoder {
             }
             kind::HASH_ZIPMAP => {
                 let l = legacy::zipmap_to_listpack(&small(bytes.owned()?)?)?;
-                self.packed_hash(l, "Hash zipmap with dup elements, or big length")
+                self.converted_hash(l, "Hash zipmap with dup elements, or big length")
             }
             kind::ZSET_LISTPACK => {
                 let l = self.listpack(bytes.owned()?, "Zset listpack integrity check failed.")?;
@@ -322,14 +322,22 @@ impl Decoder {
 
     fn packed_hash(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
         let n = l.len();
+        let fits = n > 0 && n.is_multiple_of(2) && n / 2 <= self.limits.hash.entries;
+        if fits && !self.duplicates(l.pairs().map(|(f, _)| f)) {
+            return Ok(Object::Hash(Hash::from_packed(l)));
+        }
+        self.converted_hash(l, bad)
+    }
+
+    /// Not only many fields make it a table, but also long ones: that is looked
+    /// at where every field is, as Redis does with zipmaps.
+    fn converted_hash(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
+        let n = l.len();
         if n == 0 {
             return Err(Fault::Empty);
         }
         if n % 2 == 1 || self.duplicates(l.pairs().map(|(f, _)| f)) {
             return Err(Fault::corrupt(bad));
-        }
-        if n / 2 <= self.limits.hash.entries {
-            return Ok(Object::Hash(Hash::from_packed(l)));
         }
         let mut hash = Hash::default();
         hash.expect_fields(n / 2, self.limits.hash);
