@@ -24,6 +24,9 @@ use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ConnRef};
 use crate::transaction::locks::Mode;
 
+/// Commands whose keys are prefetched together.
+const PREFETCHED: usize = 32;
+
 /// The shares of one batch, by core.
 pub struct Shares {
     /// The slot map by which they were made.
@@ -152,21 +155,32 @@ impl Core {
         let (mut ends, mut start) = (batch.ends.iter(), 0);
         let mut out = Vec::new();
         self.start_clock();
-        for h in &batch.heads {
-            args.clear();
-            for end in ends.by_ref().take(h.argc as usize) {
-                args.push(&batch.data[start..*end]);
-                start = *end;
+        for heads in batch.heads.chunks(PREFETCHED) {
+            self.prefetch_keys_of(heads);
+            for h in heads {
+                args.clear();
+                for end in ends.by_ref().take(h.argc as usize) {
+                    args.push(&batch.data[start..*end]);
+                    start = *end;
+                }
+                let Job::Command(index) = h.job else { continue };
+                let entry = &registry().entries[index];
+                self.echo = at > 0 && matches!(entry.route, Route::Whole(_));
+                self.apply_one(entry, &args, &h.origin, (h.key_at as usize, h.hash), &mut out);
+                note_error(error, &out, entry.spec.name);
+                out.clear();
             }
-            let Job::Command(index) = h.job else { continue };
-            let entry = &registry().entries[index];
-            self.echo = at > 0 && matches!(entry.route, Route::Whole(_));
-            self.apply_one(entry, &args, &h.origin, (h.key_at as usize, h.hash), &mut out);
-            note_error(error, &out, entry.spec.name);
-            out.clear();
         }
         self.echo = false;
         self.settle_clock();
+    }
+
+    /// The memory latencies of many keys overlap, as with requests of clients.
+    fn prefetch_keys_of(&self, heads: &[Head]) {
+        let keys = || heads.iter().filter(|h| h.key_at > 0).map(|h| (h.origin.db as usize, h.hash));
+        keys().for_each(|(db, hash)| self.store.prefetch_table(db, hash));
+        keys().for_each(|(db, hash)| self.store.prefetch_bucket(db, hash));
+        keys().for_each(|(db, hash)| self.store.prefetch_entry(db, hash));
     }
 
     fn apply_one(&mut self, entry: &Entry, args: Args, origin: &Origin, hint: (usize, u64), out: &mut Vec<u8>) {

@@ -141,7 +141,9 @@ impl Core {
                 return Some(format!("MISCONF Errors writing to the AOF file: {}", strerror(errno)).into());
             }
         }
-        if p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING) {
+        // Beside the old dataset a new one is loaded, which goes on for some.
+        let beside = p.async_loading.load(Ordering::Relaxed) && entry.spec.is(flag::NO_ASYNC_LOADING);
+        if beside || (p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING)) {
             return Some(Fault::Text("LOADING Redis is loading the dataset in memory"));
         }
         self.refused_by_role(conn, entry)

@@ -75,7 +75,8 @@ impl Core {
         if errno != 0 || self.saves_fail() || read_only || self.lacks_replicas() {
             gate |= WRITES;
         }
-        if self.stale() || loading || self.shared.scripts.slow_count.load(Ordering::SeqCst) > 0 {
+        let beside = p.async_loading.load(Ordering::SeqCst);
+        if self.stale() || loading || beside || self.shared.scripts.slow_count.load(Ordering::SeqCst) > 0 {
             gate |= ALL;
         }
         if self.monitors.any() {

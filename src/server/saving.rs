@@ -225,7 +225,10 @@ impl Core {
         let mut more = true;
         // What the writer takes belongs to pre-images first: clients wait for
         // them, and every one of them is a record that need not be read later.
-        let fits = |store: &Store| store.cut.as_ref().is_none_or(|c| c.backlog() < IN_FLIGHT_MAX);
+        // But what is recorded can be sent only once reading has come to the end
+        // of its chunk, or of the collection before it: while there is nothing
+        // to be sent, reading must go on.
+        let fits = |store: &Store| store.cut.as_ref().is_none_or(|c| !c.is_ready() || c.backlog() < IN_FLIGHT_MAX);
         while more && share.job.has_room(self.id) && fits(&self.store) {
             more = self.store.cut_step();
             if ticks::ticks() - start > budget {

@@ -216,6 +216,11 @@ impl Cut {
         self.bytes + self.filling.bytes.len()
     }
 
+    /// Can something be taken?
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Are there collections that are read in steps?
     pub fn has_open(&self) -> bool {
         !self.open.is_empty()

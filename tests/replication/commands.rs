@@ -226,5 +226,6 @@ fn some_directives_stay_while_the_dataset_is_loaded() {
         reply.is_error() && reply.as_error().starts_with("LOADING")
     });
     assert_eq!(r.run("CONFIG SET timeout 0").as_text(), "OK");
+    assert_eq!(r.run("REPLICAOF NO ONE"), error("LOADING Redis is loading the dataset in memory"));
     p.run("CONFIG SET rdb-key-save-delay 0");
 }

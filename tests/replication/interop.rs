@@ -5,7 +5,7 @@ use super::servers::*;
 use super::support::{Server, int};
 
 /// Copies, streams and resumes: the same for every pair of servers.
-fn follows(primary: &Server, replica: &Server) {
+pub fn follows(primary: &Server, replica: &Server) {
     write_some(primary, 1, 3000);
     let proxy = Proxy::to(primary.port);
     replicate(replica, proxy.port);

@@ -19,4 +19,5 @@ mod restart;
 mod servers;
 mod switchover;
 mod tls;
+mod valkey;
 mod writable;

@@ -64,6 +64,12 @@ impl Server {
         Server::start_ready(Path::new(STOCK), &args.iter().map(|a| a.to_string()).collect::<Vec<_>>())
     }
 
+    /// Starts another server of the family.
+    #[track_caller]
+    pub fn other(program: &Path, args: &[&str]) -> Server {
+        Server::start_ready(program, &args.iter().map(|a| a.to_string()).collect::<Vec<_>>())
+    }
+
     /// Starts the server under test with a wrapper such as `prlimit --nofile=64`.
     #[track_caller]
     pub fn start_under(wrapper: &[&str], args: &[&str]) -> Server {

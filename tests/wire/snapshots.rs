@@ -302,3 +302,28 @@ fn shutdown_that_cannot_save_does_not_happen() {
     assert_eq!(server.wait_exit(LIMIT).code(), Some(0));
     assert_eq!(loaded(&server.dir().join("dump.rdb")).wire().run("DBSIZE").as_int(), 1);
 }
+
+/// One value is larger than all that a core may have on its way to the writer
+/// (4 MiB): the snapshot stood still for ever, as it waited for room that only
+/// reading on could make. Strings, and collections of few long elements.
+#[test]
+fn values_larger_than_what_may_be_on_the_way_are_saved() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let long = "x".repeat(9 << 20);
+        for i in 0..3 {
+            assert_eq!(c.cmd(&["SET", &format!("string:{i}"), &long]), ok());
+            for n in 0..8 {
+                let element = format!("{n}{}", &long[..1 << 20]);
+                c.cmd(&["SADD", &format!("set:{i}"), &element]);
+                c.cmd(&["RPUSH", &format!("list:{i}"), &element]);
+                c.cmd(&["HSET", &format!("hash:{i}"), &n.to_string(), &element]);
+            }
+        }
+        let before = c.run("DEBUG DIGEST");
+        assert!(!c.run("BGSAVE").is_error());
+        wait_for_bgsave(&mut c);
+        let fresh = loaded(&server.dir().join("dump.rdb"));
+        assert_eq!(fresh.wire().run("DEBUG DIGEST"), before);
+    });
+}

@@ -17,6 +17,7 @@ use std::sync::mpsc;
 
 use bytes::Bytes;
 use futures_lite::future;
+use glommio::timer::sleep;
 
 use crate::base::clock;
 use crate::config::{DisklessLoad, Settings};
@@ -25,6 +26,7 @@ use crate::replication::event::Event as NodeEvent;
 use crate::server::image::Want;
 use crate::server::loader::Loader;
 use crate::server::service::Service;
+use crate::server::service::snapshot_file::delay_of;
 use crate::snapshot::rdb::scan::{Event, Scanner};
 
 /// Bytes that wait to be written or loaded; beyond, the primary waits.
@@ -121,12 +123,12 @@ impl Service {
             // Clients would see two histories.
             self.set_loading(true);
         }
-        self.shared.persistence.async_loading.store(diskless && same_history, SeqCst);
+        self.set_loading_beside(diskless && same_history);
         let outcome = match diskless {
             true => self.load_from_socket(generation, refuse_empty).await,
             false => self.load_by_file(generation, &settings, refuse_empty).await,
         };
-        self.shared.persistence.async_loading.store(false, SeqCst);
+        self.set_loading_beside(false);
         self.resume_aof();
         match outcome {
             Ok(db) => {
@@ -147,6 +149,13 @@ impl Service {
 
     async fn is_empty(self: &Rc<Self>) -> bool {
         self.ask_all(|core| core.store.is_empty()).await.into_iter().all(|e| e)
+    }
+
+    /// Says whether the old dataset is served while another is loaded.
+    fn set_loading_beside(&self, loading: bool) {
+        if self.shared.persistence.async_loading.swap(loading, SeqCst) != loading {
+            self.update_gates();
+        }
     }
 
     /// Closes or opens the gates of all cores.
@@ -176,8 +185,17 @@ impl Service {
     }
 
     async fn feed_from_socket(&self, generation: u64, loader: &mut Loader) -> Result<(), Failure> {
-        while let Some(bytes) = self.next_bytes(generation).await? {
+        let mut done = 0;
+        while let Some(bytes) = self.next_bytes(generation).await.inspect_err(|_| {
+            log::warning(format_args!("Internal error in RDB reading offset {done}: the transfer has ended"));
+        })? {
+            let before = loader.about.keys;
             loader.feed(&bytes).await?;
+            done += bytes.len();
+            let delay = self.shared.config.settings().persistence.key_load_delay_us;
+            if delay != 0 {
+                sleep(delay_of(delay, loader.about.keys - before)).await;
+            }
         }
         Ok(loader.finish().await?)
     }

@@ -118,7 +118,7 @@ impl Service {
 }
 
 /// `key-load-delay`: microseconds for each key, or one microsecond for so many.
-fn delay_of(delay_us: i32, keys: u64) -> Duration {
+pub fn delay_of(delay_us: i32, keys: u64) -> Duration {
     let us = match delay_us {
         0 => 0,
         1.. => keys * u64::from(delay_us.unsigned_abs()),

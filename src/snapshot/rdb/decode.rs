@@ -126,11 +126,18 @@ impl Decoder {
             kind::SET_LISTPACK => self.packed_set(bytes.owned()?),
             kind::HASH_LISTPACK => {
                 let l = self.listpack(bytes.owned()?, "Hash listpack integrity check failed.")?;
-                self.packed_hash(l, "Hash listpack integrity check failed.")
+                self.packed_hash(
+                    l,
+                    "Hash listpack integrity check failed.",
+                    "Hash listpack with dup elements",
+                    self.deep,
+                )
             }
             kind::HASH_ZIPLIST => {
-                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?;
-                self.packed_hash(l, "Hash ziplist integrity check failed.")
+                // Converted entry by entry: then all of it is looked at.
+                const BAD: &str = "Hash ziplist integrity check failed.";
+                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?, BAD)?;
+                self.packed_hash(l, BAD, BAD, true)
             }
             kind::HASH_ZIPMAP => {
                 let l = legacy::zipmap_to_listpack(&small(bytes.owned()?)?)?;
@@ -138,15 +145,19 @@ impl Decoder {
             }
             kind::ZSET_LISTPACK => {
                 let l = self.listpack(bytes.owned()?, "Zset listpack integrity check failed.")?;
-                self.packed_zset(l, "Zset listpack integrity check failed.")
+                self.packed_zset(l, "Zset listpack integrity check failed.", self.deep)
             }
             kind::ZSET_ZIPLIST => {
-                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?;
-                self.packed_zset(l, "Zset ziplist integrity check failed.")
+                const BAD: &str = "Zset ziplist integrity check failed.";
+                let l = legacy::ziplist_to_listpack(&small(bytes.owned()?)?, BAD)?;
+                self.packed_zset(l, BAD, true)
             }
             kind::LIST_ZIPLIST => {
                 let mut list = List::default();
-                list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
+                list.push_packed(legacy::ziplist_to_listpack(
+                    &small(bytes.owned()?)?,
+                    "Ziplist integrity check failed.",
+                )?);
                 self.finished_list(list)
             }
             kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => super::stream::read_stream(kind, bytes).map(|s| s.wrap()),
@@ -211,10 +222,14 @@ impl Decoder {
                 list.push(End::Right, s, self.limits.list);
             }
             kind::LIST_QUICKLIST => {
-                list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?)?);
+                list.push_packed(legacy::ziplist_to_listpack(&small(bytes.owned()?)?, BAD)?);
             }
             _ => match bytes.length()? {
-                NODE_PLAIN => list.push_plain(bytes.owned()?),
+                NODE_PLAIN => match bytes.owned()? {
+                    // Only large elements have nodes of their own.
+                    element if element.is_empty() => return Err(Fault::corrupt("Quicklist node is empty")),
+                    element => list.push_plain(element),
+                },
                 NODE_PACKED => {
                     let node = self.listpack(bytes.owned()?, "Listpack integrity check failed.")?;
                     list.push_packed(node);
@@ -272,9 +287,9 @@ impl Decoder {
     }
 
     /// Are some of these equal? Looked for only with `deep`.
-    fn duplicates<'a>(&self, mut items: impl Iterator<Item = Item<'a>>) -> bool {
+    fn duplicates<'a>(deep: bool, mut items: impl Iterator<Item = Item<'a>>) -> bool {
         let mut seen = HashSet::<Item, foldhash::fast::RandomState>::default();
-        self.deep && !items.all(|i| seen.insert(i))
+        deep && !items.all(|i| seen.insert(i))
     }
 
     fn intset(&self, bytes: Vec<u8>) -> Result<Object, Fault> {
@@ -295,7 +310,7 @@ impl Decoder {
         if n == 0 {
             return Err(Fault::Empty);
         }
-        if self.duplicates(l.iter()) {
+        if Self::duplicates(self.deep, l.iter()) {
             return Err(Fault::corrupt(BAD));
         }
         if n <= self.limits.set.listpack_entries {
@@ -320,41 +335,38 @@ impl Decoder {
         Ok(Object::Set(set))
     }
 
-    fn packed_hash(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
+    fn packed_hash(&self, l: Listpack, bad: &str, twice: &str, deep: bool) -> Result<Object, Fault> {
         let n = l.len();
-        let fits = n > 0 && n.is_multiple_of(2) && n / 2 <= self.limits.hash.entries;
-        if fits && !self.duplicates(l.pairs().map(|(f, _)| f)) {
-            return Ok(Object::Hash(Hash::from_packed(l)));
-        }
-        self.converted_hash(l, bad)
-    }
-
-    /// Not only many fields make it a table, but also long ones: that is looked
-    /// at where every field is, as Redis does with zipmaps.
-    fn converted_hash(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
-        let n = l.len();
-        if n == 0 {
-            return Err(Fault::Empty);
-        }
-        if n % 2 == 1 || self.duplicates(l.pairs().map(|(f, _)| f)) {
+        if n % 2 == 1 || Self::duplicates(deep, l.pairs().map(|(f, _)| f)) {
             return Err(Fault::corrupt(bad));
         }
+        match n {
+            0 => Err(Fault::Empty),
+            _ if n / 2 <= self.limits.hash.entries => Ok(Object::Hash(Hash::from_packed(l))),
+            _ => self.converted_hash(l, twice),
+        }
+    }
+
+    /// Pairs with as many fields as values. Not only many fields make a table,
+    /// but also long ones: that is looked at where every field is, as Redis
+    /// does with zipmaps.
+    fn converted_hash(&self, l: Listpack, twice: &str) -> Result<Object, Fault> {
         let mut hash = Hash::default();
-        hash.expect_fields(n / 2, self.limits.hash);
+        hash.expect_fields(l.len() / 2, self.limits.hash);
         for (field, value) in l.pairs() {
             if !field.with(|f| value.with(|v| hash.set(f, v, self.limits.hash))) {
-                return Err(Fault::corrupt(bad));
+                return Err(Fault::corrupt(twice));
             }
         }
         Ok(Object::Hash(hash))
     }
 
-    fn packed_zset(&self, l: Listpack, bad: &str) -> Result<Object, Fault> {
+    fn packed_zset(&self, l: Listpack, bad: &str, deep: bool) -> Result<Object, Fault> {
         let n = l.len();
         if n == 0 {
             return Err(Fault::Empty);
         }
-        if n % 2 == 1 || self.duplicates(l.pairs().map(|(m, _)| m)) {
+        if n % 2 == 1 || Self::duplicates(deep, l.pairs().map(|(m, _)| m)) {
             return Err(Fault::corrupt(bad));
         }
         let mut before: Option<(f64, Item)> = None;

@@ -82,13 +82,14 @@ fn ziplist_entry<'a>(b: &mut Bytes<'a>, before: usize) -> Result<Item<'a>, Fault
     })
 }
 
-/// A ziplist as a listpack.
-pub fn ziplist_to_listpack(bytes: &[u8]) -> Result<Listpack, Fault> {
+/// A ziplist as a listpack; `bad` is said of one that is not in order.
+pub fn ziplist_to_listpack(bytes: &[u8], bad: &str) -> Result<Listpack, Fault> {
     let mut out = Listpack::new();
-    ziplist(bytes, |item| {
+    let each = |item: Item| {
         out.push_back(item.canonical());
         Ok(())
-    })?;
+    };
+    ziplist(bytes, each).map_err(|_| Fault::corrupt(bad))?;
     Ok(out)
 }
 
@@ -109,13 +110,14 @@ pub fn zipmap_to_listpack(bytes: &[u8]) -> Result<Listpack, Fault> {
         n += 1;
     }
     let counted = said >= LONG || usize::from(said) == n;
-    if counted { Ok(out) } else { Err(Fault::corrupt(BAD)) }
+    if counted && n > 0 { Ok(out) } else { Err(Fault::corrupt(BAD)) }
 }
 
 fn zipmap_pair<'a>(b: &mut Bytes<'a>) -> Result<(&'a [u8], &'a [u8]), Fault> {
     fn length(b: &mut Bytes) -> Result<u64, Fault> {
         match b.byte()? {
-            LONG => Ok(u64::from(little(b)?)),
+            // What has room in one byte must not take five.
+            LONG => Some(u64::from(little(b)?)).filter(|n| *n >= u64::from(LONG)).ok_or(Fault::Short),
             END => Err(Fault::Short),
             n => Ok(u64::from(n)),
         }
@@ -175,7 +177,7 @@ mod tests {
             b"\x80\x00\x00\x00\x02zz",
             b"\x02-1",
         ]);
-        let l = ziplist_to_listpack(&bytes).unwrap();
+        let l = ziplist_to_listpack(&bytes, "bad").unwrap();
         let x300 = "x".repeat(300);
         let want = ["abc", "0", "12", "-128", "-32768", "8388607", "-8388608", &x300, "-2147483648"];
         assert_eq!(list(&l)[..9], want);
@@ -184,8 +186,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x41;
-            let _ = ziplist_to_listpack(&bad);
-            assert!(ziplist_to_listpack(&bytes[..at]).is_err());
+            let _ = ziplist_to_listpack(&bad, "bad");
+            assert!(ziplist_to_listpack(&bytes[..at], "bad").is_err());
         }
     }
 
@@ -211,7 +213,7 @@ mod tests {
                 bytes[..4].copy_from_slice(&(n as u32).to_le_bytes());
                 bytes[8..10].copy_from_slice(&[255, 255]);
             }
-            let _ = ziplist_to_listpack(&bytes);
+            let _ = ziplist_to_listpack(&bytes, "bad");
             let _ = zipmap_to_listpack(&bytes);
         }
     }

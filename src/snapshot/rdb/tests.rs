@@ -344,5 +344,18 @@ fn encodings_of_old_versions() {
     narrow.hash.value = 0;
     let hash = Decoder::new(narrow, true).object(kind::HASH_ZIPMAP, &mut Bytes::new(&zipmap)).unwrap();
     assert!(matches!(hash, Object::Hash(h) if h.packed().is_none()));
+    // Found by upstream's integration/corrupt-dump: accepted without a look at
+    // what conversion sees anyway.
+    let refused = |kind, body: &[u8]| Decoder::new(limits(), false).object(kind, &mut Bytes::new(body)).err().unwrap();
+    let twice = b"\x17\0\0\0\x13\0\0\0\x04\0\0\x01a\x03\x011\x03\x01a\x03\x012\xff";
+    for kind in [kind::HASH_ZIPLIST, kind::ZSET_ZIPLIST] {
+        let said = refused(kind, &string(twice)).to_string();
+        assert!(said.contains("ziplist integrity check failed"), "{said}");
+    }
+    let wide = b"\x01\xfe\x04\0\0\0key1\x04\0val1\xff";
+    for zipmap in [&wide[..], b"\0\xff"] {
+        assert!(refused(kind::HASH_ZIPMAP, &string(zipmap)).to_string().contains("Zipmap integrity check failed"));
+    }
+    assert!(refused(kind::LIST_QUICKLIST_2, b"\x01\x01\0").to_string().contains("node is empty"));
     assert_eq!(d(kind::ZSET, b"\x02\x01a\x032.5\x01b\xfe").len(), 2);
 }
