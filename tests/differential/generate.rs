@@ -187,6 +187,9 @@ impl Generator {
             "T" => rng.pick(SECONDS),
             "M" => rng.pick(MILLISECONDS),
             "A" => rng.pick(MOMENTS),
+            // A key that is past its deadline when it is made stays until somebody
+            // looks: KEYS removes it in Redis only.
+            "D" => rng.pick(&["33177117420", "33177117421", "0", "-1", "9223372036854775807"]),
             "v" => return rng.pick(VALUES).to_vec(),
             "I" if rng.one_in(60) => "18446744073709551615-18446744073709551615",
             "I" if rng.one_in(2) => return format!("{}-{}", rng.below(30), rng.below(4)).into_bytes(),

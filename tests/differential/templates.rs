@@ -2,7 +2,7 @@
 //! a key that usually holds a string, list, set, hash or sorted set, `%k` any
 //! key, `%v` a value, `%m` a member or field, `%i` an integer, `%f` a float, `%c`
 //! a count, `%o` a byte offset, `%b` a bit offset, `%T` a distant number of
-//! seconds, `%M` of milliseconds, `%A` a distant moment, `%y` an integer type of
+//! seconds, `%M` of milliseconds, `%A` a distant moment, `%D` one that is not past, `%y` an integer type of
 //! BITFIELD, `%r` a range bound, `%S` a bound by score, `%X` by bytes, `%x` a
 //! stream's key, `%I` an identifier of an entry, `%J` the end of an interval of
 //! them, `%g` a consumer group, `%p` a HyperLogLog's key, `%e` a geo index's,
@@ -51,7 +51,7 @@ pub const STRING: &[&str] = &[
     "SET %s %v NX GET",
     "SET %s %v EX %T",
     "SET %s %v PX %M",
-    "SET %s %v EXAT %A",
+    "SET %s %v EXAT %D",
     "SET %s %v KEEPTTL",
     "SET %s %v XX GET EX %T",
     "SET %s %i",
