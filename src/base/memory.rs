@@ -30,6 +30,12 @@ pub fn used_here() -> usize {
     (TOTAL.load(Ordering::Relaxed) + own).max(0) as usize
 }
 
+/// Takes memory out of the count for good that is neither data nor clients':
+/// what the threads need for themselves, however little they have to do.
+pub fn leave_out(bytes: usize) {
+    TOTAL.fetch_sub(bytes as isize, Ordering::Relaxed);
+}
+
 /// Adds the calling thread's count to the total.
 #[inline]
 pub fn settle() {

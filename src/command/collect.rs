@@ -1,6 +1,7 @@
 //! What the families of collections share: key specifications, arguments,
 //! elements in replies, SCAN's options.
 
+use super::cx::Options;
 use super::fault::{OUT_OF_RANGE, SYNTAX, WRONG_TYPE};
 use super::parse::int;
 use super::spec::{KeySpec, keyflag};
@@ -9,6 +10,7 @@ use crate::base::Args;
 use crate::base::glob;
 use crate::base::num::parse_i64;
 use crate::resp::Reply;
+use crate::resp::reply::Proto;
 use crate::store::listpack::Item;
 use crate::store::object::{Collection, Object};
 use crate::store::scan::{cursor_of, position_of};
@@ -40,7 +42,8 @@ pub mod keyspec {
 pub const NOT_NEGATABLE: Fault =
     Fault::Text("ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807");
 
-/// More random elements than this are not given in one reply.
+/// More random elements than this are not given in one reply, unless a limit
+/// for output ends it.
 const RANDOM_MAX: i64 = 1 << 27;
 
 /// An integer of at least `min`; anything else is `fault`.
@@ -58,10 +61,24 @@ pub fn signed_count(arg: &[u8]) -> Result<i64, Fault> {
 }
 
 /// The count of SRANDMEMBER, HRANDFIELD and ZRANDMEMBER.
-pub fn random_count(arg: &[u8], paired: bool) -> Result<i64, Fault> {
+pub fn random_count(arg: &[u8], paired: bool, cx: &Cx) -> Result<i64, Fault> {
     let n = signed_count(arg)?;
     let half = i64::MAX / 2;
-    if (paired && !(-half..=half).contains(&n)) || n < -RANDOM_MAX { Err(OUT_OF_RANGE) } else { Ok(n) }
+    let endless = n < -RANDOM_MAX && reply_limit(&cx.reply, cx.options) == 0;
+    if (paired && !(-half..=half).contains(&n)) || endless { Err(OUT_OF_RANGE) } else { Ok(n) }
+}
+
+/// Is the reply so long that the client is closed for it? Then the rest of it
+/// need not be made.
+#[inline]
+pub fn too_long(reply: &Reply, options: &Options) -> bool {
+    let limit = reply_limit(reply, options);
+    limit != 0 && reply.out.len() > limit
+}
+
+#[inline]
+fn reply_limit(reply: &Reply, options: &Options) -> usize {
+    options.reply_bytes_max[usize::from(reply.proto == Proto::Resp3)]
 }
 
 /// The keys behind their number at `args[at]`, and the arguments after them.

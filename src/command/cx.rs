@@ -27,6 +27,11 @@ pub enum Touch {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub proto_max_bulk_len: usize,
+    /// A client whose reply is longer will be closed: what makes one of any
+    /// length may stop there (`client-output-buffer-limit`). 0 for no limit, and
+    /// in scripts. One for RESP2 and one for RESP3, where subscribers, who have
+    /// a limit of their own, may run any command.
+    pub reply_bytes_max: [usize; 2],
     pub list_max_listpack_size: i64,
     /// Larger elements have nodes of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub list_node_max_bytes: usize,
@@ -63,6 +68,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             proto_max_bulk_len: 512 * 1024 * 1024,
+            reply_bytes_max: [0; 2],
             list_max_listpack_size: -2,
             list_node_max_bytes: usize::MAX,
             hash_max_listpack_entries: 128,

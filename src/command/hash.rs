@@ -1,6 +1,6 @@
 //! Commands over hashes.
 
-use super::collect::{ScanOptions, cursor, element, keyspec, random_count, sample, scan_head, signed_count};
+use super::collect::{ScanOptions, cursor, element, keyspec, random_count, sample, scan_head, signed_count, too_long};
 use super::cx::{Options, Rest};
 use super::effect::Class;
 use super::fault::{NOT_A_FLOAT, OVERFLOW, SYNTAX};
@@ -425,7 +425,7 @@ fn hrandfield(cx: &mut Cx, args: Args) -> Done {
             return Err(SYNTAX);
         }
     };
-    let count = args.get(2).map(|n| random_count(n, with_values)).transpose()?;
+    let count = args.get(2).map(|n| random_count(n, with_values, cx)).transpose()?;
     let key = cx.key(args[1]);
     let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
     match (hash, count) {
@@ -438,7 +438,7 @@ fn hrandfield(cx: &mut Cx, args: Args) -> Done {
 }
 
 fn random_fields(hash: &Hash, n: i64, with_values: bool, rest: Rest) {
-    let Rest { reply, rng, .. } = rest;
+    let Rest { reply, rng, options, .. } = rest;
     let nested = with_values && reply.proto == Proto::Resp3;
     let count = if n < 0 { n.unsigned_abs() as usize } else { hash.len().min(n as usize) };
     reply.array(if with_values && !nested { 2 * count } else { count });
@@ -450,13 +450,14 @@ fn random_fields(hash: &Hash, n: i64, with_values: bool, rest: Rest) {
         if with_values {
             element(reply, value);
         }
+        !too_long(reply, options)
     };
     if n < 0 {
-        (0..count).filter_map(|_| hash.random(rng)).for_each(&mut put);
+        (0..count).filter_map(|_| hash.random(rng)).all(put);
     } else if count == hash.len() {
-        hash.iter().for_each(put);
+        hash.iter().all(&mut put);
     } else {
-        distinct(hash, count, rng).into_iter().for_each(put);
+        distinct(hash, count, rng).into_iter().all(put);
     }
 }
 

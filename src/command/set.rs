@@ -1,6 +1,8 @@
 //! Commands over one set, and SMOVE. Those over several are in `setops`.
 
-use super::collect::{ScanOptions, at_least, check_type, cursor, element, keyspec, random_count, sample, scan_head};
+use super::collect::{
+    ScanOptions, at_least, check_type, cursor, element, keyspec, random_count, sample, scan_head, too_long,
+};
 use super::cx::{Options, Rest};
 use super::effect::Class;
 use super::fault::{NOT_POSITIVE, SYNTAX};
@@ -279,7 +281,7 @@ fn pop_many(cx: &mut Cx, key: Key, count: usize) -> Done {
 fn srandmember(cx: &mut Cx, args: Args) -> Done {
     let count = match *args {
         [_, _] => None,
-        [_, _, n] => Some(random_count(n, false)?),
+        [_, _, n] => Some(random_count(n, false, cx)?),
         _ => return Err(SYNTAX),
     };
     let key = cx.key(args[1]);
@@ -303,6 +305,9 @@ fn random_members(set: &Set, n: i64, rest: Rest) {
         for _ in 0..n.unsigned_abs() {
             if let Some(item) = set.random(rest.rng) {
                 element(rest.reply, item);
+            }
+            if too_long(rest.reply, rest.options) {
+                break;
             }
         }
         return;

@@ -2,7 +2,7 @@
 //! Ranges are in `zrange`, commands over several sorted sets in `zsetops`.
 
 use super::collect::{
-    ScanOptions, at_least, counted, cursor, element, keyspec, random_count, sample, scan_head, signed_count,
+    ScanOptions, at_least, counted, cursor, element, keyspec, random_count, sample, scan_head, signed_count, too_long,
 };
 use super::cx::{Options, Rest};
 use super::effect::Class;
@@ -531,7 +531,7 @@ fn zrandmember(cx: &mut Cx, args: Args) -> Done {
             return Err(SYNTAX);
         }
     };
-    let count = args.get(2).map(|n| random_count(n, with_scores)).transpose()?;
+    let count = args.get(2).map(|n| random_count(n, with_scores, cx)).transpose()?;
     let key = cx.key(args[1]);
     let (zset, rest) = cx.read_collection_apart::<ZSet>(&key)?;
     match (zset, count) {
@@ -548,22 +548,27 @@ fn zrandmember(cx: &mut Cx, args: Args) -> Done {
 }
 
 fn random_members(zset: &ZSet, n: i64, with_scores: bool, rest: Rest) {
-    let Rest { reply, rng, .. } = rest;
+    let Rest { reply, rng, options, .. } = rest;
     let count = if n < 0 { n.unsigned_abs() as usize } else { zset.len().min(n as usize) };
     if with_scores {
         scored_head(reply, count)
     } else {
         reply.array(count)
     }
-    let put = |(member, score): (Item, f64)| {
-        if with_scores { scored(reply, member, score) } else { element(reply, member) }
+    let mut put = |(member, score): (Item, f64)| {
+        if with_scores {
+            scored(reply, member, score)
+        } else {
+            element(reply, member)
+        }
+        !too_long(reply, options)
     };
     if n < 0 {
-        (0..count).filter_map(|_| zset.random(rng)).for_each(put);
+        (0..count).filter_map(|_| zset.random(rng)).all(put);
     } else if count == zset.len() {
-        zset.iter().for_each(put);
+        zset.iter().all(&mut put);
     } else {
-        distinct(zset, count, rng).into_iter().for_each(put);
+        distinct(zset, count, rng).into_iter().all(put);
     }
 }
 

@@ -52,7 +52,7 @@ pub use directive::{Directive, Kind, Mutability, Origin, RewriteLine, Status, Un
 pub use error::ConfigError;
 pub use help::help_text;
 pub use line::{parse_memory, quote_bytes, split_words};
-pub use rewrite::{ExtraLines, replace_file};
+pub use rewrite::{ExtraLines, Lines, replace_file};
 pub use runtime::{Caller, Change};
 pub use settings::{Cluster, Internals, Persistence, Replication, Settings, Tls};
 pub use table::{directives, find};

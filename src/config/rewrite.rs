@@ -29,32 +29,42 @@ pub struct ExtraLines {
     pub lines: Vec<String>,
 }
 
+/// Which directives get a line that have none yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Those that differ from their default.
+    Needed,
+    /// All of them.
+    All,
+}
+
 impl Config {
     /// Writes the current values to the configuration file. The error is
     /// Redis's text without the `ERR` in front.
     pub fn rewrite(&self) -> Result<(), String> {
-        self.rewrite_with(&[])
+        self.rewrite_with(&[], Lines::Needed)
     }
 
     /// [`Config::rewrite`] with lines that other modules contribute.
-    pub fn rewrite_with(&self, extras: &[ExtraLines]) -> Result<(), String> {
+    pub fn rewrite_with(&self, extras: &[ExtraLines], which: Lines) -> Result<(), String> {
         let path = self.file().ok_or("The server is running without a config file")?;
         let write = || {
             let old = match fs::read(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 other => other?,
             };
-            replace_file(path, &self.rewritten(&old, extras))
+            replace_file(path, &self.rewritten(&old, extras, which))
         };
         write().map_err(|error: io::Error| format!("Rewriting config file: {}", os_reason(&error)))
     }
 
     /// The new content of the file.
-    fn rewritten(&self, old: &[u8], extras: &[ExtraLines]) -> Vec<u8> {
+    fn rewritten(&self, old: &[u8], extras: &[ExtraLines], which: Lines) -> Vec<u8> {
         let settings = self.settings();
         let mut sheet = Sheet::read(old);
         for directive in table::directives().filter(|d| !d.is_file_only()) {
-            let lines = directive.rewrite_lines(&settings, &self.defaults);
+            let mut lines = directive.rewrite_lines(&settings, &self.defaults);
+            lines.iter_mut().for_each(|l| l.needed |= which == Lines::All);
             sheet.place(directive.name, &lines);
         }
         for extra in extras {

@@ -16,6 +16,9 @@ const BATCH_COMMANDS: usize = 4096;
 /// Bytes of one batch after which it ends.
 const BATCH_BYTES: usize = 1 << 20;
 
+/// Bytes of a batch from which its memory is given back with it.
+const LARGE_BATCH: usize = 1 << 20;
+
 /// Bytes of one command or transaction at most: as much as Redis buffers of a
 /// client's query (client-query-buffer-limit).
 const UNIT_BYTES_MAX: usize = 1 << 30;
@@ -161,6 +164,11 @@ impl Stream {
 
     fn take(&mut self, len: usize, found: Unit) -> Batch {
         let bytes = self.input.split_to(len).freeze();
+        // What is left shares the batch's memory and would keep all of it. Little
+        // of it, so that the copies are no more work than the batches.
+        if len > LARGE_BATCH && self.input.len() < len {
+            self.input = BytesMut::from(&self.input[..]);
+        }
         self.offset += len as u64;
         let commands = found.commands.into_iter().map(|(db, place, spans)| Command {
             db,
@@ -257,6 +265,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A value of 32 MB left the replica with 64 MB of memory for its input, for
+    /// good: the buffer's rest shared the memory of the batch.
+    #[test]
+    fn a_large_command_leaves_no_large_buffer() {
+        let mut s = Stream::new(0, 0);
+        let value = "v".repeat(8 << 20);
+        s.receive(&command(&["SET", "k", &value]));
+        s.receive(b"*1\r\n$4\r\nPI");
+        assert_eq!(s.next_batch().unwrap().unwrap().commands.len(), 1);
+        assert_eq!(s.pending(), 12);
+        assert!(s.input.capacity() < 1 << 16, "{}", s.input.capacity());
+        s.receive(b"NG\r\n");
+        assert_eq!(s.next_batch().unwrap().unwrap().end, s.offset());
+    }
 
     fn command(words: &[&str]) -> Vec<u8> {
         let mut out = format!("*{}\r\n", words.len()).into_bytes();

@@ -97,6 +97,12 @@ impl Resume {
     pub fn needed(&self) -> Option<usize> {
         self.started.then_some(self.bulk?).map(|len| self.next + len + 2)
     }
+
+    /// Bytes of the incomplete request that have been understood: all that
+    /// stands before the argument being received.
+    pub fn understood(&self) -> usize {
+        if self.started { self.next } else { 0 }
+    }
 }
 
 /// One line `<kind><number>\r\n` at `at`: the number and the position after it.

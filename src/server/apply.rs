@@ -88,7 +88,11 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
         ));
     }
     if changes("oom-score-adj") || changes("oom-score-adj-values") {
-        process::adjust_oom_score(new, false);
+        let blamed = if changes("oom-score-adj") { "oom-score-adj" } else { "oom-score-adj-values" };
+        if let Err(reason) = process::adjust_oom_score(new, core.role.replica) {
+            applied.undo();
+            return Err(Change::refusal(blamed, &reason));
+        }
     }
     Ok(applied)
 }

@@ -531,6 +531,7 @@ impl Core {
     }
 
     fn serve_key(&mut self, name: &Name, mut after: Option<Id>) {
+        self.expire_before_serving(name);
         while let Some(id) = self.blocking.waiters.first(name, after) {
             if self.blocking.offered.contains_key(name) {
                 return;
@@ -555,6 +556,25 @@ impl Core {
                 Waiting::Home(..) => {}
             }
         }
+    }
+
+    /// Whoever looks at a key past its deadline deletes it, also on behalf of
+    /// those who wait for it.
+    fn expire_before_serving(&mut self, (db, key): &Name) {
+        let k = Key::new(key);
+        let due = self.store.get(*db, &k).is_some_and(|e| e.expired(self.now));
+        if !due || self.role.replica || self.options.keep_expired {
+            return;
+        }
+        self.store.delete(*db, &k);
+        self.store.stats.expired += 1;
+        self.fx.wants_events = self.wants_events();
+        self.fx.expired(*db, key);
+        self.journal_alone(*db as u32);
+        self.stats.dirty += self.fx.dirty;
+        let events = std::mem::take(&mut self.fx.events);
+        self.fx.clear();
+        self.tell(&events);
     }
 
     /// Is there something under the key that the command can take?

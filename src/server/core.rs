@@ -94,6 +94,8 @@ pub struct Core {
     /// Events of a gathered transaction, for their owners.
     pub gathering: Option<Vec<Event>>,
     pub gathers: Gathers,
+    /// The number in the slow log that the command being accounted has already.
+    pub slow_id: Option<u64>,
     /// Commands that wait for keys of this core, or of its connections.
     pub blocking: Blocking,
     /// Inside EXEC: nobody who waits is served before its end.
@@ -178,6 +180,8 @@ pub struct Core {
     pub departed: Vec<ConnRef>,
     /// A transaction's commands are running: nothing in it may wait.
     pub in_exec: bool,
+    /// A part of a split command runs.
+    pub in_share: bool,
     /// What clients cache of this core.
     pub tracker: super::tracking::Tracker,
     /// The memory limit on this core.
@@ -266,6 +270,8 @@ impl Core {
             gathers: Gathers::default(),
             blocking: Blocking::default(),
             in_unit: false,
+            slow_id: None,
+            in_share: false,
             map,
             slot_epoch: vec![0; SLOTS].into(),
             map_epoch: 0,
@@ -379,6 +385,7 @@ impl Core {
         self.expire_again
             || self.snapshot_runnable()
             || self.room_is_wanted()
+            || self.clients_are_to_be_limited()
             || self.tracker.pending()
             || self.journal.pending()
             || self.may_release()
@@ -521,7 +528,7 @@ impl Stages for Core {
         }
         self.settle_memory();
         if self.tracker.pending() {
-            self.send_invalidations();
+            self.telling(Core::send_invalidations);
         }
         self.flush_connections();
         // After those who are over their own limits have been cut off.

@@ -130,7 +130,7 @@ impl Core {
         let limit = self.settings.slowlog_log_slower_than_us;
         if limit >= 0 && us >= limit as u64 && !entry.spec.is(crate::command::spec::flag::SKIP_SLOWLOG) {
             let e = SlowEntry {
-                id: self.shared.next_slow(),
+                id: self.slow_id.take().unwrap_or_else(|| self.shared.next_slow()),
                 unix_s: self.now / 1000,
                 duration_us: us,
                 args: trimmed(&super::redact::shown(entry.spec.name, args)),
@@ -221,7 +221,9 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> u64 {
         let start = ticks::ticks();
+        self.in_share = true;
         self.run_keys(entry, args, origin, now, hint, out);
+        self.in_share = false;
         self.last_tick = ticks::ticks();
         self.last_tick.saturating_sub(start)
     }
@@ -369,6 +371,10 @@ impl Core {
             "flushall" => {
                 if self.shared.saves.saving.load(Ordering::Relaxed) {
                     self.tell_service(|s| s.snapshot_is_void());
+                }
+                // Of a split one the coordinator tells, when all parts are done.
+                if self.saves_flushes() && !self.in_share {
+                    self.tell_service(|s| s.save_flushed(|_| ()));
                 }
                 ((0..self.store.databases()).collect(), None)
             }

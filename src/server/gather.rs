@@ -11,6 +11,7 @@ use super::msg::Msg;
 use super::registry::{Entry, Outcome};
 use crate::base::Args;
 use crate::command::Fault;
+use crate::command::spec::flag;
 use crate::observe::ticks;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
@@ -38,6 +39,9 @@ struct Begun {
     entry: &'static Entry,
     args: Vec<Vec<u8>>,
     ticks: u64,
+    /// Its number in the slow log, if everything is logged: that of its
+    /// beginning, since what it let go ahead may be logged before its end.
+    slow_id: Option<u64>,
 }
 
 /// Questions of one core that are not answered by all yet.
@@ -79,7 +83,9 @@ impl Core {
             Some(g) => {
                 self.last_tick = ticks::ticks();
                 let spent = self.last_tick.saturating_sub(start);
-                g.command = Some(Begun { entry, args: owned(args), ticks: spent });
+                let logged = self.settings.slowlog_log_slower_than_us == 0 && !entry.spec.is(flag::SKIP_SLOWLOG);
+                let slow_id = logged.then(|| self.shared.next_slow());
+                g.command = Some(Begun { entry, args: owned(args), ticks: spent, slow_id });
             }
             None => self.account(entry, start, false, args, Who::Here(conn)),
         }
@@ -156,7 +162,9 @@ impl Core {
     fn account_begun(&mut self, conn: ConnRef, begun: &Begun) {
         let args: Vec<&[u8]> = begun.args.iter().map(|a| &a[..]).collect();
         let Some(c) = self.take_conn(conn) else { return };
+        self.slow_id = begun.slow_id;
         self.account_spent(begun.entry, begun.ticks, false, &args, Who::Here(&c));
+        self.slow_id = None;
         self.put_conn(c);
     }
 

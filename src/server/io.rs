@@ -136,6 +136,7 @@ impl Core {
         while let Some(c) = self.ring.take_completion() {
             self.complete(c);
         }
+        self.evict_clients_if_too_large();
         if self.shared.stopping.load(Ordering::Relaxed) {
             self.stop = true;
         }
@@ -389,9 +390,12 @@ impl Core {
         }
         // SAFETY: nothing in the ring refers to the descriptor any more.
         unsafe { libc::close(conn.fd) };
+        // What was large for a reply that nobody read is not kept.
         let mut b = std::mem::take(&mut conn.inflight);
-        b.clear();
-        self.recycle(b);
+        if b.capacity() <= buffers::SIZE {
+            b.clear();
+            self.recycle(b);
+        }
         let me = conn.me;
         drop(conn);
         self.conns.free(me);
@@ -451,7 +455,14 @@ impl Core {
     }
 
     pub fn flush_one(&mut self, conn: &mut Conn) {
-        if conn.closing || conn.sending {
+        if conn.closing {
+            return;
+        }
+        if conn.sending {
+            // What the peer does not take piles up behind the send.
+            if self.over_limit(conn) {
+                self.close(conn);
+            }
             return;
         }
         if conn.inflight.is_empty() {
@@ -499,12 +510,24 @@ impl Core {
         }
     }
 
+    /// Closes those with more output than they may have before the end of the
+    /// turn, where it is looked at otherwise.
+    pub fn close_over_limit(&mut self) {
+        for place in self.conns.refs() {
+            let Some(mut c) = self.take_conn(place) else { continue };
+            if !c.closing && self.over_limit(&mut c) {
+                self.close(&mut c);
+            }
+            self.put_conn(c);
+        }
+    }
+
     /// Has the peer left more output unread than its class allows?
     pub fn over_limit(&mut self, conn: &mut Conn) -> bool {
         let limits = &self.settings;
         let limit = if conn.subscribed() { &limits.output_limit_pubsub } else { &limits.output_limit_normal };
-        let n = conn.output_bytes() as u64;
-        let unknown = !conn.authenticated && n > OUTPUT_UNAUTHENTICATED_MAX;
+        let n = conn.output_beyond() as u64;
+        let unknown = !conn.authenticated && conn.output_bytes() as u64 > OUTPUT_UNAUTHENTICATED_MAX;
         let hard = unknown || (limit.hard_bytes > 0 && n > limit.hard_bytes);
         let soft = limit.soft_bytes > 0 && n > limit.soft_bytes;
         if !soft {

@@ -91,8 +91,12 @@ use crate::config::{MaxmemoryPolicy, SanitizeDump, Settings};
 pub fn options(s: &Settings) -> Options {
     let lfu = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
     let lru = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru);
+    let hard = [&s.output_limit_normal, &s.output_limit_pubsub].map(|l| l.hard_bytes as usize);
+    let larger = if hard.contains(&0) { 0 } else { hard[0].max(hard[1]) };
+    let reply_bytes_max = [hard[0], larger];
     Options {
         proto_max_bulk_len: s.proto_max_bulk_len as usize,
+        reply_bytes_max,
         list_max_listpack_size: i64::from(s.list_max_listpack_size),
         list_node_max_bytes: usize::MAX,
         hash_max_listpack_entries: s.hash_max_listpack_entries,

@@ -203,7 +203,11 @@ impl Core {
         self.in_unit = false;
         self.now = outer;
         if self.blocking.has_ready() {
+            // What ran may have taken time: to those who waited, a key that has
+            // expired meanwhile is gone.
+            self.now = outer.max(crate::base::clock::now_ms());
             self.serve_ready();
+            self.now = outer;
         }
     }
 

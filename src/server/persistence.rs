@@ -10,6 +10,9 @@ use crate::command::Fault;
 use crate::command::spec::flag;
 use crate::session::conn::Conn;
 
+/// The reply to what needs the dataset before it is there.
+const LOADING: Fault = Fault::Text("LOADING Redis is loading the dataset in memory");
+
 /// See the module's description.
 pub struct Persistence {
     /// The dataset is being loaded.
@@ -144,7 +147,7 @@ impl Core {
         // Beside the old dataset a new one is loaded, which goes on for some.
         let beside = p.async_loading.load(Ordering::Relaxed) && entry.spec.is(flag::NO_ASYNC_LOADING);
         if beside || (p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING)) {
-            return Some(Fault::Text("LOADING Redis is loading the dataset in memory"));
+            return Some(LOADING);
         }
         self.refused_by_role(conn, entry)
     }

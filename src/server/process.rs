@@ -2,14 +2,15 @@
 //!
 //! The order at start, and why: [`Program::from_args`] first, since the name
 //! decides what the arguments mean; then the configuration; then
-//! [`enter_dir`], [`daemonize`] (it forks, so no thread may run yet), the log,
-//! the pid file, [`signals::install`], [`raise_open_files`], and at last
+//! [`enter_dir`], [`daemonize`] (it forks, so no thread may run yet), the
+//! process [`title`] (likewise), the log, the pid file, [`signals::install`], [`raise_open_files`], and at last
 //! threads and [`Supervisor::ready`].
 
 mod daemon;
 mod kernel;
 mod limits;
 pub mod signals;
+pub mod title;
 
 use std::path::Path;
 

@@ -28,7 +28,7 @@ pub fn shown<'a>(name: &str, args: Args<'a>) -> Vec<&'a [u8]> {
                 hide(at + 1..at + 3);
             }
         }
-        "acl|setuser" => hide(3..usize::MAX),
+        "acl|setuser" => hide(2..usize::MAX),
         "config|set" => {
             for at in (2..args.len()).step_by(2).filter(|at| is_sensitive(args[*at])) {
                 hide(at + 1..at + 2);

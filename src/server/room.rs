@@ -136,6 +136,9 @@ pub struct Room {
     outcome: Outcome,
     key: Vec<u8>,
     evictions: u32,
+    /// Bytes that telling of evictions took since the last tick. They leave with
+    /// the turn; evicting more for them would not end.
+    told: usize,
     /// The core that is asked to evict in the place of this one.
     lender: Option<usize>,
     /// Bytes that clients may use (`maxmemory-clients`); 0 for no limit.
@@ -143,6 +146,8 @@ pub struct Room {
     clients: usize,
     /// Some client has grown.
     clients_grew: bool,
+    /// Somebody has to be evicted unless what is being sent leaves first.
+    clients_exceed: bool,
 }
 
 fn policy_of(s: &Settings) -> Option<Policy> {
@@ -240,8 +245,8 @@ impl Core {
         }
     }
 
-    /// At the end of a turn: closes the largest clients while all of the
-    /// process take more than they may.
+    /// At the end of a turn: do all clients of the process take more than they
+    /// may?
     #[inline]
     pub fn limit_clients(&mut self) {
         if self.recount_clients {
@@ -250,16 +255,34 @@ impl Core {
         if self.room.clients_limit != 0 {
             self.show_clients();
             if std::mem::take(&mut self.room.clients_grew) {
-                self.evict_clients();
+                self.room.clients_exceed = self.clients_of_all() > self.room.clients_limit;
             }
         }
     }
 
+    #[inline]
+    pub fn clients_are_to_be_limited(&self) -> bool {
+        self.room.clients_exceed
+    }
+
+    /// When the next turn has collected what the sends of the last one came to,
+    /// replies that were only passing through are gone: closes the largest
+    /// clients while the rest is still too much.
+    #[inline]
+    pub fn evict_clients_if_too_large(&mut self) {
+        if std::mem::take(&mut self.room.clients_exceed) {
+            self.show_clients();
+            self.evict_clients();
+        }
+    }
+
+    fn clients_of_all(&self) -> usize {
+        self.shared.rooms.desks.iter().map(|d| d.clients.load(Ordering::Relaxed)).sum()
+    }
+
     #[cold]
     fn evict_clients(&mut self) {
-        let sum =
-            |core: &Core| core.shared.rooms.desks.iter().map(|d| d.clients.load(Ordering::Relaxed)).sum::<usize>();
-        while sum(self) >= self.room.clients_limit {
+        while self.clients_of_all() > self.room.clients_limit {
             let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict && !c.departing);
             let largest = evictable.max_by_key(|c| c.memory()).map(|c| (c.memory(), c.me));
             let size = largest.map_or(0, |l| l.0);
@@ -312,7 +335,7 @@ impl Core {
         if self.room.limit != 0 {
             self.keep_limit();
             if self.tracker.pending() {
-                self.send_invalidations();
+                self.telling(Core::send_invalidations);
             }
         }
     }
@@ -358,6 +381,7 @@ impl Core {
 
     /// Now and then: the others learn what could go here.
     pub fn show_candidates(&mut self) {
+        self.room.told = 0;
         let Some(policy) = self.room.policy.filter(|_| self.room.limit != 0) else { return };
         let desk = &self.shared.rooms.desks[self.id];
         let near = memory::used_here() > self.room.limit / 8 * 7;
@@ -372,7 +396,7 @@ impl Core {
     fn over_by(&self) -> usize {
         match memory::used_here().saturating_sub(self.room.limit) {
             0 => 0,
-            over => over.saturating_sub(self.shared.not_counted()),
+            over => over.saturating_sub(self.shared.not_counted() + self.room.told),
         }
     }
 
@@ -536,9 +560,18 @@ impl Core {
         if timed {
             self.latency_event("eviction-del", ticks::to_us(ticks::ticks() - start) / 1000);
         }
-        self.tell_evicted(c.db, &key);
+        self.telling(|core| core.tell_evicted(c.db, &key));
         self.room.key = key;
         true
+    }
+
+    /// What somebody is told of changed keys, its memory not counted for now.
+    pub fn telling(&mut self, tell: impl FnOnce(&mut Core)) {
+        let before = memory::used_here();
+        tell(self);
+        if self.room.limit != 0 {
+            self.room.told += memory::used_here().saturating_sub(before);
+        }
     }
 
     /// An eviction is a deletion like any other to all who hear of changes.

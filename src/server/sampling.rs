@@ -66,6 +66,20 @@ pub struct Survey {
     current: Sizes,
 }
 
+/// Connections up to which INFO looks at all of them itself.
+const LOOKED_AT: usize = 1024;
+
+/// Memory of a core's clients, and of the buffers that it keeps for them.
+pub fn client_memory(core: &Core) -> usize {
+    let pools: usize = core.output_pool.iter().map(Vec::capacity).sum::<usize>()
+        + core.batch_pool.iter().map(|b| b.memory()).sum::<usize>();
+    let clients = match core.conns.len() {
+        0..=LOOKED_AT => core.conns.iter().map(Conn::memory).sum(),
+        _ => core.survey.last.memory,
+    };
+    pools + clients
+}
+
 impl Survey {
     pub fn look_at(&mut self, c: &Conn) {
         let s = &mut self.current;

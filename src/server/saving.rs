@@ -357,6 +357,22 @@ impl Core {
         self.finish_conn(conn, seq, &out);
     }
 
+    /// Is the snapshot file to be written anew when FLUSHALL has emptied all?
+    /// So it is in Redis when there are `save` points; a restart would bring
+    /// back what was deleted.
+    pub fn saves_flushes(&self) -> bool {
+        !self.settings.persistence.save.is_empty() && !self.shared.persistence.loading.load(Ordering::Relaxed)
+    }
+
+    /// The reply to a FLUSHALL comes when the empty dataset is on disk, or
+    /// could not be written.
+    pub fn reply_when_saved(&mut self, conn: ConnRef, seq: u32, reply: Vec<u8>) {
+        let home = conn.core as usize;
+        self.tell_service(move |s| {
+            s.save_flushed(move |s| s.call(home, move |core| core.finish_conn(conn, seq, &reply)));
+        });
+    }
+
     /// Core 0 looks whether a `save` point has been reached.
     pub fn look_at_save_points(&mut self) {
         if self.id != 0 {

@@ -71,6 +71,14 @@ pub struct Shared {
     pub cores_ended: AtomicBool,
     /// The process has been told to stop.
     pub stopping: AtomicBool,
+    /// What the threads need for themselves is known: loading may begin.
+    pub measured: AtomicBool,
+    /// That memory, which does not count as used.
+    pub fixed_memory: AtomicUsize,
+    /// Connections of MIGRATE that wait for the next one.
+    pub migrate_sockets: AtomicUsize,
+    /// DEBUG PAUSE-CRON is on.
+    pub cron_paused: AtomicBool,
     pub exit_code: AtomicUsize,
     /// DEBUG SLEEP: all cores stand still until this monotonic time.
     pub sleep_until_ns: AtomicU64,
@@ -131,6 +139,10 @@ impl Shared {
             cores_ended: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             exit_code: AtomicUsize::new(0),
+            cron_paused: AtomicBool::new(false),
+            migrate_sockets: AtomicUsize::new(0),
+            measured: AtomicBool::new(false),
+            fixed_memory: AtomicUsize::new(0),
             sleep_until_ns: AtomicU64::new(0),
             scripts_may_all: AtomicBool::new(false),
             next_slow: AtomicU64::new(0),

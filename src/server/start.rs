@@ -58,7 +58,7 @@ pub fn main(args: Vec<String>) -> ExitCode {
             println!("{}", help_text(process::program_name(&args[0])));
             ExitCode::SUCCESS
         }
-        Ok(StartMode::Serve(config)) => match serve(config) {
+        Ok(StartMode::Serve(config)) => match serve(config, &args[0]) {
             Ok(code) => ExitCode::from(code as u8),
             Err(e) => {
                 log::warning(format_args!("{e}"));
@@ -133,13 +133,14 @@ fn first_map(cores: usize) -> Vec<u16> {
     (0..SLOTS).map(|s| (s * cores / SLOTS) as u16).collect()
 }
 
-fn serve(config: Config) -> Result<usize, String> {
+fn serve(config: Config, program: &str) -> Result<usize, String> {
     let s = config.settings();
     process::enter_dir(&s)?;
     process::check_kernel()?;
     if s.daemonize {
         process::daemonize().map_err(|e| format!("Can't run in the background: {e}"))?;
     }
+    process::title::begin(&config, program);
     log::configure(&s)?;
     log::notice(format_args!("oO0OoO0OoO0Oo Coreslot is starting oO0OoO0OoO0Oo"));
     log::notice(format_args!(
@@ -162,7 +163,8 @@ fn serve(config: Config) -> Result<usize, String> {
     let wake = signals::install().map_err(|e| format!("Can't install signal handlers: {e}"))?;
     let s = fit_clients(&config, s);
     process::disable_huge_pages(&s);
-    process::adjust_oom_score(&s, false);
+    // A score that cannot be set is logged, and no reason not to start.
+    let _ = process::adjust_oom_score(&s, false);
     let code = run(config, (users, tls), &s, wake)?;
     if let Some(p) = pid_file {
         p.remove();
@@ -185,6 +187,7 @@ fn fit_clients(config: &Config, s: Arc<Settings>) -> Arc<Settings> {
 fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) -> Result<usize, String> {
     clock::resync();
     ticks::per_us();
+    let before = memory::used_here();
     let layout = layout(s)?;
     let cores = layout.data.len();
     let listeners = listeners(s, cores)?;
@@ -212,8 +215,8 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     shared.persistence.loading.store(true, Ordering::SeqCst);
     let service = service::start(shared.clone(), layout.service, metrics)?;
     let threads = start_cores(&shared, &layout, listeners)?;
+    leave_out_fixed(&shared, before);
     wait_until_loaded(&shared, &service.loaded)?;
-    shared.startup_memory.store(memory::used(), Ordering::Relaxed);
     announce(s);
     let supervisor = process::Supervisor::detect(s);
     if let Some(sv) = &supervisor {
@@ -237,6 +240,18 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
         let _ = std::fs::remove_file(s.resolve(&s.unixsocket));
     }
     Ok(shared.exit_code.load(Ordering::SeqCst))
+}
+
+/// The memory of the threads' queues, tables and histograms, some MB for every
+/// core, is there from the start and stays. It is left out of what is used, so
+/// that `maxmemory` means data and clients, however many cores there are.
+fn leave_out_fixed(shared: &Shared, before: usize) {
+    let fixed = memory::used_here().saturating_sub(before);
+    memory::leave_out(fixed);
+    shared.fixed_memory.store(fixed, Ordering::Relaxed);
+    shared.startup_memory.store(memory::used_here(), Ordering::Relaxed);
+    shared.peak_memory.store(memory::used_here(), Ordering::Relaxed);
+    shared.measured.store(true, Ordering::SeqCst);
 }
 
 /// The line by which test harnesses learn the process id.

@@ -383,7 +383,11 @@ impl Core {
             let failed = reply.first() == Some(&b'-');
             let args = joined_args(&tx.parts, places.len());
             self.account_spent(entry, p.spent, failed, &args, Who::Ref(tx.origin.conn));
-            self.finish_conn(tx.origin.conn, tx.origin.seq, &reply);
+            if entry.spec.name == "flushall" && !failed && self.saves_flushes() {
+                self.reply_when_saved(tx.origin.conn, tx.origin.seq, reply);
+            } else {
+                self.finish_conn(tx.origin.conn, tx.origin.seq, &reply);
+            }
         }
         if let Kind::Migrate(_) = &tx.kind {
             self.end_migration(&tx, &p.replies[0]);

@@ -148,6 +148,10 @@ impl Blocked {
     }
 }
 
+/// Bytes of a client's fixed buffer for replies in Redis
+/// (`PROTO_REPLY_CHUNK_BYTES`).
+pub const REPLY_BUFFER: usize = 16 * 1024;
+
 /// One connection.
 pub struct Conn {
     pub fd: RawFd,
@@ -379,17 +383,31 @@ impl Conn {
         self.replies.memory() + self.inflight.len() - self.sent + self.tls.as_ref().map_or(0, |t| t.pending().len())
     }
 
+    /// Of those, what Redis would not hold in the fixed buffer that every client
+    /// has there: limits on output are limits on this.
+    pub fn output_beyond(&self) -> usize {
+        self.output_bytes().saturating_sub(REPLY_BUFFER)
+    }
+
     /// Bytes received and not yet executed.
     pub fn input_bytes(&self) -> usize {
         self.input.len() - self.input_at
     }
 
-    /// Approximate memory of the connection.
+    /// Of those, what belongs to arguments that are complete.
+    pub fn argument_bytes(&self) -> usize {
+        self.resume.understood().min(self.input_bytes())
+    }
+
+    /// Approximate memory of the connection. Buffers for output are the core's,
+    /// lent: what counts is what waits in them, in steps, so that a connection
+    /// does not look larger while its own small reply is on the way.
     pub fn memory(&self) -> usize {
+        const STEP: usize = 1024;
+        let waiting = self.replies.memory() + self.inflight.len();
         size_of::<Conn>()
             + self.input.capacity()
-            + self.replies.capacity()
-            + self.inflight.capacity()
+            + waiting.next_multiple_of(STEP).max(STEP)
             + self.tls.as_ref().map_or(0, |t| t.memory())
             + self.extra.as_ref().map_or(0, |x| x.memory())
     }

@@ -37,10 +37,15 @@ fn move_there(from: &Path, to: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// Name of the temporary file: Redis's, by the process id.
+pub fn temporary_name() -> String {
+    format!("temp-{}.rdb", std::process::id())
+}
+
 impl FileSink {
     /// Creates the temporary file; `path` is where the file goes in the end.
     pub async fn create(path: &Path, incremental: bool) -> io::Result<FileSink> {
-        let temporary = path.with_file_name(format!("temp-{}.rdb", std::process::id()));
+        let temporary = path.with_file_name(temporary_name());
         match DirectFile::create(&temporary, incremental).await {
             Ok(file) => Ok(FileSink { file, temporary, path: path.into() }),
             Err(e) => {

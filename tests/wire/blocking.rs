@@ -333,3 +333,42 @@ fn those_who_wait_follow_their_keys() {
         assert_eq!(w.read(), pair(&one, "v"));
     }
 }
+
+/// Where nothing deletes keys before they are asked for, one that has expired is
+/// deleted on behalf of those who wait for it; they go on waiting.
+#[test]
+fn an_expired_key_serves_nobody() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("DEBUG SET-ACTIVE-EXPIRE 0"), ok());
+        assert_eq!(c.run("SELECT 1"), ok());
+        c.run("RPUSH k old");
+        c.run("PEXPIRE k 1");
+        assert_eq!(c.run("SELECT 0"), ok());
+        let mut w = waiting(server, "BLPOP k 0", 1);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(c.run("SWAPDB 0 1"), ok());
+        eventually("the key is gone", LIMIT, || c.run("DBSIZE") == int(0));
+        blocked(server, 1);
+        c.run("RPUSH k new");
+        assert_eq!(w.read(), pair("k", "new"));
+    });
+}
+
+/// A transaction that takes long: what it pushed may have expired at its end.
+#[test]
+fn a_key_that_expires_within_a_transaction_serves_nobody() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("DEBUG SET-ACTIVE-EXPIRE 0"), ok());
+        let mut w = waiting(server, "BLPOP k 0", 1);
+        for words in ["MULTI", "RPUSH k old", "PEXPIRE k 50", "DEBUG SLEEP 0.2"] {
+            c.run(words);
+        }
+        assert_eq!(c.run("EXEC").items().len(), 3);
+        eventually("the key is gone", LIMIT, || c.run("DBSIZE") == int(0));
+        blocked(server, 1);
+        c.run("RPUSH k new");
+        assert_eq!(w.read(), pair("k", "new"));
+    });
+}

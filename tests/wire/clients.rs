@@ -1,6 +1,8 @@
 //! CLIENT: listing, killing, silencing, pausing, unblocking.
 
-use super::support::{Value, Wire, bulk, each_cores, error, eventually, int, lacks, nil, nil_array, ok, plain, simple};
+use super::support::{
+    Server, Value, Wire, bulk, each_cores, error, eventually, int, lacks, nil, nil_array, ok, plain, simple,
+};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -346,5 +348,35 @@ fn monitor_shows_commands_of_all_cores() {
             let end = format!("[0 127.0.0.1:{}] \"SET\" \"key{i}\" \"a \\\"b\\\"\\n\"", c.local_port());
             assert!(text.ends_with(&end), "{text}");
         }
+    });
+}
+
+/// CLIENT PAUSE on a replica: what the primary sends is taken in, and applied
+/// when the pause is over.
+#[test]
+fn a_paused_replica_keeps_its_dataset() {
+    each_cores(|server| {
+        let limit = Duration::from_secs(30);
+        let primary = Server::start(&["--cores", "1"]);
+        let (mut c, mut p) = (server.wire(), primary.wire());
+        assert_eq!(c.run(&format!("REPLICAOF 127.0.0.1 {}", primary.port)), ok());
+        let field = |c: &mut Wire, name: &str| {
+            let info = c.run("INFO REPLICATION").as_text();
+            let value = info.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(str::to_owned));
+            value.map(|v| v.trim().to_owned())
+        };
+        eventually("the link", limit, || field(&mut c, "master_link_status").as_deref() == Some("up"));
+        p.run("SET a 1");
+        eventually("the first write", limit, || c.run("GET a") == bulk("1"));
+        assert_eq!(c.run("CLIENT PAUSE 100000 WRITE"), ok());
+        let before = field(&mut c, "slave_repl_offset");
+        p.run("SET a 2");
+        let sent = field(&mut p, "master_repl_offset");
+        eventually("it has come", limit, || field(&mut c, "slave_read_repl_offset") == sent);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(field(&mut c, "slave_repl_offset"), before);
+        assert_eq!(c.run("GET a"), bulk("1"));
+        assert_eq!(c.run("CLIENT UNPAUSE"), ok());
+        eventually("it is applied", limit, || c.run("GET a") == bulk("2"));
     });
 }

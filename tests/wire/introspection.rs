@@ -326,3 +326,67 @@ fn time_and_lolwut_and_role() {
         assert_eq!(c.run("PING"), simple("PONG"));
     });
 }
+
+/// Neither a user's name nor its rules are shown; and what EXEC let go ahead is
+/// logged after what EXEC ran.
+#[test]
+fn slowlog_hides_users_and_keeps_the_order() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET slowlog-log-slower-than 0");
+        c.cmd(&["ACL", "SETUSER", "secret user", "+@all"]);
+        let newest = |c: &mut Wire| format!("{:?}", c.run("SLOWLOG GET 1").items()[0].items()[3]);
+        let shown = newest(&mut c);
+        assert!(shown.contains("(redacted)") && !shown.contains("secret"), "{shown}");
+        let mut w = server.wire();
+        w.send_words("BLPOP l 0");
+        eventually("it waits", Duration::from_secs(30), || {
+            c.run("INFO CLIENTS").as_text().contains("blocked_clients:1\r\n")
+        });
+        for words in ["MULTI", "LPUSH l x", "SLOWLOG RESET"] {
+            c.run(words);
+        }
+        c.run("EXEC");
+        assert!(!w.read().is_error());
+        let mut d = server.wire();
+        eventually("BLPOP is logged", Duration::from_secs(30), || {
+            let log = d.run("SLOWLOG GET -1");
+            let names: Vec<String> = log.items().iter().map(|e| e.items()[3].items()[0].as_text()).collect();
+            let at = |name: &str| names.iter().position(|n| n.eq_ignore_ascii_case(name));
+            let (Some(blpop), Some(reset)) =
+                (at("blpop"), names.iter().rposition(|n| n.eq_ignore_ascii_case("slowlog")))
+            else {
+                return false;
+            };
+            assert!(blpop < reset, "newest first: {names:?}");
+            true
+        });
+    });
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL writes every directive, and the file is read
+/// again as it is.
+#[test]
+fn every_directive_can_be_written_and_read_again() {
+    let dir = std::env::temp_dir().join(format!("coreslot-force-all-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let file = dir.join("all.conf");
+    std::fs::write(&file, "timeout 100\n").expect("a file");
+    let path = file.to_str().expect("a path");
+    let values = |port: Option<u16>| {
+        let server = Server::start_with_file(path, &["--cores", "1"]);
+        let mut c = server.wire();
+        if port.is_none() {
+            assert_eq!(c.run("DEBUG CONFIG-REWRITE-FORCE-ALL"), ok());
+            let text = std::fs::read_to_string(&file).expect("the file");
+            assert!(text.contains("timeout 100") && text.contains("\nhash-max-listpack-entries "), "{text}");
+        }
+        let own = ["port", "dir", "core-port-base", "logfile", "pidfile", "unixsocket"];
+        let all = c.run("CONFIG GET *");
+        let pairs = all.items().chunks(2).map(|p| (p[0].as_text(), p[1].as_text()));
+        pairs.filter(|(name, _)| !own.contains(&&name[..])).collect::<Vec<_>>()
+    };
+    let before = values(None);
+    assert_eq!(values(Some(0)), before);
+    let _ = std::fs::remove_dir_all(&dir);
+}

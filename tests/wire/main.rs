@@ -14,6 +14,7 @@ mod blocking_streams;
 mod check_rdb;
 mod clients;
 mod clients_admin;
+mod clients_memory;
 mod cores;
 mod dump;
 mod expiry_exactness;

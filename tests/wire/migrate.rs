@@ -307,3 +307,31 @@ fn permissions_are_asked_for_every_key() {
         assert_eq!(c.run("KEYS *"), bulks("b1"));
     });
 }
+
+/// A connection is kept for the next MIGRATE to the same target. If the target
+/// has closed it meanwhile, another is made.
+#[test]
+fn connections_are_kept() {
+    each_cores(|server| {
+        let kept = |c: &mut Wire| {
+            let info = c.run("INFO STATS").as_text();
+            let field = info.lines().find_map(|l| l.strip_prefix("migrate_cached_sockets:")).expect("a field");
+            field.trim().parse::<u64>().expect("a number")
+        };
+        let stock = Server::stock(&[]);
+        let (mut c, mut s) = (server.wire(), stock.wire());
+        assert_eq!(kept(&mut c), 0);
+        for (i, db) in [0, 0, 3, 0].into_iter().enumerate() {
+            c.run(&format!("SET k{i} v"));
+            assert_eq!(migrate(&mut c, stock.port, &format!("k{i} {db} {TIMEOUT}")), ok());
+            assert_eq!(kept(&mut c), 1);
+        }
+        assert_eq!(s.run("DBSIZE"), int(3));
+        assert!(s.run("INFO STATS").as_text().contains("total_connections_received:3"), "ready, test, MIGRATE");
+        assert!(!s.run("CLIENT KILL TYPE normal SKIPME yes").is_error());
+        c.run("SET again v");
+        assert_eq!(migrate(&mut c, stock.port, &format!("again 0 {TIMEOUT}")), ok());
+        assert_eq!(s.run("GET again"), bulk("v"));
+        eventually("nobody keeps it for ever", LIMIT, || kept(&mut c) == 0);
+    });
+}

@@ -150,3 +150,101 @@ fn the_log_announces_the_start() {
     let ready = log.find("Ready to accept connections").expect("Ready to accept");
     assert!(initialized < ready);
 }
+
+/// What `ps` shows: the template, kept up to date, in the memory of the
+/// arguments and of the environment behind them.
+#[test]
+fn the_process_title_follows_its_template() {
+    let server = Server::start(&["--cores", "1"]);
+    let title = || {
+        let bytes = std::fs::read(format!("/proc/{}/cmdline", server.pid())).expect("the title");
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    };
+    assert!(title().ends_with(&format!(":{}", server.port)), "{}", title());
+    let mut c = server.wire();
+    let set = |c: &mut super::support::Wire, template: &str| c.cmd(&["CONFIG", "SET", "proc-title-template", template]);
+    assert_eq!(set(&mut c, "T {port} {tls-port}|{unixsocket}|"), ok());
+    assert_eq!(title(), format!("T {} 0||", server.port));
+    // Longer than the arguments were.
+    let long = "y".repeat(title().len() + 400);
+    assert_eq!(set(&mut c, &long), ok());
+    assert!(title().starts_with("yyyy") && long.starts_with(&title()), "{}", title());
+    assert!(set(&mut c, "{nothing}").is_error());
+    // Nothing that the process needs was overwritten.
+    assert_eq!(c.run("CONFIG GET dir").items().len(), 2);
+    assert!(c.run("INFO SERVER").as_text().contains("executable:"));
+}
+
+/// The score follows the directive and the role; while it is off, nobody's own
+/// setting is touched.
+#[test]
+fn the_out_of_memory_score_follows_the_role() {
+    let server = Server::start(&["--cores", "1"]);
+    let path = format!("/proc/{}/oom_score_adj", server.pid());
+    let score = || std::fs::read_to_string(&path).expect("a score").trim().parse::<i32>().expect("a number");
+    let mut c = server.wire();
+    let base = score();
+    assert_eq!(c.cmd(&["CONFIG", "SET", "oom-score-adj", "yes", "oom-score-adj-values", "10 20 30"]), ok());
+    assert_eq!(score(), base + 10);
+    assert_eq!(c.run("REPLICAOF 127.0.0.1 1"), ok());
+    super::support::eventually("a replica's score", Duration::from_secs(30), || score() == base + 20);
+    assert_eq!(c.run("REPLICAOF NO ONE"), ok());
+    super::support::eventually("a primary's score", Duration::from_secs(30), || score() == base + 10);
+    assert_eq!(c.run("CONFIG SET oom-score-adj no"), ok());
+    assert_eq!(score(), base);
+    std::fs::write(&path, (base + 5).to_string()).expect("a higher score");
+    assert_eq!(c.cmd(&["CONFIG", "SET", "oom-score-adj-values", "11 21 31"]), ok());
+    assert_eq!(score(), base + 5, "off");
+    assert_eq!(c.cmd(&["CONFIG", "SET", "oom-score-adj", "relative"]), ok());
+    assert_eq!(score(), base + 16, "relative to what it was when it was turned on");
+    assert_eq!(c.cmd(&["CONFIG", "SET", "oom-score-adj", "no"]), ok());
+    assert_eq!(score(), base + 5);
+}
+
+/// A second SIGINT ends the process at once; what was written of a snapshot
+/// goes with it.
+#[test]
+fn an_impatient_end_leaves_no_temporary_file() {
+    let mut server = Server::start(&["--cores", "1", "--save", "3600 1"]);
+    let mut c = server.wire();
+    assert_eq!(c.run("DEBUG POPULATE 100"), ok());
+    assert_eq!(c.run("CONFIG SET rdb-key-save-delay 1000000"), ok());
+    let temporary = server.dir().join(format!("temp-{}.rdb", server.pid()));
+    server.signal(libc::SIGINT);
+    super::support::eventually("a file is being written", Duration::from_secs(30), || temporary.exists());
+    server.signal(libc::SIGINT);
+    assert_eq!(server.wait_exit(Duration::from_secs(30)).code(), Some(1));
+    assert!(!temporary.exists());
+}
+
+/// A signal that has not been acted on yet can be taken back.
+#[test]
+fn shutdown_abort_takes_a_signal_back() {
+    let server = Server::start(&["--cores", "1"]);
+    let mut c = server.wire();
+    assert_eq!(c.run("DEBUG PAUSE-CRON 1"), ok());
+    server.signal(libc::SIGTERM);
+    super::support::eventually("it is heard", Duration::from_secs(30), || server.log().contains("Received SIGTERM"));
+    super::support::eventually("and taken back", Duration::from_secs(30), || c.run("SHUTDOWN ABORT") == ok());
+    assert_eq!(c.run("DEBUG PAUSE-CRON 0"), ok());
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(c.run("PING"), simple("PONG"));
+    assert!(server.log().contains("Shutdown manually aborted"));
+}
+
+/// What is allocated for cores is no data: `used_memory` does not grow with
+/// their number, and a small `maxmemory` holds as much with many.
+#[test]
+fn memory_of_the_cores_themselves_is_not_used_memory() {
+    if super::support::plain() {
+        return;
+    }
+    let used = |cores: &str| {
+        let server = Server::start(&["--cores", cores]);
+        let info = server.wire().run("INFO MEMORY").as_text();
+        let line = info.lines().find_map(|l| l.strip_prefix("used_memory:")).expect("a field");
+        line.trim().parse::<u64>().expect("a number")
+    };
+    let (one, eight) = (used("1"), used("8"));
+    assert!(one < 1_500_000 && eight < 1_500_000, "{one} {eight}");
+}

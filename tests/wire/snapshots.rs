@@ -327,3 +327,50 @@ fn values_larger_than_what_may_be_on_the_way_are_saved() {
         assert_eq!(fresh.wire().run("DEBUG DIGEST"), before);
     });
 }
+
+/// A restart must not bring back what FLUSHALL deleted: with save points its
+/// reply comes when the file holds nothing either.
+#[test]
+fn flushall_empties_the_file_too() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.cmd(&["CONFIG", "SET", "save", "3600 1"]), ok());
+        for flush in ["FLUSHALL", "MULTI"] {
+            for i in 0..20 {
+                c.run(&format!("SET k{i} v"));
+            }
+            assert_eq!(c.run("SAVE"), ok());
+            let saves: u64 = info(&mut c, "rdb_saves").parse().expect("a number");
+            if flush == "MULTI" {
+                c.run("MULTI");
+                c.run("FLUSHALL");
+                assert_eq!(c.run("EXEC").items(), [ok()]);
+                wait_until("a save", || info(&mut c, "rdb_saves").parse::<u64>().expect("a number") > saves);
+            } else {
+                assert_eq!(c.run("FLUSHALL"), ok());
+                assert_eq!(info(&mut c, "rdb_changes_since_last_save"), "0");
+            }
+            assert_eq!(loaded(&server.dir().join("dump.rdb")).wire().run("DBSIZE").as_int(), 0);
+        }
+        assert_eq!(c.cmd(&["CONFIG", "SET", "save", ""]), ok());
+        let saves = info(&mut c, "rdb_saves");
+        assert_eq!(c.run("FLUSHALL"), ok());
+        assert_eq!(info(&mut c, "rdb_saves"), saves, "without save points nothing is written");
+        assert_ne!(info(&mut c, "rdb_changes_since_last_save"), "0");
+    });
+}
+
+/// Who asks for SAVE hears that it failed; that is no reason to refuse writes.
+#[test]
+fn a_save_that_fails_refuses_no_writes() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.cmd(&["CONFIG", "SET", "save", "3600 1000"]), ok());
+        c.run("SET a 1");
+        std::fs::create_dir(server.dir().join("dump.rdb")).expect("create a directory");
+        assert!(c.run("SAVE").is_error());
+        assert_eq!(info(&mut c, "rdb_last_bgsave_status"), "ok");
+        assert_eq!(c.run("SET a 2"), ok());
+        std::fs::remove_dir(server.dir().join("dump.rdb")).expect("remove it");
+    });
+}

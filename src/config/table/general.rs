@@ -29,14 +29,13 @@ pub(super) static ROWS: &[Directive] = &[
     choice!("syslog-facility", SyslogFacility::Local0, syslog_facility).immutable(),
     number!("databases", 16, 1, i32::MAX, databases).immutable(),
     flag!("always-show-logo", false, always_show_logo).immutable(),
-    flag!("set-proc-title", true, internals.set_proc_title).immutable().no_effect("the process title is left alone"),
+    flag!("set-proc-title", true, internals.set_proc_title).immutable(),
     text!(
         "proc-title-template",
         "{title} {listen-addr} {server-mode}",
         words::title_template,
         internals.proc_title_template
-    )
-    .no_effect("the process title is left alone"),
+    ),
     flag!("disable-thp", true, disable_thp).immutable(),
     choice!("oom-score-adj", OomScoreAdj::No, oom_score_adj),
     list!("oom-score-adj-values", "0 200 800", words::parse_oom_values, words::print_oom_values),

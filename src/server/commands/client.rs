@@ -194,10 +194,12 @@ fn pause(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     let ms = u64::try_from(ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
     let until = core.now.checked_add(ms).filter(|u| i64::try_from(*u).is_ok());
     let until = until.ok_or(Fault::Text("ERR timeout is out of range"))?;
+    core.tell_service(move |s| s.pause_applying(until));
     core.gather(conn, move |c| c.start_pause(until, all), |_, _, r| r.ok())
 }
 
 fn unpause(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    core.tell_service(|s| s.pause_applying(0));
     core.gather(conn, |c| c.unpause(), |_, _, r| r.ok())
 }
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::base::Args;
 use crate::base::num::parse_i64;
 use crate::command::{Fault, fault};
+use crate::reactor::buffers;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::gather::Asking;
 use crate::server::registry::{Outcome, registry};
 use crate::server::replication::{Asker, LinkInfo};
-use crate::session::conn::{Conn, parse_id, socket_name};
+use crate::session::conn::{Conn, REPLY_BUFFER, parse_id, socket_name};
 use crate::session::pubsub::Kind;
 
 /// What a connection is used for, as CLIENT LIST and KILL tell them apart.
@@ -89,6 +90,8 @@ struct Line<'a> {
     multi: Option<(usize, usize)>,
     input: usize,
     input_free: usize,
+    /// Complete arguments of a request that is not.
+    arguments: usize,
     /// Size of the buffer for replies, what waits in it, and blocks and bytes
     /// that wait elsewhere.
     buffer: usize,
@@ -126,7 +129,7 @@ impl Line<'_> {
         put("multi", &self.multi.map_or(-1, |(commands, _)| commands as i64));
         put("qbuf", &self.input);
         put("qbuf-free", &self.input_free);
-        put("argv-mem", &0);
+        put("argv-mem", &self.arguments);
         put("multi-mem", &self.multi.map_or(0, |(_, bytes)| bytes));
         put("rbs", &self.buffer);
         put("rbp", &self.buffer);
@@ -147,10 +150,24 @@ impl Line<'_> {
     }
 }
 
+/// Bytes of a request as clients send it.
+fn request_bytes(args: Args) -> usize {
+    let digits = |n: usize| n.checked_ilog10().unwrap_or(0) as usize + 1;
+    let line = |n: usize| 1 + digits(n) + 2;
+    line(args.len()) + args.iter().map(|a| line(a.len()) + a.len() + 2).sum::<usize>()
+}
+
 /// A client's line.
 pub fn describe(core: &Core, c: &Conn) -> String {
+    describe_running(core, c, 0)
+}
+
+/// A client's line while a request of it of so many bytes runs: as in Redis,
+/// that lies in the query buffer until it has run.
+fn describe_running(core: &Core, c: &Conn, running: usize) -> String {
     let x = c.extra.as_deref();
     let seconds = |since: u64| core.now.saturating_sub(since) / 1000;
+    let beyond = c.output_beyond();
     let line = Line {
         id: c.id,
         addr: address(core, c, true),
@@ -163,12 +180,17 @@ pub fn describe(core: &Core, c: &Conn) -> String {
         db: c.db,
         sub: [Kind::Channel, Kind::Pattern, Kind::Shard].map(|kind| c.subscriptions(kind)),
         multi: x.and_then(|x| x.multi.as_ref()).map(|m| (m.queue.len(), m.bytes)),
-        input: c.input_bytes(),
-        input_free: c.input.capacity() - c.input_bytes(),
+        input: c.input_bytes() - c.argument_bytes() + running,
+        input_free: if running == 0 {
+            c.input.capacity() - c.input_bytes()
+        } else {
+            buffers::SIZE - running % buffers::SIZE
+        },
+        arguments: c.argument_bytes(),
         buffer: c.replies.out.capacity(),
-        output: c.output_bytes(),
-        blocks: 0,
-        elsewhere: 0,
+        output: c.output_bytes() - beyond,
+        blocks: beyond.div_ceil(REPLY_BUFFER),
+        elsewhere: beyond as u64,
         memory: c.memory() as u64,
         sending: c.sending,
         command: c.last_command.map_or("NULL", |i| registry().entries[i].spec.name),
@@ -214,8 +236,8 @@ fn describe_link(link: &LinkInfo) -> String {
     line.print()
 }
 
-pub fn info(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    let line = describe(core, conn);
+pub fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    let line = describe_running(core, conn, request_bytes(args));
     conn.reply(|r| r.verbatim("txt", line.as_bytes()));
     Ok(Outcome::Done)
 }
@@ -261,22 +283,26 @@ impl Chosen {
 pub fn list(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let chosen = Arc::new(Chosen::parse(args)?);
     let (asking, me) = (core.begin_gather(conn), core.id);
+    let own = (conn.id, request_bytes(args));
     core.tell_service(move |s| {
         let links = s.describe_links().into_iter().filter(|l| chosen.has_link(l));
         let lines = links.map(|l| (l.id, describe_link(&l))).collect();
-        s.call(me, move |core| list_with(core, asking, chosen, lines));
+        s.call(me, move |core| list_with(core, asking, (chosen, own), lines));
     });
     Ok(Outcome::Later)
 }
 
-/// The connections of all cores, with these of replication.
-fn list_with(core: &mut Core, asking: Asking, chosen: Arc<Chosen>, links: Vec<(u64, String)>) {
+/// The connections of all cores, with these of replication. `own` is the
+/// asker's id, and how long its request is.
+fn list_with(core: &mut Core, asking: Asking, (chosen, own): (Arc<Chosen>, (u64, usize)), links: Vec<(u64, String)>) {
     let asked = chosen.clone();
     core.go_on_gathering(
         asking,
         move |core| {
+            core.close_over_limit();
             let open = core.conns.iter().filter(|c| !c.closing && chosen.has(c));
-            open.map(|c| (c.id, describe(core, c))).collect::<Vec<_>>()
+            let running = |c: &Conn| if c.id == own.0 { own.1 } else { 0 };
+            open.map(|c| (c.id, describe_running(core, c, running(c)))).collect::<Vec<_>>()
         },
         move |_, parts, r| {
             let mut lines: HashMap<u64, String> = parts.into_iter().flatten().chain(links).collect();

@@ -7,10 +7,10 @@ use super::containers;
 use crate::base::Args;
 use crate::command::spec::{Group, Spec, flag};
 use crate::command::{Fault, fault};
-use crate::config::{Caller, Change, ExtraLines};
+use crate::config::{Caller, Change, ExtraLines, Lines};
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, Outcome};
-use crate::server::{apply, users_file};
+use crate::server::{apply, process, users_file};
 use crate::session::conn::Conn;
 
 /// What a load relies on; as in Redis, for which `server.loading` is also set
@@ -146,7 +146,11 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let mut applied = apply::process_wide(core, &change, touched_tls).map_err(refused)?;
     let password = change.settings().requirepass.clone();
     let new_password = change.changed().contains(&"requirepass");
+    let titled = ["proc-title-template", "port", "tls-port", "bind"].iter().any(|n| change.changed().contains(n));
     shared.config.commit(change);
+    if titled {
+        process::title::show(&shared.config);
+    }
     applied.publish_tls(&shared);
     if new_password {
         core.change_users(|users| {
@@ -171,8 +175,13 @@ fn resetstat(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault
 }
 
 fn rewrite(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    rewrite_file(core, conn, Lines::Needed)
+}
+
+/// CONFIG REWRITE; with [`Lines::All`], DEBUG CONFIG-REWRITE-FORCE-ALL.
+pub fn rewrite_file(core: &mut Core, conn: &mut Conn, which: Lines) -> Result<Outcome, Fault> {
     let users = user_lines(core)?;
-    core.shared.config.rewrite_with(&[users]).map_err(|e| {
+    core.shared.config.rewrite_with(&[users], which).map_err(|e| {
         crate::observe::log::warning(format_args!("CONFIG REWRITE failed: {e}"));
         refused(e)
     })?;

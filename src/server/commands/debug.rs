@@ -9,7 +9,7 @@ use crate::base::{Args, glob};
 use crate::command::Fault;
 use crate::command::parse::is;
 use crate::command::spec::{Group, Spec, acl, flag};
-use crate::config::parse_memory;
+use crate::config::{Lines, parse_memory};
 use crate::observe::log;
 use crate::replication::event::Event;
 use crate::resp::reply::Proto;
@@ -46,6 +46,9 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
             log::notice(format_args!("Changing replication IDs after receiving change-repl-id"));
             core.tell_service(|s| s.replicate(Event::ChangeId));
         }
+        [] if is(word, "config-rewrite-force-all") => {
+            return super::config::rewrite_file(core, conn, Lines::All);
+        }
         [us] if is(word, "aof-flush-sleep") => {
             let us = u64::try_from(number(us)).unwrap_or(0);
             core.shared.persistence.aof.flush_sleep_us.store(us, Ordering::Relaxed);
@@ -63,6 +66,7 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         }
         [flag] if is(word, "pause-cron") => {
             let paused = number(flag) != 0;
+            core.shared.cron_paused.store(paused, Ordering::SeqCst);
             return core.gather(conn, move |c| c.cron_paused = paused, |_, _, r| r.ok());
         }
         [what, flag] if is(word, "replybuffer") && is(what, "resizing") => {
@@ -200,6 +204,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Waits so long before each write to the append-only file.",
             "CHANGE-REPL-ID",
             "    Gives the replication history another id: replicas take a full copy.",
+            "CONFIG-REWRITE-FORCE-ALL",
+            "    CONFIG REWRITE with a line for every directive.",
             "DIGEST",
             "    A digest of all keys, the same for the same content.",
             "DIGEST-VALUE <key> [<key> ...]",
@@ -213,7 +219,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "OBJECT <key>",
             "    How a key's value is held.",
             "PAUSE-CRON <0|1>",
-            "    Whether the work that is done ten times a second is left undone.",
+            "    Whether the work that is done ten times a second is left undone; a signal",
+            "    that asks for the end has to wait, too.",
             "POPULATE <count> [<prefix>] [<size>]",
             "    Creates string keys named key:<number>, on whatever cores they belong to.",
             "PROTOCOL <type>",

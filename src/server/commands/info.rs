@@ -11,7 +11,7 @@ use crate::server::core::Core;
 use crate::server::gather::Asking;
 use crate::server::registry::{ConnCommand, Outcome};
 use crate::server::replication::Described;
-use crate::server::sampling::{RATES, Sizes};
+use crate::server::sampling::{self, RATES, Sizes};
 use crate::server::stats::CoreStats;
 use crate::session::conn::Conn;
 use crate::store;
@@ -128,7 +128,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         stats: core.stats.counters(per_command),
         store: core.store.stats,
         rates: core.rates.means(),
-        sizes: core.survey.last,
+        sizes: Sizes { memory: sampling::client_memory(core), ..core.survey.last },
         tracking: core.tracker.sizes(),
         command_ticks: core.stats.commands.iter().map(|c| c.ticks).sum(),
         overhead: core.store.overhead(),

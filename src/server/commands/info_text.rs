@@ -200,19 +200,20 @@ pub fn memory(v: &View, t: &mut String) {
     put(t, "used_memory_dataset", dataset);
     let share = ratio(dataset, used.saturating_sub(startup)).min(1.0) * 100.0;
     put(t, "used_memory_dataset_perc", format_args!("{share:.2}%"));
-    put(t, "allocator_allocated", used);
-    put(t, "allocator_active", used);
+    let allocated = used + shared.fixed_memory.load(Relaxed) as u64;
+    put(t, "allocator_allocated", allocated);
+    put(t, "allocator_active", allocated);
     put(t, "allocator_resident", rss);
     put_bytes(t, "total_system_memory", total_memory());
     put_scripts(v, t);
     put_bytes(t, "maxmemory", s.maxmemory);
     put(t, "maxmemory_policy", s.maxmemory_policy.name());
     put_all(t, &[("allocator_frag_ratio", "1.00"), ("allocator_frag_bytes", "0")]);
-    put(t, "allocator_rss_ratio", format_args!("{:.2}", ratio(rss, used)));
-    put(t, "allocator_rss_bytes", rss as i64 - used as i64);
+    put(t, "allocator_rss_ratio", format_args!("{:.2}", ratio(rss, allocated)));
+    put(t, "allocator_rss_bytes", rss as i64 - allocated as i64);
     put_all(t, &[("rss_overhead_ratio", "1.00"), ("rss_overhead_bytes", "0")]);
-    put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, used)));
-    put(t, "mem_fragmentation_bytes", rss as i64 - used as i64);
+    put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, allocated)));
+    put(t, "mem_fragmentation_bytes", rss as i64 - allocated as i64);
     put(t, "mem_not_counted_for_evict", shared.not_counted());
     put(t, "mem_replication_backlog", v.replication.backlog_memory - v.replication.beyond_backlog);
     put(t, "mem_total_replication_buffers", v.replication.backlog_memory);
@@ -356,7 +357,7 @@ pub fn stats(v: &View, t: &mut String) {
     {
         put(t, name, v.core.audience.len(kind));
     }
-    put_features(t);
+    put_features(t, v.core.shared.migrate_sockets.load(Relaxed));
     put(t, "tracking_total_keys", v.sum(|p| p.tracking.0 as u64));
     put(t, "tracking_total_items", v.sum(|p| p.tracking.1 as u64));
     put(t, "tracking_total_prefixes", v.max(|p| p.tracking.2));
@@ -376,14 +377,13 @@ pub fn stats(v: &View, t: &mut String) {
     }
 }
 
-/// Forks and defragmentation, which do not exist.
-fn put_features(t: &mut String) {
+/// Forks and defragmentation, which do not exist, and what stands between them.
+fn put_features(t: &mut String, migrate_sockets: usize) {
+    put_all(t, &[("latest_fork_usec", "0"), ("total_forks", "0")]);
+    put(t, "migrate_cached_sockets", migrate_sockets);
     put_all(
         t,
         &[
-            ("latest_fork_usec", "0"),
-            ("total_forks", "0"),
-            ("migrate_cached_sockets", "0"),
             ("slave_expires_tracked_keys", "0"),
             ("active_defrag_hits", "0"),
             ("active_defrag_misses", "0"),

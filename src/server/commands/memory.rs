@@ -140,18 +140,19 @@ fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: u
     w.int("dataset.bytes", dataset);
     w.double("dataset.percentage", 100.0 * ratio(dataset, used.saturating_sub(startup)));
     w.double("peak.percentage", 100.0 * ratio(used, peak));
-    w.int("allocator.allocated", used);
-    w.int("allocator.active", used);
+    let allocated = used + core.shared.fixed_memory.load(Ordering::Relaxed);
+    w.int("allocator.allocated", allocated);
+    w.int("allocator.active", allocated);
     w.int("allocator.resident", resident);
     w.double("allocator-fragmentation.ratio", 1.0);
     w.int("allocator-fragmentation.bytes", 0);
     for name in ["allocator-rss", "rss-overhead"] {
-        let (a, b) = if name == "allocator-rss" { (resident, used) } else { (resident, resident) };
+        let (a, b) = if name == "allocator-rss" { (resident, allocated) } else { (resident, resident) };
         w.double(&format!("{name}.ratio"), ratio(a, b));
         w.int(&format!("{name}.bytes"), a.saturating_sub(b));
     }
-    w.double("fragmentation", ratio(resident, used));
-    w.int("fragmentation.bytes", resident.saturating_sub(used));
+    w.double("fragmentation", ratio(resident, allocated));
+    w.int("fragmentation.bytes", resident.saturating_sub(allocated));
 }
 
 struct Writer<'a, 'b>(&'a mut Reply<'b>);

@@ -2,7 +2,7 @@
 //! page sizes.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::config::{OomScoreAdj, Settings};
 use crate::observe::log;
@@ -110,24 +110,30 @@ pub(super) fn set_limit(resource: libc::__rlimit_resource_t, limit: libc::rlimit
 
 /// Sets the process's out-of-memory score as `oom-score-adj` says. Call it
 /// again when the directive or the role changes: relative values refer to the
-/// score before the first change.
-pub fn adjust_oom_score(settings: &Settings, is_replica: bool) {
+/// score that the process had when the directive was turned on, and that one
+/// comes back when it is turned off. While it is off, the score is not touched.
+pub fn adjust_oom_score(settings: &Settings, is_replica: bool) -> Result<(), String> {
     const PATH: &str = "/proc/self/oom_score_adj";
-    static BASE: OnceLock<i32> = OnceLock::new();
-    if settings.oom_score_adj == OomScoreAdj::No && BASE.get().is_none() {
-        return;
+    static BASE: Mutex<Option<i32>> = Mutex::new(None);
+    let mut known = BASE.lock().unwrap_or_else(PoisonError::into_inner);
+    if settings.oom_score_adj == OomScoreAdj::No && known.is_none() {
+        return Ok(());
     }
     let read = || std::fs::read_to_string(PATH).ok()?.trim().parse().ok();
-    let base = *BASE.get_or_init(|| read().unwrap_or(0));
+    let base = *known.get_or_insert_with(|| read().unwrap_or(0));
     let value = settings.oom_score_adj_values[usize::from(is_replica)];
     let score = match settings.oom_score_adj {
         OomScoreAdj::No => base,
         OomScoreAdj::Absolute => value,
         OomScoreAdj::Yes | OomScoreAdj::Relative => base.saturating_add(value),
     };
-    if let Err(error) = std::fs::write(PATH, score.clamp(-1000, 1000).to_string()) {
-        log::warning(format_args!("The out-of-memory score cannot be set to {score}: {error}"));
+    if settings.oom_score_adj == OomScoreAdj::No {
+        *known = None;
     }
+    std::fs::write(PATH, score.clamp(-1000, 1000).to_string()).map_err(|error| {
+        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
+        "Failed to set current oom_score_adj. Check server logs.".to_owned()
+    })
 }
 
 /// Turns transparent huge pages off for this process if `disable-thp` says so:

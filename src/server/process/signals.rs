@@ -4,10 +4,12 @@
 //! The handler records the request and writes to an eventfd, nothing else;
 //! whoever reads the eventfd (any event loop can) takes the request with
 //! [`take_shutdown_request`]. A SIGINT after a SIGINT that has not led to an
-//! exit ends the process at once.
+//! exit ends the process at once; what was written of a snapshot is deleted.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Why a shutdown is asked for.
@@ -33,6 +35,8 @@ impl ShutdownSignal {
 static REQUEST: AtomicI32 = AtomicI32::new(0);
 /// Whether a SIGINT came before.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// The snapshot file that may be being written, in the working directory.
+static TEMPORARY: OnceLock<CString> = OnceLock::new();
 /// Readable once a shutdown was asked for; -1 before [`install`].
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
@@ -45,6 +49,8 @@ pub fn install() -> io::Result<RawFd> {
         return Err(io::Error::last_os_error());
     }
     WAKE.store(wake, Ordering::SeqCst);
+    let temporary = crate::snapshot::file::temporary_name();
+    let _ = TEMPORARY.set(CString::new(temporary).unwrap_or_default());
     let handler = on_shutdown_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
     handle(libc::SIGTERM, handler)?;
     handle(libc::SIGINT, handler)?;
@@ -89,9 +95,13 @@ fn handle(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
 extern "C" fn on_shutdown_signal(signal: libc::c_int) {
     if signal == libc::SIGINT && INTERRUPTED.swap(true, Ordering::SeqCst) {
         let text = b"Interrupted again: exiting at once.\n";
-        // SAFETY: both calls are async-signal-safe; the buffer is static.
+        // SAFETY: the calls are async-signal-safe; the buffers are static, and
+        // reading a `OnceLock` that is set takes no lock.
         unsafe {
             libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+            if let Some(name) = TEMPORARY.get() {
+                libc::unlink(name.as_ptr());
+            }
             libc::_exit(1);
         }
     }

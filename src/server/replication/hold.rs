@@ -4,7 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Duration;
 
+use futures_lite::future;
+use glommio::timer::sleep;
+
+use crate::base::clock;
 use crate::server::image::Want;
 use crate::server::service::Service;
 
@@ -15,6 +20,9 @@ pub(super) struct Held {
     images: RefCell<HashSet<u64>>,
     /// Those who want nothing to be applied.
     holders: Cell<usize>,
+    /// Until when CLIENT PAUSE holds up what the primary sends, too, Unix
+    /// milliseconds.
+    paused_until_ms: Cell<u64>,
     /// A round of batches is being applied.
     pub applying: Cell<bool>,
 }
@@ -65,9 +73,23 @@ impl Service {
     }
 
     pub(super) async fn wait_until_released(&self) {
-        while self.repl.held.holders.get() > 0 {
-            self.repl.arrived.wait().await;
+        let held = &self.repl.held;
+        loop {
+            let paused_ms = held.paused_until_ms.get().saturating_sub(clock::now_ms());
+            match (held.holders.get(), paused_ms) {
+                (0, 0) => return,
+                (0, ms) => future::or(self.repl.arrived.wait(), sleep(Duration::from_millis(ms))).await,
+                _ => self.repl.arrived.wait().await,
+            }
         }
+    }
+
+    /// CLIENT PAUSE: the dataset of a replica stays as it is, whether clients
+    /// or the primary would change it. 0 ends it.
+    pub fn pause_applying(&self, until_ms: u64) {
+        let until = &self.repl.held.paused_until_ms;
+        until.set(if until_ms == 0 { 0 } else { until.get().max(until_ms) });
+        self.repl.arrived.ring();
     }
 
     /// Waits until everything that the primary has sent so far is applied.

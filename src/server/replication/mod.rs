@@ -326,7 +326,12 @@ impl Service {
 
     /// Takes effect on every core in one of its next turns.
     fn set_role(&self, role: Role) {
-        if self.repl.role.replace(role) != role {
+        let old = self.repl.role.replace(role);
+        if old.replica != role.replica {
+            // Logged when it fails: there is nobody to tell.
+            let _ = crate::server::process::adjust_oom_score(&self.shared.config.settings(), role.replica);
+        }
+        if old != role {
             (0..self.shared.cores).for_each(|c| self.call(c, move |core| core.take_role(role)));
         }
     }

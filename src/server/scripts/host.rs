@@ -206,8 +206,11 @@ impl Running<'_> {
         let origin = Origin { proto, ..self.origin };
         let streams = self.core.fx.wants_stream;
         self.core.fx.wants_stream &= self.propagate;
+        // What a script gets is no client's output.
+        let reply_bytes_max = std::mem::take(&mut self.core.options.reply_bytes_max);
         self.core.start_clock();
         self.core.run_command(entry, args, &origin, self.now, (0, 0), out);
+        self.core.options.reply_bytes_max = reply_bytes_max;
         self.core.fx.wants_stream = streams;
         Called::Replied
     }

@@ -2,13 +2,17 @@
 //! every key, and what the target says to them.
 //!
 //! Requests and replies, their order and the error texts are those of
-//! redis-server 7.0.15. A connection serves one MIGRATE; it is encrypted with
-//! `tls-cluster yes`.
+//! redis-server 7.0.15. So is the time that an idle connection is kept for the
+//! next MIGRATE to the same target; it is then kept by its login, too, so that
+//! nobody goes on as somebody else. It is encrypted with `tls-cluster yes`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
@@ -22,6 +26,10 @@ use crate::resp::encode;
 use crate::server::migrating::{Order, Payload};
 use crate::server::tx::{Kind, Tx};
 use crate::session::tls::Session;
+
+/// Connections kept, and for how long nobody may have used one.
+const KEPT_MAX: usize = 64;
+const KEPT: Duration = Duration::from_secs(10);
 
 /// Bytes of one write; each has the whole timeout.
 const CHUNK: usize = 64 << 10;
@@ -45,14 +53,62 @@ struct Outcome {
     error: Option<String>,
 }
 
+/// Whose connection it is: host, port, login, and whether it is encrypted.
+type Name = (String, u16, Vec<Vec<u8>>, bool);
+
+/// A connection that waits for the next MIGRATE.
+struct Kept {
+    link: Link,
+    /// The database that is selected.
+    db: i64,
+    /// When it was put here, monotonic milliseconds.
+    since_ms: u64,
+}
+
+/// Connections that are kept.
+#[derive(Default)]
+pub struct Targets(RefCell<HashMap<Name, Kept>>);
+
 impl Service {
+    fn take_target(&self, name: &Name) -> Option<(Link, i64)> {
+        let kept = self.targets.0.borrow_mut().remove(name)?;
+        self.count_targets();
+        Some((kept.link, kept.db))
+    }
+
+    fn keep_target(self: &Rc<Self>, name: Name, link: Link, db: i64) {
+        let mut kept = self.targets.0.borrow_mut();
+        if kept.len() >= KEPT_MAX
+            && let Some(oldest) = kept.iter().min_by_key(|(_, k)| k.since_ms).map(|(n, _)| n.clone())
+        {
+            kept.remove(&oldest);
+        }
+        kept.insert(name, Kept { link, db, since_ms: clock::mono_ns() / 1_000_000 });
+        drop(kept);
+        self.count_targets();
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            sleep(KEPT).await;
+            let now_ms = clock::mono_ns() / 1_000_000;
+            let fresh = |k: &Kept| now_ms.saturating_sub(k.since_ms) < KEPT.as_millis() as u64;
+            service.targets.0.borrow_mut().retain(|_, k| fresh(k));
+            service.count_targets();
+        })
+        .detach();
+    }
+
+    /// For INFO.
+    fn count_targets(&self) {
+        self.shared.migrate_sockets.store(self.targets.0.borrow().len(), Ordering::Relaxed);
+    }
+
     /// Sends packed keys to their target.
     pub fn migrate(self: &Rc<Self>, tx: Arc<Tx>, payloads: Vec<Payload>) {
         let service = self.clone();
         glommio::spawn_local(async move {
             let Kind::Migrate(order) = &tx.kind else { return };
             let tls = service.shared.tls().and_then(|t| t.to_target.clone());
-            let outcome = carry(order, &payloads, tls).await;
+            let outcome = service.carry(order, &payloads, tls).await;
             let reply = outcome.error.map_or("+OK\r\n".to_string(), |text| format!("-{text}\r\n"));
             let home = tx.coordinator;
             service.call(home, move |core| core.migrated(tx, outcome.acked, reply.into_bytes()));
@@ -151,14 +207,17 @@ async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// All that is asked of the target, and the places of the keys asked about.
-fn request(order: &Order, payloads: &[Payload]) -> (Vec<u8>, Vec<usize>) {
+/// All that is asked of the target, and the places of the keys asked about. The
+/// database is chosen unless it is that already.
+fn request(order: &Order, payloads: &[Payload], select: bool) -> (Vec<u8>, Vec<usize>) {
     let (mut out, mut places) = (Vec::new(), Vec::new());
     if !order.login.is_empty() {
         let words: Vec<&[u8]> = [&b"AUTH"[..]].into_iter().chain(order.login.iter().map(|w| &w[..])).collect();
         encode::command(&mut out, &words);
     }
-    encode::command(&mut out, &[b"SELECT", order.db.to_string().as_bytes()]);
+    if select {
+        encode::command(&mut out, &[b"SELECT", order.db.to_string().as_bytes()]);
+    }
     let now = clock::now_ms();
     for p in payloads {
         let ttl = match p.deadline_ms {
@@ -178,50 +237,96 @@ fn request(order: &Order, payloads: &[Payload]) -> (Vec<u8>, Vec<usize>) {
     (out, places)
 }
 
-async fn carry(order: &Order, payloads: &[Payload], tls: Option<Arc<ClientConfig>>) -> Outcome {
-    let limit = Duration::from_millis(order.timeout_ms).min(TIMEOUT_MAX);
-    let failed = |text: &str| Outcome { error: Some(text.into()), ..Outcome::default() };
-    let Ok(addresses) = within(limit, resolve(&order.host, order.port)).await else { return failed(CONNECTING) };
-    let mut link = match tls {
-        None => match within(limit, connect(&addresses)).await {
-            Ok(stream) => Link { stream, tls: None },
-            Err(_) => return failed(WRITING),
-        },
-        Some(config) => match within(limit, connect_securely(order, &addresses, config)).await {
-            Ok(link) => link,
-            Err(_) => return failed(CONNECTING),
-        },
-    };
-    let (bytes, places) = request(order, payloads);
-    for chunk in bytes.chunks(CHUNK) {
-        if within(limit, link.write(chunk)).await.is_err() {
-            return failed(WRITING);
-        }
-    }
-    drop(bytes);
-    let mut lines = Lines { link, limit, buffer: Vec::new(), at: 0 };
-    // The first error counts: that of the login, of SELECT, or of a key.
-    let mut refused: Option<String> = None;
-    for _ in 0..1 + usize::from(!order.login.is_empty()) {
-        match lines.next().await {
-            Ok(line) => refused = refused.or(complaint(&line)),
-            Err(_) => return failed(READING),
-        }
-    }
-    let mut outcome = Outcome::default();
-    for place in places {
-        let Ok(line) = lines.next().await else {
-            outcome.error.get_or_insert(READING.into());
+impl Service {
+    /// Over a connection that was kept, if there is one: the target may have
+    /// closed it, and another attempt is made then.
+    async fn carry(
+        self: &Rc<Self>,
+        order: &Order,
+        payloads: &[Payload],
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Outcome {
+        let name = (order.host.clone(), order.port, order.login.clone(), tls.is_some());
+        if let Some((link, db)) = self.take_target(&name)
+            && let Some(outcome) = self.exchange(order, payloads, &name, (link, Some(db))).await
+        {
             return outcome;
+        }
+        let limit = order_limit(order);
+        let failed = |text: &str| Outcome { error: Some(text.into()), ..Outcome::default() };
+        let Ok(addresses) = within(limit, resolve(&order.host, order.port)).await else { return failed(CONNECTING) };
+        let link = match tls {
+            None => match within(limit, connect(&addresses)).await {
+                Ok(stream) => Link { stream, tls: None },
+                Err(_) => return failed(WRITING),
+            },
+            Some(config) => match within(limit, connect_securely(order, &addresses, config)).await {
+                Ok(link) => link,
+                Err(_) => return failed(CONNECTING),
+            },
         };
-        match refused.clone().or(complaint(&line)) {
-            None => outcome.acked.push(place),
-            Some(text) => {
-                outcome.error.get_or_insert(format!("ERR Target instance replied with error: {text}"));
+        self.exchange(order, payloads, &name, (link, None)).await.unwrap_or_default()
+    }
+
+    /// Asks, and hears what the target says; `None` if a connection that was
+    /// kept, with this database selected, has turned out to be closed.
+    async fn exchange(
+        self: &Rc<Self>,
+        order: &Order,
+        payloads: &[Payload],
+        name: &Name,
+        (mut link, db): (Link, Option<i64>),
+    ) -> Option<Outcome> {
+        let limit = order_limit(order);
+        let broken = |e: io::Error, text: &str| {
+            let again = db.is_some() && e.kind() != io::ErrorKind::TimedOut;
+            (!again).then(|| Outcome { error: Some(text.into()), ..Outcome::default() })
+        };
+        let select = db != Some(order.db);
+        let (bytes, places) = request(order, payloads, select);
+        for chunk in bytes.chunks(CHUNK) {
+            if let Err(e) = within(limit, link.write(chunk)).await {
+                return broken(e, WRITING);
             }
         }
+        drop(bytes);
+        let mut lines = Lines { link, limit, buffer: Vec::new(), at: 0 };
+        // The first error counts: that of the login, of SELECT, or of a key.
+        let mut refused: Option<String> = None;
+        for _ in 0..usize::from(select) + usize::from(!order.login.is_empty()) {
+            match lines.next().await {
+                Ok(line) => refused = refused.or(complaint(&line)),
+                Err(e) => return broken(e, READING),
+            }
+        }
+        let mut outcome = Outcome::default();
+        for (nth, place) in places.into_iter().enumerate() {
+            let line = match lines.next().await {
+                Ok(line) => line,
+                Err(e) if nth == 0 && refused.is_none() => return broken(e, READING),
+                Err(_) => {
+                    outcome.error.get_or_insert(READING.into());
+                    return Some(outcome);
+                }
+            };
+            match refused.clone().or(complaint(&line)) {
+                None => outcome.acked.push(place),
+                Some(text) => {
+                    outcome.error.get_or_insert(format!("ERR Target instance replied with error: {text}"));
+                }
+            }
+        }
+        // After an error it is not known what is selected.
+        if refused.is_none() && lines.at == lines.buffer.len() {
+            self.keep_target(name.clone(), lines.link, order.db);
+        }
+        Some(outcome)
     }
-    outcome
+}
+
+/// Time that each step may take.
+fn order_limit(order: &Order) -> Duration {
+    Duration::from_millis(order.timeout_ms).min(TIMEOUT_MAX)
 }
 
 /// The text of an error.
@@ -271,7 +376,7 @@ mod tests {
             ..Order::default()
         };
         let payload = |place, deadline_ms| Payload { place, deadline_ms, dump: b"x".to_vec() };
-        let (bytes, places) = request(&order, &[payload(0, Some(1)), payload(1, None)]);
+        let (bytes, places) = request(&order, &[payload(0, Some(1)), payload(1, None)], true);
         assert_eq!(places, [1], "a key whose time has come stays");
         let want = "*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n\
                     *5\r\n$7\r\nRESTORE\r\n$1\r\nb\r\n$1\r\n0\r\n$1\r\nx\r\n$7\r\nREPLACE\r\n";

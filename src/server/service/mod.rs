@@ -79,6 +79,8 @@ pub struct Service {
     /// The snapshot under way.
     intake: RefCell<Option<Rc<snapshot::Intake>>>,
     pub repl: Repl,
+    /// Connections of MIGRATE that are kept.
+    targets: migrating::Targets,
     /// The end of the process, while it is being waited for.
     ending: shutdown::Ending,
     /// Rung when a core has woken the service core.
@@ -143,6 +145,9 @@ fn run(
         }
         let loading = service.clone();
         glommio::spawn_local(async move {
+            while !loading.shared.measured.load(Ordering::SeqCst) {
+                sleep(Duration::from_millis(1)).await;
+            }
             // Nobody listens when the start has been given up.
             let outcome = loading.load_dataset().await;
             if outcome.is_ok() {
@@ -171,6 +176,7 @@ impl Service {
             streams: RefCell::new(Streams::new(cores)),
             intake: RefCell::default(),
             repl: Repl::new(shared.config.settings()),
+            targets: migrating::Targets::default(),
             ending: shutdown::Ending::default(),
             woken: Bell::default(),
             advanced: Bell::default(),
@@ -197,7 +203,9 @@ impl Service {
         loop {
             clock::resync();
             self.shared.peak_memory.fetch_max(memory::used(), Ordering::Relaxed);
-            if let Some(order) = self.shared.saves.take_shutdown() {
+            if !self.shared.cron_paused.load(Ordering::SeqCst)
+                && let Some(order) = self.shared.saves.take_shutdown()
+            {
                 self.shut_down(order, None);
             }
             self.repl.take_sample();

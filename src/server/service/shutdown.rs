@@ -73,11 +73,16 @@ impl Service {
 
     /// SHUTDOWN ABORT.
     pub fn abort_shutdown(self: &Rc<Self>, asker: Asker) {
-        if !self.ending.waiting.get() {
+        // One that a signal asks for may not have begun.
+        let asked = self.shared.saves.take_shutdown().is_some();
+        if asked {
+            signals::forget_interrupt();
+        }
+        if !asked && !self.ending.waiting.get() {
             return self.refuse_client(asker, "ERR No shutdown in progress.");
         }
         log::notice(format_args!("Shutdown manually aborted."));
-        self.ending.aborted.set(true);
+        self.ending.aborted.set(self.ending.under_way.get());
         self.answer_client(asker, |r| r.ok());
     }
 

@@ -16,6 +16,7 @@ use super::streams::Outputs;
 use crate::base::{clock, memory};
 use crate::config::{MaxmemoryPolicy, Settings};
 use crate::observe::log;
+use crate::server::core::Core;
 use crate::server::process::REDIS_VERSION;
 use crate::session::conn::ConnRef;
 use crate::snapshot::access::Policy;
@@ -359,7 +360,32 @@ impl Service {
         }
     }
 
-    /// Writes the snapshot file, and notes how it went.
+    /// FLUSHALL with `save` points: the file is to hold nothing either. A
+    /// snapshot that replicas get goes on; the next `save` point comes after it.
+    pub fn save_flushed(self: &Rc<Self>, done: impl FnOnce(&Rc<Service>) + 'static) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let service = self.clone();
+        glommio::spawn_local(async move {
+            let saves = &service.shared.saves;
+            while saves.is_active() && !service.repl.sends_snapshot() {
+                service.snapshot_is_void();
+                sleep(LOOK).await;
+            }
+            if saves.try_begin() {
+                let result = service.save_file(Wish { hold: true, ..Wish::default() }).await;
+                if let Err(e) = &result {
+                    log::warning(format_args!("Saving error: {e}"));
+                }
+                service.call(0, Core::release_held);
+            }
+            done(&service);
+        })
+        .detach();
+    }
+
+    /// Writes the snapshot file, and notes how it went. As in Redis, only one
+    /// made in the background that fails makes writes be refused
+    /// (`stop-writes-on-bgsave-error`): who asked for another hears of it.
     pub async fn save_file(self: &Rc<Self>, wish: Wish) -> Result<Summary, Failure> {
         let s = self.shared.config.settings();
         let saves = &self.shared.saves;
@@ -372,6 +398,7 @@ impl Service {
         let (path, incremental) = (s.resolve(&p.dbfilename), p.rdb_save_incremental_fsync);
         let key_delay_us = p.rdb_key_save_delay_us.max(0) as u64;
         let at_cut = wish.at_cut.unwrap_or_else(|| self.note_place());
+        let foreground = wish.hold;
         let wish = Wish { at_cut: Some(at_cut), key_delay_us, ..wish };
         let result = self.snapshot(wish, async || FileSink::create(&path, incremental).await).await;
         if let Ok(summary) = &result {
@@ -382,7 +409,7 @@ impl Service {
         }
         saves.last_took_s.store((now_s() - started) as i64, Ordering::Relaxed);
         let aborted = matches!(result, Err(Failure::Aborted));
-        if !aborted {
+        if !aborted && !(foreground && result.is_err()) {
             saves.last_failed.store(result.is_err(), Ordering::Relaxed);
         }
         // Last, so that whoever sees the end sees how it ended.

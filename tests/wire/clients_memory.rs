@@ -1,0 +1,135 @@
+//! What CLIENT LIST says of a client's buffers, and the limits on them.
+
+use super::support::{Server, Wire, each_cores, error, eventually, ok};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A field of the line of the client with this name; `None` if there is none.
+fn field(c: &mut Wire, name: &str, field: &str) -> Option<u64> {
+    let list = c.run("CLIENT LIST").as_text();
+    let line = list.lines().find(|l| l.contains(&format!(" name={name} ")))?.to_owned();
+    let value = line.split(' ').find_map(|w| w.strip_prefix(&format!("{field}=")).map(str::to_owned));
+    Some(value.expect("the field").parse().expect("a number"))
+}
+
+fn named(server: &Server, name: &str) -> Wire {
+    let mut c = server.wire();
+    assert_eq!(c.run(&format!("CLIENT SETNAME {name}")), ok());
+    c
+}
+
+/// Sends an argument of `n` bytes without its end.
+fn send_open_argument(c: &mut Wire, n: usize) {
+    c.send(format!("*2\r\n${n}\r\n"));
+    c.send(vec![b'v'; n]);
+}
+
+/// The request that asks lies in the query buffer while it runs; of a request
+/// that is not complete, what was understood of it does not.
+#[test]
+fn the_query_buffer_holds_what_is_not_done() {
+    each_cores(|server| {
+        let mut c = named(server, "asker");
+        assert!(c.run("CLIENT INFO").as_text().contains(" qbuf=26 "));
+        assert_eq!(field(&mut c, "asker", "qbuf"), Some(26));
+        let mut other = named(server, "other");
+        send_open_argument(&mut other, 100_000);
+        eventually("the argument is there", LIMIT, || field(&mut c, "other", "qbuf") == Some(100_000));
+        assert!(field(&mut c, "other", "tot-mem").unwrap() > 100_000);
+        other.send("\r\n$3\r\nabc");
+        eventually("it is complete", LIMIT, || field(&mut c, "other", "argv-mem").unwrap() > 100_000);
+        assert!(field(&mut c, "other", "qbuf").unwrap() < 100);
+    });
+}
+
+/// Replies that nobody reads wait while others are being sent; they count, and
+/// they reach the limit.
+#[test]
+fn output_behind_a_send_counts() {
+    each_cores(|server| {
+        let mut c = named(server, "asker");
+        let limit = "CONFIG|SET|client-output-buffer-limit|pubsub 400000 0 0";
+        assert_eq!(c.cmd(&limit.split('|').collect::<Vec<_>>()), ok());
+        let mut deaf = named(server, "deaf");
+        assert!(!deaf.run("SUBSCRIBE ch").is_error());
+        let text = "x".repeat(10_000);
+        let mut most = 0;
+        eventually("the subscriber is closed", LIMIT, || {
+            c.cmd(&["PUBLISH", "ch", &text]);
+            match field(&mut c, "deaf", "omem") {
+                Some(bytes) => {
+                    most = most.max(bytes);
+                    false
+                }
+                None => true,
+            }
+        });
+        assert!((200_000..=400_000).contains(&most), "{most}");
+    });
+}
+
+/// A count that no memory could hold is refused, but where a limit ends the
+/// reply: then the client is closed, as in Redis.
+#[test]
+fn endless_replies_end_at_the_limit() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("HSET h a b");
+        c.run("SADD s a");
+        c.run("ZADD z 1 a");
+        let commands = ["HRANDFIELD h -999999999", "SRANDMEMBER s -999999999", "ZRANDMEMBER z -999999999"];
+        for command in commands {
+            assert_eq!(c.run(command), error("ERR value is out of range"), "{command}");
+        }
+        let limit = "CONFIG|SET|client-output-buffer-limit|normal 1000000 0 0";
+        assert_eq!(c.cmd(&limit.split('|').collect::<Vec<_>>()), ok());
+        let eval = ["EVAL", "return redis.pcall('HRANDFIELD', 'h', '-999999999').err", "0"];
+        assert!(c.cmd(&eval).as_text().contains("out of range"), "no client's output is limited in a script");
+        for command in commands {
+            let mut victim = server.wire();
+            victim.send_words(command);
+            victim.drain_until_closed(LIMIT);
+        }
+        assert_eq!(c.run("HLEN h"), super::support::int(1));
+    });
+}
+
+/// A core keeps buffers for output and lends them: one that another client has
+/// made large does not make its next user so.
+#[test]
+fn a_lent_buffer_does_not_count() {
+    each_cores(|server| {
+        let mut c = named(server, "asker");
+        assert_eq!(c.cmd(&["SET", "big", &"x".repeat(200_000)]), ok());
+        for _ in 0..20 {
+            assert!(!c.run("GET big").is_error());
+        }
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 150000"), ok());
+        assert_eq!(c.run("PING"), super::support::simple("PONG"));
+        assert!(field(&mut c, "asker", "tot-mem").unwrap() < 50_000);
+    });
+}
+
+/// Clients are evicted until their memory fits, and not one more: the asker's
+/// own small reply changes nothing.
+#[test]
+fn clients_are_evicted_until_the_rest_fits() {
+    if super::support::plain() {
+        return;
+    }
+    super::support::with_cores(1, |server| {
+        let mut c = named(server, "asker");
+        assert_eq!(c.run("CLIENT NO-EVICT ON"), ok());
+        let mut others: Vec<Wire> = (0..10).map(|i| named(server, &format!("c{i}"))).collect();
+        for (i, o) in others.iter_mut().enumerate() {
+            send_open_argument(o, 200_000);
+            eventually("it is there", LIMIT, || field(&mut c, &format!("c{i}"), "qbuf") == Some(200_000));
+        }
+        let sizes: Vec<u64> = (0..10).map(|i| field(&mut c, &format!("c{i}"), "tot-mem").unwrap()).collect();
+        let limit = 5 * sizes.iter().max().unwrap() + field(&mut c, "asker", "tot-mem").unwrap();
+        assert_eq!(c.run(&format!("CONFIG SET maxmemory-clients {limit}")), ok());
+        let left = (0..10).filter(|i| field(&mut c, &format!("c{i}"), "tot-mem").is_some()).count();
+        assert_eq!(left, 5);
+    });
+}
