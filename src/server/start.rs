@@ -433,6 +433,12 @@ fn wait(shared: &Arc<Shared>, wake: RawFd) {
         let mut p = libc::pollfd { fd: wake, events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
         unsafe { libc::poll(&mut p, 1, 100) };
+        // What is not read would wake this thread again at once, for as long as
+        // the end takes.
+        let mut count = 0_u64;
+        // SAFETY: the buffer is a live local of eight bytes; the descriptor does
+        // not block.
+        unsafe { libc::read(wake, (&raw mut count).cast(), size_of::<u64>()) };
         if let Some(signal) = signals::take_shutdown_request() {
             log::warning(format_args!("Received {} scheduling shutdown...", signal.name()));
             log::warning(format_args!("User requested shutdown..."));

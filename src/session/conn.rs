@@ -400,11 +400,14 @@ impl Conn {
     }
 
     /// Approximate memory of the connection. Buffers for output are the core's,
-    /// lent: what counts is what waits in them, in steps, so that a connection
-    /// does not look larger while its own small reply is on the way.
+    /// lent: one that is hardly used does not count in full. What counts does so
+    /// in steps, so that a connection does not look larger while its own small
+    /// reply is on the way.
     pub fn memory(&self) -> usize {
         const STEP: usize = 1024;
-        let waiting = self.replies.memory() + self.inflight.len();
+        let held = |used: usize, size: usize| size.min(4 * used);
+        let waiting = held(self.replies.memory(), self.replies.capacity())
+            + held(self.inflight.len(), self.inflight.capacity());
         size_of::<Conn>()
             + self.input.capacity()
             + waiting.next_multiple_of(STEP).max(STEP)
