@@ -86,12 +86,15 @@ pub mod users_file;
 
 use crate::command::cx::Options;
 use crate::config::{MaxmemoryPolicy, SanitizeDump, Settings};
+use crate::session::conn::REPLY_BUFFER;
 
 /// The settings that handlers obey, from the configuration.
 pub fn options(s: &Settings) -> Options {
     let lfu = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu);
     let lru = matches!(s.maxmemory_policy, MaxmemoryPolicy::AllkeysLru | MaxmemoryPolicy::VolatileLru);
-    let hard = [&s.output_limit_normal, &s.output_limit_pubsub].map(|l| l.hard_bytes as usize);
+    // So long that it is over the limit, whatever else waits.
+    let over = |hard: u64| if hard == 0 { 0 } else { hard as usize + REPLY_BUFFER };
+    let hard = [&s.output_limit_normal, &s.output_limit_pubsub].map(|l| over(l.hard_bytes));
     let larger = if hard.contains(&0) { 0 } else { hard[0].max(hard[1]) };
     let reply_bytes_max = [hard[0], larger];
     Options {

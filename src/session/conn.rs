@@ -406,8 +406,8 @@ impl Conn {
     pub fn memory(&self) -> usize {
         const STEP: usize = 1024;
         let held = |used: usize, size: usize| size.min(4 * used);
-        let waiting = held(self.replies.memory(), self.replies.capacity())
-            + held(self.inflight.len(), self.inflight.capacity());
+        let waiting =
+            held(self.replies.memory(), self.replies.capacity()) + held(self.inflight.len(), self.inflight.capacity());
         size_of::<Conn>()
             + self.input.capacity()
             + waiting.next_multiple_of(STEP).max(STEP)
