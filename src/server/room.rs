@@ -19,7 +19,7 @@
 //! A command waits for the room that its own core makes, within the time that
 //! `maxmemory-eviction-tenacity` allows; the rest is made in the background.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::core::Core;
 use super::msg::Msg;
@@ -73,6 +73,8 @@ pub struct Desk {
 /// The process's side.
 pub struct Rooms {
     pub desks: Box<[Desk]>,
+    /// Some core is closing clients.
+    evicting: AtomicBool,
     /// Since when the limit is passed, monotonic microseconds; 0 when it is not.
     exceeded_since_us: AtomicU64,
     exceeded_total_us: AtomicU64,
@@ -82,6 +84,7 @@ impl Rooms {
     pub fn new(cores: usize) -> Rooms {
         Rooms {
             desks: (0..cores).map(|_| Desk::default()).collect(),
+            evicting: AtomicBool::new(false),
             exceeded_since_us: AtomicU64::new(0),
             exceeded_total_us: AtomicU64::new(0),
         }
@@ -224,7 +227,16 @@ impl Core {
             }
         }
         self.room.clients_grew = true;
+        // Before the others compare theirs with it.
+        let largest = self.largest_client().map_or(0, |l| l.0);
+        self.shared.rooms.desks[self.id].largest.store(largest, Ordering::Relaxed);
         self.show_clients();
+    }
+
+    /// What the largest of those takes that may be evicted, and who that is.
+    fn largest_client(&self) -> Option<(usize, ConnRef)> {
+        let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict && !c.departing);
+        evictable.map(|c| (c.memory(), c.me)).max_by_key(|l| l.0)
     }
 
     fn show_clients(&mut self) {
@@ -270,9 +282,16 @@ impl Core {
     /// clients while the rest is still too much.
     #[inline]
     pub fn evict_clients_if_too_large(&mut self) {
-        if std::mem::take(&mut self.room.clients_exceed) {
+        if !self.room.clients_exceed {
+            return;
+        }
+        // One core at a time, or each would evict for the same excess. The
+        // other is done in no time.
+        if !self.shared.rooms.evicting.swap(true, Ordering::Acquire) {
+            self.room.clients_exceed = false;
             self.show_clients();
             self.evict_clients();
+            self.shared.rooms.evicting.store(false, Ordering::Release);
         }
     }
 
@@ -282,9 +301,9 @@ impl Core {
 
     #[cold]
     fn evict_clients(&mut self) {
-        while self.clients_of_all() > self.room.clients_limit {
-            let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict && !c.departing);
-            let largest = evictable.max_by_key(|c| c.memory()).map(|c| (c.memory(), c.me));
+        // The limit may have been lifted since.
+        while self.room.clients_limit != 0 && self.clients_of_all() > self.room.clients_limit {
+            let largest = self.largest_client();
             let size = largest.map_or(0, |l| l.0);
             let desks = &self.shared.rooms.desks;
             desks[self.id].largest.store(size, Ordering::Relaxed);
@@ -312,8 +331,7 @@ impl Core {
     /// Now and then: the others learn how large this core's largest client is.
     pub fn show_largest_client(&mut self) {
         if self.room.clients_limit != 0 {
-            let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict);
-            let largest = evictable.map(Conn::memory).max().unwrap_or(0);
+            let largest = self.largest_client().map_or(0, |l| l.0);
             self.shared.rooms.desks[self.id].largest.store(largest, Ordering::Relaxed);
             self.room.clients_grew = true;
         }

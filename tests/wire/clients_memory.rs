@@ -133,3 +133,23 @@ fn clients_are_evicted_until_the_rest_fits() {
         assert_eq!(left, 5);
     });
 }
+
+/// With several cores as well the largest go first, whoever looks first.
+#[test]
+fn the_largest_clients_are_evicted_first() {
+    each_cores(|server| {
+        let mut c = named(server, "asker");
+        assert_eq!(c.run("CLIENT NO-EVICT ON"), ok());
+        let mut all: Vec<Wire> = Vec::new();
+        for (i, size) in [50_000, 300_000, 50_000, 300_000, 50_000, 300_000, 50_000, 300_000].into_iter().enumerate() {
+            let mut o = named(server, &format!("c{i}"));
+            send_open_argument(&mut o, size);
+            eventually("it is there", LIMIT, || field(&mut c, &format!("c{i}"), "qbuf") == Some(size as u64));
+            all.push(o);
+        }
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 400000"), ok());
+        let left =
+            |c: &mut Wire| (0..8).filter(|i| field(c, &format!("c{i}"), "tot-mem").is_some()).collect::<Vec<_>>();
+        eventually("the large ones are gone", LIMIT, || left(&mut c) == [0, 2, 4, 6]);
+    });
+}
