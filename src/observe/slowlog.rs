@@ -41,8 +41,9 @@ impl SlowLog {
         self.entries.is_empty()
     }
 
-    pub fn clear(&mut self) {
-        self.entries.clear();
+    /// Forgets what was logged before the entry `id`.
+    pub fn forget_before(&mut self, id: u64) {
+        self.entries.retain(|e| e.id >= id);
     }
 
     pub fn truncate(&mut self, max: usize) {

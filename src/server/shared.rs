@@ -172,7 +172,12 @@ impl Shared {
         self.next_watch.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Number of the next entry of the slow log.
+    /// Entries of the slow log so far, and so the number of the next.
+    pub fn slow_entries(&self) -> u64 {
+        self.next_slow.load(Ordering::Relaxed)
+    }
+
+    /// Takes a number for an entry of the slow log.
     pub fn next_slow(&self) -> u64 {
         self.next_slow.fetch_add(1, Ordering::Relaxed)
     }

@@ -167,7 +167,7 @@ fn clients_are_told_while_it_loads() {
     };
     assert_eq!(field(&mut ours, "loading"), 1.0);
     let size = fs::metadata(dir.file()).expect("the file").len();
-    assert_eq!(field(&mut ours, "loading_total_bytes"), size as f64);
+    eventually("the size", LIMIT, || field(&mut ours, "loading_total_bytes") == size as f64);
     let first = field(&mut ours, "loading_loaded_bytes");
     assert!(first < size as f64);
     for name in ["loading_start_time", "loading_rdb_used_mem", "loading_loaded_perc", "loading_eta_seconds"] {

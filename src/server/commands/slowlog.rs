@@ -123,7 +123,9 @@ fn len(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
 }
 
 fn reset(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    core.gather(conn, |c| c.stats.slowlog.clear(), |_, _, r| r.ok())
+    // What is logged while the cores hear of it stays.
+    let until = core.shared.slow_entries();
+    core.gather(conn, move |c| c.stats.slowlog.forget_before(until), |_, _, r| r.ok())
 }
 
 fn help(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
