@@ -198,7 +198,7 @@ mod tests {
     fn rewritten(config: &str, sets: &[(&str, &str)]) -> String {
         let live = Config::from_text(config.as_bytes()).unwrap();
         live.set(sets).unwrap();
-        let text = live.rewritten(config.as_bytes(), &[]);
+        let text = live.rewritten(config.as_bytes(), &[], Lines::Needed);
         String::from_utf8(text)
             .unwrap()
             .lines()
@@ -233,8 +233,8 @@ mod tests {
                 ("latency-tracking-info-percentiles", ""),
             ])
             .unwrap();
-        let first = config.rewritten(b"timeout 5\n", &[]);
-        assert_eq!(config.rewritten(&first, &[]), first);
+        let first = config.rewritten(b"timeout 5\n", &[], Lines::Needed);
+        assert_eq!(config.rewritten(&first, &[], Lines::Needed), first);
         let text = String::from_utf8(first.clone()).unwrap();
         assert!(text.contains("\nsave 10 20\nsave 30 40\n"), "{text}");
         assert!(text.contains("\nclient-output-buffer-limit pubsub 1mb 512kb 10\n"));
@@ -297,7 +297,7 @@ mod tests {
             let old: Vec<&str> = old.lines().filter(kept).collect();
             let mut text = old.join("\n").into_bytes();
             for _ in 0..2 {
-                text = config.rewritten(&text, &[]);
+                text = config.rewritten(&text, &[], Lines::Needed);
                 let mut again = Settings::clone(&Config::from_text(&text).unwrap().settings());
                 again.rename_commands = config.settings().rename_commands.clone();
                 again.users = config.settings().users.clone();
@@ -310,7 +310,7 @@ mod tests {
     fn extra_lines_replace_those_of_their_directive() {
         let config = Config::default();
         let extras = [ExtraLines { name: "user", lines: vec!["user new on".to_owned()] }];
-        let text = config.rewritten(b"user a on\nuser b on\nport 6379\n", &extras);
+        let text = config.rewritten(b"user a on\nuser b on\nport 6379\n", &extras, Lines::Needed);
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with("user new on\n\nport 6379\n"), "{text}");
     }

@@ -408,8 +408,8 @@ impl Service {
             saves.saves.fetch_add(1, Ordering::Relaxed);
         }
         saves.last_took_s.store((now_s() - started) as i64, Ordering::Relaxed);
-        let aborted = matches!(result, Err(Failure::Aborted));
-        if !aborted && !(foreground && result.is_err()) {
+        let unnoted = foreground && result.is_err() || matches!(result, Err(Failure::Aborted));
+        if !unnoted {
             saves.last_failed.store(result.is_err(), Ordering::Relaxed);
         }
         // Last, so that whoever sees the end sees how it ended.
