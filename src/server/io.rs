@@ -520,6 +520,8 @@ impl Core {
             }
             self.put_conn(c);
         }
+        self.limit_clients();
+        self.evict_clients_if_too_large();
     }
 
     /// Has the peer left more output unread than its class allows?

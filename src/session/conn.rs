@@ -383,10 +383,11 @@ impl Conn {
         self.replies.memory() + self.inflight.len() - self.sent + self.tls.as_ref().map_or(0, |t| t.pending().len())
     }
 
-    /// Of those, what Redis would not hold in the fixed buffer that every client
-    /// has there: limits on output are limits on this.
+    /// The same when it is more than fits into the fixed buffer that every
+    /// client has in Redis, else 0: limits on output are limits on this.
     pub fn output_beyond(&self) -> usize {
-        self.output_bytes().saturating_sub(REPLY_BUFFER)
+        let n = self.output_bytes();
+        if n > REPLY_BUFFER { n } else { 0 }
     }
 
     /// Bytes received and not yet executed.
