@@ -240,12 +240,7 @@ fn request(order: &Order, payloads: &[Payload], select: bool) -> (Vec<u8>, Vec<u
 impl Service {
     /// Over a connection that was kept, if there is one: the target may have
     /// closed it, and another attempt is made then.
-    async fn carry(
-        self: &Rc<Self>,
-        order: &Order,
-        payloads: &[Payload],
-        tls: Option<Arc<ClientConfig>>,
-    ) -> Outcome {
+    async fn carry(self: &Rc<Self>, order: &Order, payloads: &[Payload], tls: Option<Arc<ClientConfig>>) -> Outcome {
         let name = (order.host.clone(), order.port, order.login.clone(), tls.is_some());
         if let Some((link, db)) = self.take_target(&name)
             && let Some(outcome) = self.exchange(order, payloads, &name, (link, Some(db))).await
