@@ -275,7 +275,7 @@ mod tests {
         s.receive(&command(&["SET", "k", &value]));
         s.receive(b"*1\r\n$4\r\nPI");
         assert_eq!(s.next_batch().unwrap().unwrap().commands.len(), 1);
-        assert_eq!(s.pending(), 12);
+        assert_eq!(s.pending(), 10);
         assert!(s.input.capacity() < 1 << 16, "{}", s.input.capacity());
         s.receive(b"NG\r\n");
         assert_eq!(s.next_batch().unwrap().unwrap().end, s.offset());
