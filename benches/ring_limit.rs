@@ -17,9 +17,6 @@
 //! ```text
 //! ring-limit --port 7200 --core 0
 //! ```
-//!
-//! The command `END` ends the process: callgrind writes its counts at a clean
-//! exit, and signals do not reach a process that waits in `io_uring_enter` there.
 
 use std::io;
 use std::net::TcpListener;
