@@ -367,9 +367,9 @@ impl Delivery<'_, '_, '_, '_> {
                 propagate_claim(self.rest.fx, self.key.bytes, self.name, self.group, row.id);
             }
         }
-        // A claim says nothing of how many entries the group has read, so without
-        // this a replica's lag would be wrong. (7.0 says it with NOACK only.)
-        if n > 0 {
+        // With NOACK only, as Redis: a claim says nothing of how many entries the
+        // group has read, so its replicas guess that.
+        if noack && n > 0 {
             propagate_last_id(self.rest.fx, self.key.bytes, self.name, self.group);
         }
         self.out.array(n);

@@ -112,6 +112,7 @@ fn compare(arrangement: Arrangement, cores: &str, resp3: bool, first_seed: u64) 
     let mut differences = Differences::read();
     // What is read from a file is encoded by its size alone, not its history.
     differences.encodings = matches!(arrangement, Arrangement::Alone | Arrangement::Replica);
+    differences.groups_read = matches!(arrangement, Arrangement::Alone | Arrangement::Image);
     let case = Case::new(arrangement, cores, &stock, resp3, &differences);
     let mut without: Vec<String> = Generator::names().chain(["COMMAND"]).map(str::to_owned).collect();
     without.sort_unstable();
