@@ -132,3 +132,28 @@ fn a_kill_during_a_rewrite_leaves_old_or_new() {
     assert_eq!(digest(&server), before);
     stop(server);
 }
+
+#[test]
+fn turning_the_file_off_calls_a_rewrite_off() {
+    let dir = Dir::new("called-off");
+    let server = dir.start("2", &["--rdb-key-save-delay", "100000"]);
+    let mut c = server.wire();
+    (0..300).for_each(|i| assert_eq!(c.run(&format!("SET k{i} v")), ok()));
+    for line in ["BGREWRITEAOF", "CONFIG SET appendonly no"] {
+        assert!(!c.run(line).is_error(), "{line}");
+    }
+    // By itself it takes half a minute.
+    eventually("the rewrite's end", Duration::from_secs(15), || info(&server, "aof_rewrite_in_progress") == "0");
+    assert!(server.log().contains("Killing running AOF rewrite child"), "{}", server.log());
+    assert_eq!(info(&server, "aof_last_bgrewrite_status"), "ok");
+    // The file turned on again has a base of its own.
+    for line in ["CONFIG SET rdb-key-save-delay 0", "CONFIG SET appendonly yes"] {
+        assert_eq!(c.run(line), ok());
+    }
+    eventually("the file", LIMIT, || {
+        info(&server, "aof_rewrite_in_progress") == "0" && info(&server, "aof_enabled") == "1"
+    });
+    let before = digest(&server);
+    kill(server);
+    assert_eq!(digest(&dir.start("2", &[])), before);
+}

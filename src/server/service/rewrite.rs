@@ -48,6 +48,9 @@ const PATIENCE: u64 = 3;
 /// Seconds between two rewrites that are to replace a file whose flush failed.
 const DOUBT_S: u64 = 2;
 
+/// Why a rewrite ended that nobody wanted any more.
+const CALLED_OFF: &str = "terminated";
+
 /// Where the new base is written before it has its name.
 fn temporary(place: &Place) -> PathBuf {
     place.dir.join(format!("temp-rewriteaof-bg-{}.aof", std::process::id()))
@@ -93,14 +96,19 @@ impl Service {
         let now_s = clock::now_ms() / 1000;
         let took = now_s.saturating_sub(status.rewrite_since_s.load(Relaxed));
         status.last_rewrite_s.store(took as i64, Relaxed);
-        status.rewrite_failed.store(result.is_err(), Relaxed);
         match result {
             Ok(()) => {
+                status.rewrite_failed.store(false, Relaxed);
                 status.rewrites.fetch_add(1, Relaxed);
                 status.failures_in_a_row.store(0, Relaxed);
                 log::notice(format_args!("Background AOF rewrite finished successfully"));
             }
+            // Whoever calls it off says so to Redis's child with this signal.
+            Err(e) if e == CALLED_OFF => {
+                log::warning(format_args!("Background AOF rewrite terminated by signal {}", libc::SIGUSR1));
+            }
             Err(e) => {
+                status.rewrite_failed.store(true, Relaxed);
                 status.failures_in_a_row.fetch_add(1, Relaxed);
                 log::warning(format_args!("Background AOF rewrite terminated with error: {e}"));
             }
@@ -200,7 +208,7 @@ impl Service {
         };
         match made {
             Ok(_) => {}
-            Err(Failure::Aborted) => return Err("terminated".into()),
+            Err(Failure::Aborted) => return Err(CALLED_OFF.into()),
             Err(e) => return Err(e.to_string()),
         }
         let bytes = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
@@ -295,12 +303,21 @@ impl Service {
             if is_on {
                 self.merged_past(clock::mono_ns()).await;
                 self.close_aof().await;
+                self.call_off_rewrite();
                 self.drop_journal(FOR_AOF).await;
             } else if !self.turn_on_aof(&s).await {
                 sleep(RETRY).await;
             }
         }
         self.switching_aof.set(false);
+    }
+
+    /// Of the file that has been turned off: a base for it is made in vain.
+    fn call_off_rewrite(&self) {
+        if self.shared.persistence.aof.rewriting.load(SeqCst) {
+            log::notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
+            self.abort_snapshot();
+        }
     }
 
     /// The dataset is about to be replaced by a primary's. The file stays what
