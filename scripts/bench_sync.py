@@ -98,15 +98,17 @@ def stalls(bench, server):
 def case_fullsync(bench):
     keys = SNAPSHOT_KEYS // bench.scale
     rows = []
+    header = [
+        "server", "way", "throughput kept", "extra memory", "seconds", "longest stall us", "p99.9 us",
+        "max us", "generator's own max", f"events over {STALL_US // 1000} ms",
+    ]
     for way in ("diskless", "by file"):
         for start in (bench.ours, bench.peer):
             with tempfile.TemporaryDirectory(prefix="coreslot-bench-") as folder:
                 with running(lambda: start(folder, pinned=False)) as (server,):
                     rows.append([server.name, way] + fullsync(bench, server, way, keys))
-    header = [
-        "server", "way", "throughput kept", "extra memory", "seconds", "longest stall us", "p99.9 us",
-        "max us", "generator's own max", f"events over {STALL_US // 1000} ms",
-    ]
+                # Four of these take minutes each: what is known is told at once.
+                log("fullsync: " + ", ".join(f"{name} {value}" for name, value in zip(header, rows[-1])))
     table(f"Full synchronization of {keys:,} values of {SNAPSHOT_VALUE} bytes under writes", header, rows)
 
 
