@@ -54,19 +54,19 @@ fn valkey_follows_us() {
 fn a_chain_from_valkey_to_redis() {
     let Some(program) = program() else { return };
     let (head, middle, tail) = (valkey(&program, &[]), ours(2, &[]), stock(&[]));
-    write_some(&head, 10, 1000);
+    write_plain(&mut head.wire(), 0, 1000);
     replicate(&middle, head.port);
     wait_for_link(&middle);
     replicate(&tail, middle.port);
     wait_for_link(&tail);
-    write_some(&head, 11, 1000);
+    write_plain(&mut head.wire(), 1000, 1000);
     wait_until_equal(&head, &[&middle, &tail]);
     assert_eq!(middle.wire().run("REPLICAOF NO ONE").as_text(), "OK");
-    write_some(&middle, 12, 500);
+    write_plain(&mut middle.wire(), 2000, 500);
     replicate(&head, middle.port);
     wait_for_link(&head);
     wait_for_link(&tail);
-    write_some(&middle, 13, 500);
+    write_plain(&mut middle.wire(), 2500, 500);
     wait_until_equal(&middle, &[&head, &tail]);
     assert_eq!(count(&middle, "sync_full"), 1, "after the promotion all were resumed");
 }
