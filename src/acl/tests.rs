@@ -163,6 +163,27 @@ fn passwords_are_hashes() {
     assert!(table(&catalog, "on nopass").unwrap().authenticate(b"u", b"anything").is_some());
 }
 
+/// Who is made anew after being removed is somebody else, however alike; who is
+/// changed, or read from a file, is not.
+#[test]
+fn a_removed_user_does_not_come_back() {
+    let catalog = catalog();
+    let cx = Context { catalog: &catalog, all_channels: false };
+    let mut users = table(&catalog, "on nopass").unwrap();
+    let first = users.get(b"u").unwrap().clone();
+    users.set(b"u", &[b"off"], cx).unwrap();
+    assert!(users.get(b"u").unwrap().is(&first));
+    for line in ["user u on nopass", "user u off +get"] {
+        let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
+        let read = Users::read(&[(String::new(), words)], &users, cx).unwrap();
+        assert!(read.get(b"u").unwrap().is(&first) && read.default_user().is(users.default_user()));
+    }
+    users.remove(b"u");
+    users.set(b"u", &[b"on", b"nopass"], cx).unwrap();
+    let second = users.get(b"u").unwrap();
+    assert!(!second.is(&first) && **second == *first);
+}
+
 fn word() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
         "+", "-", "@", "~", "&", "%", "R", "W", "(", ")", ">", "<", "#", "!", "|", "get", "set", "config", "all",

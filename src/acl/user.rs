@@ -1,7 +1,10 @@
 //! A user: whether it may log in, with what, and what it may do then.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use sha2::{Digest, Sha256};
 
+use super::DEFAULT_USER;
 use super::rules::Context;
 use super::selector::Selector;
 
@@ -25,10 +28,33 @@ fn same(a: &[u8; HASH_LEN], b: &[u8; HASH_LEN]) -> bool {
     std::hint::black_box(differ) == 0
 }
 
+/// Tells a user from one of the same name that was removed before it was made.
+/// Two are equal whatever it says.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin(u64);
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Origin) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
+
+impl Origin {
+    /// There is one default user, which is never removed.
+    fn of(name: &[u8]) -> Origin {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Origin(if name == DEFAULT_USER { 0 } else { NEXT.fetch_add(1, Ordering::Relaxed) })
+    }
+}
+
 /// See the module's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     pub name: Vec<u8>,
+    /// Kept by all changes.
+    pub origin: Origin,
     /// May log in. Who has done so before goes on.
     pub on: bool,
     /// Any password will do.
@@ -45,12 +71,18 @@ impl User {
     pub fn new(name: &[u8], cx: Context) -> User {
         User {
             name: name.to_vec(),
+            origin: Origin::of(name),
             on: false,
             nopass: false,
             sanitize_payload: true,
             passwords: Vec::new(),
             selectors: vec![Selector::new(cx.catalog, cx.all_channels)],
         }
+    }
+
+    /// Is it this one, perhaps changed since?
+    pub fn is(&self, other: &User) -> bool {
+        self.name == other.name && self.origin.0 == other.origin.0
     }
 
     /// Needs nobody to log in as this user?

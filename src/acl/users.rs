@@ -96,7 +96,8 @@ impl Users {
 
     /// Reads the words of lines `user <name> <rules>`, each with its place for
     /// errors: the users that they describe, and the default user if none does.
-    /// Unchanged users are taken from `old`, so that their connections go on.
+    /// Unchanged users are taken from `old`, and changed ones are still they, so
+    /// that their connections go on.
     pub fn read(lines: &[(String, Vec<Vec<u8>>)], old: &Users, cx: Context) -> Result<Users, String> {
         let mut users = Users::new(cx);
         let mut named: Vec<&[u8]> = Vec::new();
@@ -127,11 +128,14 @@ impl Users {
             return Err(errors);
         }
         for user in old.iter() {
-            if users.get(&user.name).is_some_and(|new| new == user) {
-                users.all.insert(user.name.clone(), user.clone());
+            let Some(new) = users.all.get_mut(&user.name) else { continue };
+            if new == user {
+                *new = user.clone();
                 if user.name == DEFAULT_USER {
                     users.default = user.clone();
                 }
+            } else if user.name != DEFAULT_USER {
+                Arc::make_mut(new).origin = user.origin;
             }
         }
         Ok(users)

@@ -114,6 +114,9 @@ pub struct Rest<'r, 'a> {
     pub clock: UnixMs,
 }
 
+/// The place of no key at all.
+pub const NO_HINT: (*const [u8], u64) = (std::ptr::slice_from_raw_parts(std::ptr::null(), 0), 0);
+
 /// The context of one command on the core that owns its keys.
 pub struct Cx<'a> {
     pub store: &'a mut Store,
@@ -130,8 +133,8 @@ pub struct Cx<'a> {
     pub touch: Touch,
     /// Which slots this core owns (SCAN ends its step at a foreign one).
     pub owns: &'a dyn Fn(u16) -> bool,
-    /// A key whose hash is known already: its address and hash.
-    pub hint: (*const u8, u64),
+    /// A key whose hash is known already: its place in memory and its hash.
+    pub hint: (*const [u8], u64),
 }
 
 impl<'a> Cx<'a> {
@@ -208,11 +211,8 @@ impl<'a> Cx<'a> {
     /// The key with its hash, computed at most once per command.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        if bytes.as_ptr() == self.hint.0 && !bytes.is_empty() {
-            Key { bytes, hash: self.hint.1 }
-        } else {
-            Key::new(bytes)
-        }
+        // An empty argument begins where the next one does: lengths count, too.
+        if std::ptr::eq(bytes, self.hint.0) { Key { bytes, hash: self.hint.1 } } else { Key::new(bytes) }
     }
 
     /// The entry of a key that exists now. One past its deadline is deleted

@@ -1,6 +1,6 @@
 //! Running commands in unit tests, without a server.
 
-use super::cx::{Cx, Options, Touch};
+use super::cx::{Cx, NO_HINT, Options, Touch};
 use super::effect::{Effect, Event, Item};
 use super::{Command, families};
 use crate::base::rng::Rng;
@@ -72,7 +72,7 @@ impl Bench {
             rng: &mut self.rng,
             touch: Touch::Lru(crate::store::clock::lru(self.now)),
             owns: &|_| true,
-            hint: (std::ptr::null(), 0),
+            hint: NO_HINT,
         };
         let result = (command.run)(&mut cx, args);
         if let Err(fault) = result {

@@ -288,7 +288,9 @@ impl<'a> Call<'a> {
         let Some(((Some(first), weight), others)) = sources.split_first() else { return Vec::new() };
         let score = |(member, score): (Item<'s>, f64)| {
             let total = others.iter().try_fold(number(score * weight), |sum, (source, weight)| {
-                Some(self.aggregate.join(sum, number((*source)?.score(member)? * weight)))
+                // As in Redis only the first one's product is mended: MIN and MAX
+                // pass over a later one that is no number.
+                Some(self.aggregate.join(sum, (*source)?.score(member)? * weight))
             });
             Some((member, total?))
         };

@@ -166,10 +166,10 @@ impl Core {
     }
 
     /// Brings a connection's user up to date. False when it must be closed:
-    /// its user is gone, or may no longer listen to what it listens to.
+    /// its user is gone, even if there is another of its name, or may no longer listen to what it listens to.
     fn refresh_user(&mut self, conn: &mut Conn) -> bool {
         let Some(old) = conn.user.clone() else { return true };
-        let Some(new) = self.users.get(&old.name).cloned() else {
+        let Some(new) = self.users.get(&old.name).filter(|new| new.is(&old)).cloned() else {
             self.set_default_user(conn);
             conn.logged_in = false;
             return false;

@@ -10,7 +10,7 @@ use crate::base::Args;
 use crate::base::num::parse_u64;
 use crate::base::slot::{Key, slot_of, slot_of_hash};
 use crate::command::Cx;
-use crate::command::cx::Touch;
+use crate::command::cx::{NO_HINT, Touch};
 use crate::command::effect::Event;
 use crate::command::keys::places;
 use crate::command::spec::flag;
@@ -250,7 +250,7 @@ impl Core {
         let me = self.id;
         let everywhere = self.gathering.is_some();
         let owns = move |slot: u16| everywhere || map[slot as usize] as usize == me;
-        let hint = if k < args.len() && k > 0 { (args[k].as_ptr(), hash) } else { (std::ptr::null(), 0) };
+        let hint = if k < args.len() && k > 0 { (&raw const *args[k], hash) } else { NO_HINT };
         let mut cx = Cx {
             store: &mut self.store,
             db: origin.db as usize,

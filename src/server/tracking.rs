@@ -88,6 +88,16 @@ impl Tracker {
         !self.notes.is_empty() || self.prefixes.is_dirty() || !self.flushed.is_empty()
     }
 
+    /// How many keys read wait for their owners to hear of it.
+    pub fn reads_away(&self) -> usize {
+        self.away.len()
+    }
+
+    /// Forgets those after the first `n` of them.
+    pub fn forget_away(&mut self, n: usize) {
+        self.away.truncate(n);
+    }
+
     /// Keys and items remembered, prefixes followed.
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.table.len(), self.table.items(), self.prefixes.len())
@@ -113,11 +123,33 @@ impl Core {
         self.limit_tracking();
     }
 
+    /// A tracking client's script has called a command that reads: the keys
+    /// that it declared are remembered, whatever was read, as in Redis.
+    #[cold]
+    pub fn remember_declared(&mut self, keys: Args, origin: &Origin) {
+        for key in keys {
+            if self.gathering.is_some() {
+                self.tracker.away.push(key.to_vec());
+            } else {
+                self.remember_read(&Key::new(key), origin.conn);
+            }
+        }
+        self.limit_tracking();
+    }
+
     fn remember_read(&mut self, key: &Key, reader: ConnRef) {
         if self.tracker.table.add(key, reader) {
             self.shared.tracked_keys.fetch_add(1, Ordering::Relaxed);
             self.tracker.listens = true;
         }
+    }
+
+    /// What a script read that ran on its keys' core is remembered here.
+    pub fn keep_reads(&mut self, reader: ConnRef) {
+        for key in std::mem::take(&mut self.tracker.away) {
+            self.remember_read(&Key::new(&key), reader);
+        }
+        self.limit_tracking();
     }
 
     /// What a gathered transaction read is remembered by the keys' owners

@@ -32,6 +32,24 @@ async def main(port):
     async with r.pipeline(transaction=True) as pipe:
         assert await pipe.set("a", 1).set("b", 2).mget("a", "b").execute() == [True, True, ["1", "2"]]
 
+    # Scripts of many tasks over keys of all cores.
+    move = r.register_script(
+        "redis.call('decrby', KEYS[1], ARGV[1]) return redis.call('incrby', KEYS[2], ARGV[1])"
+    )
+    moves = [move(keys=[f"n{i % 5}", f"n{(i + 1) % 5}"], args=[i]) for i in range(200)]
+    assert len(await asyncio.gather(*moves)) == 200
+    assert sum(map(int, await r.mget([f"n{i}" for i in range(5)]))) == 5000
+    assert await r.eval("return redis.call('mget', 'n0', 'a')", 0) == await r.mget("n0", "a")
+    sha = await r.script_load("return {KEYS[1], ARGV[1]}")
+    assert await r.script_exists(sha) == [True] and await r.evalsha(sha, 1, "k", "v") == ["k", "v"]
+    code = "#!lua name=tasks\nredis.register_function('bump', function(k) return redis.call('incr', k[1]) end)"
+    assert await r.function_load(code) == "tasks"
+    bumped = await asyncio.gather(*(r.fcall("bump", 1, "bumped") for _ in range(100)))
+    assert sorted(bumped) == list(range(1, 101))
+    async with r.pipeline(transaction=True) as pipe:
+        assert await pipe.fcall("bump", 1, "bumped").get("bumped").execute() == [101, "101"]
+    assert await r.function_delete("tasks")
+
     ready = asyncio.Event()
     listener = asyncio.create_task(listen(r, ready, 100))
     await ready.wait()

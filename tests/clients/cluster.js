@@ -17,6 +17,16 @@ async function main(port) {
     const scanned = [];
     for (const n of nodes) for await (const key of n.scanIterator({ COUNT: 50 })) scanned.push(key);
     assert.deepStrictEqual(scanned.sort(), numbers.map((i) => `k${i}`).concat('{t}a').sort());
+    // Scripts run where their keys are.
+    const script = "return redis.call('incr', KEYS[1])";
+    const counts = await Promise.all(numbers.slice(0, 50).map((i) => r.eval(script, { keys: [`e${i}`] })));
+    assert.deepStrictEqual(counts, Array(50).fill(1));
+    const sha = await nodes[0].scriptLoad(script);
+    assert.strictEqual(await r.evalSha(sha, { keys: ['e7'] }), 2);
+    const code = "#!lua name=lib\nredis.register_function('up', function(k) return redis.call('incr', k[1]) end)";
+    await nodes[0].functionLoad(code);
+    const more = await Promise.all(numbers.slice(0, 50).map((i) => r.fCall('up', { keys: [`f${i}`], arguments: [] })));
+    assert.deepStrictEqual(more, Array(50).fill(1));
     await r.quit();
 }
 

@@ -28,3 +28,17 @@ for node in r.get_primaries():
     assert all(r.get_node_from_key(key).port == node.port for key in own)
     assert r.randomkey(target_nodes=[node]) in own
 assert r.cluster_keyslot("foo") == 12182 and r.keyslot("foo") == 12182
+
+# Scripts and functions are loaded on every node, and run where their keys are.
+script = "return {redis.call('incr', KEYS[1]), redis.call('incr', KEYS[2])}"
+sha = r.script_load(script)
+for i in range(50):
+    assert r.eval(script, 2, f"{{s{i}}}a", f"{{s{i}}}b") == [1, 1]
+    assert r.evalsha(sha, 2, f"{{s{i}}}a", f"{{s{i}}}b") == [2, 2]
+assert r.script_exists(sha) == [True]
+library = "#!lua name=lib\nredis.register_function('up', function(keys) return redis.call('incr', keys[1]) end)"
+assert set(r.function_load(library, replace=True).values()) == {"lib"}
+assert [r.fcall("up", 1, f"f{i}") for i in range(50)] == [1] * 50
+assert all(r.get(f"f{i}") == "1" for i in range(50))
+assert r.execute_command("FUNCTION DELETE", "lib", target_nodes=r.get_random_node())
+assert all(libraries == [] for libraries in r.function_list().values())

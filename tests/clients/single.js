@@ -1,9 +1,47 @@
 // node-redis: automatic pipelines, transactions, publish and subscribe, streams.
 const assert = require('assert');
-const { createClient, commandOptions } = require('redis');
+const { createClient, commandOptions, defineScript } = require('redis');
+
+// Called by its hash; sent once more when the server does not know it.
+const total = defineScript({
+    NUMBER_OF_KEYS: 2,
+    SCRIPT: "return redis.call('incrby', KEYS[1], ARGV[1]) + redis.call('incrby', KEYS[2], ARGV[1])",
+    transformArguments: (a, b, by) => [a, b, String(by)],
+    transformReply: (reply) => reply,
+});
+
+// Scripts and functions, with keys on one core, on several, and unnamed.
+async function scripts(r) {
+    assert.strictEqual(await r.total('e1', 'e2', 3), 6);
+    assert.strictEqual(await r.total('{e}1', '{e}2', 1), 2);
+    assert.deepStrictEqual(await Promise.all([1, 2, 3].map(() => r.total('e1', 'e2', 1))), [8, 10, 12]);
+    await r.scriptFlush();
+    assert.deepStrictEqual(await r.multi().total('e1', 'e2', 1).get('e2').exec().catch((e) => e.message), [14, '7']);
+    assert.strictEqual(await r.eval("return redis.call('get', 'e1')", {}), '7');
+    assert.deepStrictEqual(await r.evalRo('return {KEYS[1], ARGV[1]}', { keys: ['k'], arguments: ['v'] }), ['k', 'v']);
+    const sha = await r.scriptLoad("return redis.call('mget', KEYS[1], KEYS[2])");
+    assert.deepStrictEqual(await r.scriptExists([sha, '0'.repeat(40)]), [true, false]);
+    assert.deepStrictEqual(await r.evalSha(sha, { keys: ['e1', 'none'] }), ['7', null]);
+    await assert.rejects(r.evalSha('0'.repeat(40), {}), /NOSCRIPT/);
+    const code = "#!lua name=lib\nredis.register_function('add', function(keys, args) " +
+        "return redis.call('incrby', keys[1], args[1]) + redis.call('incrby', keys[2], args[1]) end)\n" +
+        "redis.register_function{function_name='look', callback=function(keys) return redis.call('get', keys[1]) end," +
+        "flags={'no-writes'}}";
+    assert.strictEqual(await r.functionLoad(code), 'lib');
+    assert.strictEqual(await r.fCall('add', { keys: ['e1', 'e2'], arguments: ['1'] }), 16);
+    assert.strictEqual(await r.fCallRo('look', { keys: ['e1'] }), '8');
+    await assert.rejects(r.fCallRo('add', { keys: ['e1', 'e2'], arguments: ['1'] }), /write flag/);
+    assert.strictEqual((await r.functionList())[0].libraryName, 'lib');
+    const dump = await r.functionDump(commandOptions({ returnBuffers: true }));
+    await r.functionDelete('lib');
+    await assert.rejects(r.fCall('add', { keys: ['e1', 'e2'], arguments: ['1'] }), /Function not found/);
+    await r.functionRestore(dump);
+    assert.deepStrictEqual(await r.multi().fCall('add', { keys: ['e1', 'e2'], arguments: ['1'] }).get('e1').exec(), [18, '9']);
+    await r.functionFlush();
+}
 
 async function main(port) {
-    const options = { socket: { port, host: '127.0.0.1', reconnectStrategy: false } };
+    const options = { socket: { port, host: '127.0.0.1', reconnectStrategy: false }, scripts: { total } };
     const r = createClient(options);
     await r.connect();
     assert.strictEqual(await r.ping(), 'PONG');
@@ -47,6 +85,7 @@ async function main(port) {
     const next = await r.xAdd('x', '*', { f: 'w' });
     assert.strictEqual((await read)[0].messages[0].id, next);
     await assert.rejects(r.lPush('a', 'x'), /WRONGTYPE/);
+    await scripts(r);
     await r.flushAll();
     await Promise.all([r.quit(), other.quit(), subscriber.disconnect()]);
 }

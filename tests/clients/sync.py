@@ -59,13 +59,51 @@ threads = [threading.Thread(target=deposit, args=(50,)) for _ in range(6)]
 [t.join() for t in threads]
 assert r.get("account") == r.get("log{elsewhere}") == "300"
 
+# Releasing a lock is a script.
 lock = r.lock("lock", timeout=20)
+assert lock.acquire() and not r.lock("lock").acquire(blocking=False)
+lock.release()
+assert r.lock("lock", timeout=20).acquire(blocking=False)
+
+# Keys on one core and on several, and none that are named.
+total = "local n = 0 for _, k in ipairs(KEYS) do n = n + redis.call('incrby', k, ARGV[1]) end return n"
+assert r.eval(total, 2, "{e}1", "{e}2", 5) == 10 and r.eval(total, 3, "e1", "e2", "e3", 1) == 3
+assert r.eval("return redis.call('get', 'e1')", 0) == "1" and r.eval_ro("return ARGV", 0, "x", "y") == ["x", "y"]
+sha = r.script_load(total)
+assert r.script_exists(sha, "0" * 40) == [True, False] and r.evalsha(sha, 3, "e1", "e2", "e3", 2) == 9
+r.script_flush()
 try:
-    assert lock.acquire() and not r.lock("lock").acquire(blocking=False)
-    lock.release()
-except redis.exceptions.ResponseError as e:
-    # Releasing needs scripts.
-    assert "unknown command" in str(e), e
+    r.evalsha(sha, 0)
+    raise AssertionError("a script that was flushed")
+except redis.exceptions.NoScriptError:
+    pass
+script = r.register_script(total)  # Loads itself anew.
+assert script(keys=["e1"], args=[7]) == 10 and r.script_exists(sha) == [True]
+with r.pipeline(transaction=True) as pipe:
+    script(keys=["e2", "e3"], args=[1], client=pipe)
+    pipe.get("e2").eval("return redis.call('exists', 'e1', 'e2', 'none')", 0)
+    assert pipe.execute() == [8, "4", 2]
+
+library = """#!lua name=mine
+redis.register_function('add', function(keys, args)
+    local n = 0
+    for _, k in ipairs(keys) do n = n + redis.call('incrby', k, args[1]) end
+    return n
+end)
+redis.register_function{function_name='look', callback=function(keys) return redis.call('mget', unpack(keys)) end,
+    flags={'no-writes'}}
+"""
+assert r.function_load(library) == "mine" and r.function_load(library, replace=True) == "mine"
+assert r.fcall("add", 3, "f1", "f2", "f3", 4) == 12 and r.fcall_ro("look", 2, "f1", "f3") == ["4", "4"]
+for name, wrong in ("add", "Can not execute a script with write flag"), ("none", "Function not found"):
+    try:
+        r.fcall_ro(name, 1, "f1", 1)
+        raise AssertionError(name)
+    except redis.ResponseError as e:
+        assert wrong in str(e), e
+dump = redis.Redis(port=port).function_dump()
+assert r.function_delete("mine") and r.function_list() == [] and r.function_restore(dump)
+assert r.fcall("add", 1, "f1", 1) == 5 and r.function_list(library="m*")[0][1] == "mine"
 
 subscriber = r.pubsub()
 subscriber.subscribe("news")

@@ -227,6 +227,9 @@ impl Generator {
         // Another number could become a deadline that passes during the run.
         let timed = command.iter().any(|word| matches!(word.as_slice(), b"EX" | b"PX") || word.ends_with(b"EXPIRE"))
             || command[0].ends_with(b"SETEX");
+        // Where members of one sorted set have different scores, what stands
+        // between two of them in the order of bytes depends on the encoding.
+        let timed = timed || command.get(1).is_some_and(|key| key.starts_with(b"lex"));
         let rng = &mut self.rng;
         match rng.below(80) {
             0 | 1 => drop(command.pop()),

@@ -19,6 +19,13 @@ pub struct Mismatch {
     pub text: String,
 }
 
+impl Mismatch {
+    /// Is it about the same command?
+    pub fn is_like(&self, other: &Mismatch) -> bool {
+        self.text.lines().next() == other.text.lines().next()
+    }
+}
+
 pub struct Pair<'a> {
     ours: Wire,
     stock: Wire,

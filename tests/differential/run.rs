@@ -80,8 +80,8 @@ impl Case<'_> {
         pair.compare_data().map(|text| format!("of the replica: {text}"))
     }
 
-    /// Leaves out runs of commands as long as something still differs.
-    fn shrink(&self, mut commands: Vec<Command>) -> Vec<Command> {
+    /// Leaves out runs of commands as long as the same reply still differs.
+    fn shrink(&self, mut commands: Vec<Command>, what: &Mismatch) -> Vec<Command> {
         let deadline = Instant::now() + SHRINK_LIMIT;
         let mut size = commands.len().div_ceil(2);
         while size > 0 && Instant::now() < deadline {
@@ -91,12 +91,12 @@ impl Case<'_> {
                 let end = (start + size).min(commands.len());
                 let fewer = [&commands[..start], &commands[end..]].concat();
                 match self.first_mismatch(&fewer, 1) {
-                    Some(mismatch) => {
+                    Some(mismatch) if mismatch.is_like(what) => {
                         commands = fewer;
                         commands.truncate(mismatch.step + 1);
                         smaller = true;
                     }
-                    None => start = end,
+                    _ => start = end,
                 }
             }
             if !smaller || size > 1 {
@@ -130,8 +130,8 @@ fn compare(arrangement: Arrangement, cores: &str, resp3: bool, first_seed: u64) 
             continue;
         };
         let mut tail = commands[..=mismatch.step].to_vec();
-        let story = if case.first_mismatch(&tail, 1).is_some() {
-            tail = case.shrink(tail);
+        let story = if case.first_mismatch(&tail, 1).is_some_and(|again| again.is_like(&mismatch)) {
+            tail = case.shrink(tail, &mismatch);
             case.first_mismatch(&tail, 1)
         } else {
             tail.drain(..tail.len().saturating_sub(30));
@@ -208,7 +208,7 @@ fn a_difference_is_found_and_shrunk() {
         commands.push(words(line));
     }
     let mismatch = case.first_mismatch(&commands, 16).expect("a mismatch");
-    let tail = case.shrink(commands[..=mismatch.step].to_vec());
+    let tail = case.shrink(commands[..=mismatch.step].to_vec(), &mismatch);
     if !plain() {
         assert_eq!(tail.len(), 2, "{:?}", tail.iter().map(show).collect::<Vec<_>>());
     }

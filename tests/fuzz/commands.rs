@@ -1,7 +1,7 @@
 //! Arguments of commands: random argument vectors for every row, run on a
 //! keyspace without a server.
 
-use coreslot::command::cx::{Cx, Options, Touch};
+use coreslot::command::cx::{Cx, NO_HINT, Options, Touch};
 use coreslot::command::effect::Effect;
 use coreslot::command::keys::places;
 use coreslot::command::spec::{Begin, Group};
@@ -164,7 +164,7 @@ fn run(session: &Session) -> usize {
             rng: &mut rng,
             touch: Touch::Lru(1),
             owns: &|_| true,
-            hint: (std::ptr::null(), 0),
+            hint: NO_HINT,
         };
         match (c.command.run)(&mut cx, &args) {
             Ok(()) => {

@@ -2,7 +2,10 @@
 //! its faultless twin.
 
 use super::support::history::check::{Kind, check};
+use super::support::history::collections::{self, Told, left_over};
+use super::support::history::plan::Keys;
 use super::support::history::{History, Key, Op, Version};
+use super::support::{Rng, Value, array, bulk, int};
 
 const X: Key = 0;
 const Y: Key = 1;
@@ -165,4 +168,109 @@ fn a_batch_out_of_order() {
     all.extend(crossed);
     let strict = History { ops: all, strict_pipelines: true };
     assert_eq!(check(&strict)[0].kind, Kind::Cycle);
+}
+
+/// What replies about collections say, as operations of one history.
+struct Story {
+    keys: Keys,
+    ops: Vec<Op>,
+}
+
+impl Story {
+    fn new() -> Story {
+        let keys = Keys::new(&mut Rng::new(1));
+        let mut first = op(99, 0, 0, &[], &[]);
+        first.writes = keys.collections.prepare(&keys.names).1;
+        Story { keys, ops: vec![first] }
+    }
+
+    fn say(mut self, (from, to): (u64, u64), told: &Told, reply: &Value) -> Story {
+        let mut new = op(from as u32, from, to, &[], &[]);
+        collections::note(&mut new, &self.keys, told, reply);
+        self.ops.push(new);
+        self
+    }
+
+    /// So many were pushed to the first queue, these are left.
+    fn end(mut self, pushed: u64, left: &[u64]) -> Vec<Kind> {
+        let last = left_over(&self.keys.collections.queues[0], pushed, left);
+        self.ops.push(Op { sent_ns: 1000, answered_ns: 2000, ..last });
+        self.kinds()
+    }
+
+    fn kinds(self) -> Vec<Kind> {
+        let history = History { ops: self.ops, strict_pipelines: false };
+        check(&history).iter().map(|violation| violation.kind).collect()
+    }
+}
+
+/// Two elements were pushed to the first queue.
+fn two_pushed() -> Story {
+    Story::new().say((1, 2), &Told::Pushed(0), &int(1)).say((3, 4), &Told::Pushed(0), &int(2))
+}
+
+fn popped(h: &Story, n: &str) -> Value {
+    array([bulk(&h.keys.collections.queues[0].list), bulk(n)])
+}
+
+#[test]
+fn what_queues_promise() {
+    let one = |h: Story, time, n| {
+        let reply = popped(&h, n);
+        h.say(time, &Told::PoppedFrom, &reply)
+    };
+    assert_eq!(two_pushed().end(2, &[1, 2]), []);
+    assert_eq!(one(one(two_pushed(), (5, 6), "1"), (7, 8), "2").end(2, &[]), []);
+    // Two that pop at the same time may get them in any order.
+    assert_eq!(one(one(two_pushed(), (5, 9), "2"), (6, 8), "1").end(2, &[]), []);
+    // Out of turn, twice, before it was pushed, lost, still there.
+    assert_eq!(one(one(two_pushed(), (5, 6), "2"), (7, 8), "1").end(2, &[]), [Kind::Cycle]);
+    assert_eq!(one(one(two_pushed(), (5, 6), "1"), (7, 8), "1").end(2, &[2])[0], Kind::SameVersion);
+    let early = Story::new().say((5, 6), &Told::Pushed(0), &int(1));
+    assert_eq!(one(early, (1, 2), "1").end(1, &[]), [Kind::Cycle]);
+    assert_eq!(one(two_pushed(), (5, 6), "2").end(2, &[])[0], Kind::Garbage);
+    assert_eq!(two_pushed().end(2, &[2])[0], Kind::Garbage);
+    assert_eq!(two_pushed().end(2, &[1])[0], Kind::Torn);
+    assert_eq!(one(two_pushed(), (5, 6), "1").end(2, &[1, 2]), [Kind::Cycle]);
+    // Several at once follow one another.
+    let some = |numbers: [&str; 2]| {
+        let h = two_pushed();
+        let reply = array([bulk(&h.keys.collections.queues[0].list), array(numbers.map(bulk))]);
+        h.say((5, 6), &Told::PoppedSome, &reply).kinds()
+    };
+    assert_eq!(some(["1", "2"]), []);
+    assert!(some(["2", "1"]).contains(&Kind::Torn));
+}
+
+#[test]
+fn what_collections_promise() {
+    let crowd = |list: &[&str]| array(list.iter().map(bulk));
+    let h = || {
+        let h = Story::new();
+        let [first, second, ..] = h.keys.collections.crowds[..] else { panic!("crowds") };
+        h.say((1, 2), &Told::Grown(first, 7), &int(1)).say((3, 4), &Told::Grown(second, 8), &int(1))
+    };
+    assert_eq!(h().say((5, 6), &Told::Crowds, &crowd(&["0:7", "1:8"])).kinds(), []);
+    // The later one without the earlier.
+    assert_eq!(h().say((1, 6), &Told::Crowds, &crowd(&["1:8"])).kinds(), [Kind::Cycle]);
+    assert_eq!(h().say((1, 6), &Told::Crowds, &crowd(&["0:7"])).kinds(), []);
+    assert_eq!(Story::new().say((1, 2), &Told::Ball, &crowd(&["ball"])).kinds(), []);
+    for list in [&[][..], &["ball", "other"]] {
+        assert_eq!(Story::new().say((1, 2), &Told::Ball, &crowd(list)).kinds(), [Kind::Torn]);
+    }
+    // A shelf whose elements stand in another order than they were put.
+    let shelf = || {
+        let h = Story::new();
+        let key = h.keys.collections.shelves[0];
+        (h.say((1, 9), &Told::Grown(key, 0xa), &int(1)).say((1, 9), &Told::Grown(key, 0xb), &int(2)), key)
+    };
+    let (h, key) = shelf();
+    assert_eq!(h.say((10, 11), &Told::Shelf(key), &crowd(&["a", "b"])).kinds(), []);
+    let (h, key) = shelf();
+    assert_eq!(h.say((10, 11), &Told::Shelf(key), &crowd(&["b", "a"])).kinds(), [Kind::LogOrder]);
+    // A tally that answers a number twice.
+    let h = Story::new();
+    let member = h.keys.collections.members[0][0];
+    let h = h.say((1, 2), &Told::Tallied(member), &bulk("1")).say((3, 4), &Told::Tallied(member), &bulk("1"));
+    assert_eq!(h.kinds()[0], Kind::SameVersion);
 }

@@ -5,7 +5,7 @@
 //! transaction is ordered by one map and run by another, a watch stays behind.
 
 use super::support::history::check::check;
-use super::support::history::plan::Keys;
+use super::support::history::plan::{Keys, Mix};
 use super::support::history::workload::{Load, run};
 use super::support::{Rng, Server, env_number, int, plain};
 use coreslot::base::slot::slot_of;
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 fn keep_moving(server: &Server, seed: u64, cores: usize, stop: &AtomicBool) -> i64 {
     // The load makes the same keys of the same seed.
     let keys = Keys::new(&mut Rng::new(seed));
-    let slots: Vec<u16> = keys.names.iter().map(|name| slot_of(name.as_bytes())).collect();
+    let slots: Vec<u16> = keys.all_names().map(|name| slot_of(name.as_bytes())).collect();
     let mut rng = Rng::new(!seed);
     let mut wire = server.wire();
     let mut moved = 0;
@@ -28,7 +28,16 @@ fn keep_moving(server: &Server, seed: u64, cores: usize, stop: &AtomicBool) -> i
     moved
 }
 
-fn rounds(cores: usize, batch_max: usize, args: &[&str]) {
+/// Ends the moves even where a client has failed.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn rounds(cores: usize, batch_max: usize, args: &[&str], mix: Mix) {
     if plain() {
         return;
     }
@@ -37,10 +46,11 @@ fn rounds(cores: usize, batch_max: usize, args: &[&str]) {
     let first = env_number("HISTORY_SEED", 100_000 + 1000 * batch_max as u64);
     for seed in first..first + env_number("HISTORY_ROUNDS", 4) {
         let load =
-            Load { seed, clients: 6, ops_per_client: 500, batch_max, strict_pipelines: args.contains(&"strict") };
+            Load { seed, clients: 6, ops_per_client: 500, batch_max, strict_pipelines: args.contains(&"strict"), mix };
         let stop = AtomicBool::new(false);
         let (history, moved) = std::thread::scope(|scope| {
             let mover = scope.spawn(|| keep_moving(&server, seed, cores, &stop));
+            let _stop = StopAtEnd(&stop);
             let history = run(server.port, load);
             stop.store(true, Ordering::Relaxed);
             (history, mover.join().expect("the mover"))
@@ -60,22 +70,28 @@ fn rounds(cores: usize, batch_max: usize, args: &[&str]) {
 
 #[test]
 fn moving_slots_one_at_a_time_on_4_cores() {
-    rounds(4, 1, &[]);
+    rounds(4, 1, &[], Mix::Strings);
 }
 
 #[test]
 fn moving_slots_pipelined_on_4_cores() {
-    rounds(4, 6, &[]);
+    rounds(4, 6, &[], Mix::Strings);
 }
 
 #[test]
 fn moving_slots_pipelined_on_2_cores() {
-    rounds(2, 16, &[]);
+    rounds(2, 16, &[], Mix::Strings);
 }
 
 #[test]
 fn moving_slots_pipelined_strictly_on_4_cores() {
-    rounds(4, 5, &["--pipeline-order", "strict"]);
+    rounds(4, 5, &["--pipeline-order", "strict"], Mix::Strings);
+}
+
+/// With blocked clients, which move with their slots.
+#[test]
+fn moving_collections_on_4_cores() {
+    rounds(4, 3, &[], Mix::Collections);
 }
 
 /// Every key is still there, once, after all slots were moved about.

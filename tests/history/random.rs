@@ -1,10 +1,11 @@
 //! Random loads against the server under test.
 
 use super::support::history::check::check;
+use super::support::history::plan::Mix;
 use super::support::history::workload::{Load, run};
 use super::support::{Rng, Server, env_number, plain};
 
-fn rounds(cores: &str, batch_max: usize, args: &[&str]) {
+fn rounds(cores: &str, batch_max: usize, args: &[&str], mix: Mix) {
     let mut all = vec!["--cores", cores];
     all.extend(args);
     let server = Server::start(&all);
@@ -17,6 +18,7 @@ fn rounds(cores: &str, batch_max: usize, args: &[&str]) {
             ops_per_client: 500,
             batch_max,
             strict_pipelines: plain() || args.contains(&"strict"),
+            mix,
         };
         let history = run(server.port, load);
         let violations = check(&history);
@@ -33,27 +35,47 @@ fn rounds(cores: &str, batch_max: usize, args: &[&str]) {
 
 #[test]
 fn one_at_a_time_on_4_cores() {
-    rounds("4", 1, &[]);
+    rounds("4", 1, &[], Mix::Strings);
 }
 
 #[test]
 fn pipelined_on_4_cores() {
-    rounds("4", 6, &[]);
+    rounds("4", 6, &[], Mix::Strings);
 }
 
 #[test]
 fn pipelined_strictly_on_4_cores() {
-    rounds("4", 5, &["--pipeline-order", "strict"]);
+    rounds("4", 5, &["--pipeline-order", "strict"], Mix::Strings);
 }
 
 #[test]
 fn pipelined_on_2_cores() {
-    rounds("2", 16, &[]);
+    rounds("2", 16, &[], Mix::Strings);
 }
 
 #[test]
 fn pipelined_on_1_core() {
-    rounds("1", 8, &[]);
+    rounds("1", 8, &[], Mix::Strings);
+}
+
+#[test]
+fn collections_one_at_a_time_on_4_cores() {
+    rounds("4", 1, &[], Mix::Collections);
+}
+
+#[test]
+fn collections_pipelined_on_4_cores() {
+    rounds("4", 4, &[], Mix::Collections);
+}
+
+#[test]
+fn collections_pipelined_strictly_on_4_cores() {
+    rounds("4", 5, &["--pipeline-order", "strict"], Mix::Collections);
+}
+
+#[test]
+fn collections_pipelined_on_1_core() {
+    rounds("1", 4, &[], Mix::Collections);
 }
 
 /// A recorded history in which one read is replaced by an older version, of
@@ -61,8 +83,17 @@ fn pipelined_on_1_core() {
 /// judged.
 #[test]
 fn one_stale_read_in_a_real_history_is_found() {
+    stale_reads_are_found(Mix::Strings);
+}
+
+#[test]
+fn one_stale_read_of_collections_is_found() {
+    stale_reads_are_found(Mix::Collections);
+}
+
+fn stale_reads_are_found(mix: Mix) {
     let server = Server::start(&["--cores", "1"]);
-    let load = Load { seed: 77, clients: 6, ops_per_client: 300, batch_max: 2, strict_pipelines: plain() };
+    let load = Load { seed: 77, clients: 6, ops_per_client: 300, batch_max: 2, strict_pipelines: plain(), mix };
     let history = run(server.port, load);
     assert!(check(&history).is_empty());
     let mut rng = Rng::new(78);

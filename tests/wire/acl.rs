@@ -1,7 +1,7 @@
 //! Users, what they may do, and what becomes of their connections. Expected
 //! replies are those of Redis 7.2, which words denials differently from 7.0.
 
-use super::support::wire::Wire;
+use super::support::wire::{Wire, encode, encode_into};
 use super::support::*;
 use std::time::Duration;
 
@@ -118,6 +118,27 @@ fn connections_of_a_deleted_user_are_closed() {
         users.iter_mut().for_each(Wire::expect_closed);
         waiting.expect_closed();
         assert_eq!(admin.run("PING"), simple("PONG"));
+    });
+}
+
+/// One of the same name that is made at once is somebody else.
+#[test]
+fn connections_of_a_user_that_is_made_anew_are_closed() {
+    each_cores(|server| {
+        let mut admin = server.wire();
+        for round in 0..20 {
+            admin.run(&format!("ACL SETUSER u on nopass {ALL}"));
+            let mut users: Vec<Wire> = (0..6).map(|_| as_user(server, "u")).collect();
+            let mut request = encode(&["ACL", "DELUSER", "u"]);
+            encode_into(&mut request, &["ACL", "SETUSER", "u", "on", "nopass", "+@all"]);
+            if round % 2 == 0 {
+                assert_eq!(admin.pipeline(&request, 2), [int(1), ok()]);
+            } else {
+                let request = [encode(&["MULTI"]), request, encode(&["EXEC"])].concat();
+                assert_eq!(admin.pipeline(&request, 4)[3], array([int(1), ok()]));
+            }
+            users.iter_mut().for_each(Wire::expect_closed);
+        }
     });
 }
 

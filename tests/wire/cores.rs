@@ -1,7 +1,7 @@
 //! The cores as clients may see them: CORE, and every core as the node of a
 //! cluster (`core-endpoints`, `core-redirect`).
 
-use super::support::{Server, Value, Wire, bulk, error, int, nil, ok, plain, simple};
+use super::support::{Server, Value, Wire, array, bulk, each_cores, error, int, nil, ok, plain, simple};
 use coreslot::base::slot::slot_of;
 
 fn start(args: &[&str]) -> Server {
@@ -46,6 +46,24 @@ fn core_list_and_slots() {
     assert!(c.run("CORE HELP").items().len() > 5);
     assert!(c.run("CLUSTER SLOTS").as_error().contains("cluster support disabled"));
     assert!(c.run("READONLY").as_error().contains("cluster support disabled"));
+}
+
+/// An empty key is found beside another: in what one core sends another they
+/// begin at the same place.
+#[test]
+fn an_empty_key_beside_another() {
+    each_cores(|server| {
+        let mut wires: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        for n in 0..40 {
+            let c = &mut wires[n % 8];
+            let key = format!("k{n}");
+            assert_eq!(c.cmd(&["SET", &key, "v"]), ok());
+            assert!(c.cmd(&["SUNIONSTORE", "", &key]).is_error(), "{key} is no set");
+            assert_eq!(c.cmd(&["BITOP", "OR", "", &key]), int(1));
+            assert_eq!(c.cmd(&["MGET", "", &key, ""]), array([bulk("v"), bulk("v"), bulk("v")]));
+            assert_eq!(c.cmd(&["DEL", "", &key]), int(2));
+        }
+    });
 }
 
 #[test]

@@ -436,3 +436,50 @@ fn a_blocked_client_hears_at_once() {
         assert_eq!(c.read(), bulks("nothing x"));
     });
 }
+
+/// A script that reads anything makes its client hear of all keys that it has
+/// declared, on one core or on several, as in Redis.
+#[test]
+fn scripts_are_tracked_by_the_keys_they_declare() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let library = "#!lua name=lib\nredis.register_function{function_name='reads', \
+            callback=function(keys) return redis.call('get', keys[1]) end, flags={'no-writes'}}";
+        assert_eq!(w.cmd(&["FUNCTION", "LOAD", library]), bulk("lib"));
+        let first = "return redis.call('get', KEYS[1])";
+        for keys in [["{x}a", "{x}b"], ["a", "b"], ["k1", "k2"], ["k3", "k4"]] {
+            let [a, b] = keys;
+            for mut c in trackers(server, 4, "") {
+                w.cmd(&["MSET", a, "1", b, "1"]);
+                for call in [["EVAL", first], ["EVAL_RO", first], ["FCALL", "reads"], ["FCALL_RO", "reads"]] {
+                    assert_eq!(c.cmd(&[call[0], call[1], "2", a, b]), bulk("1"), "{call:?}");
+                    assert_eq!(w.cmd(&["SET", b, "1"]), ok());
+                    assert_eq!(c.read(), invalid(b), "{call:?}");
+                    assert_eq!(w.cmd(&["SET", a, "1"]), ok());
+                    assert_eq!(c.read(), invalid(a), "{call:?}");
+                }
+                // Nothing is read: nothing is remembered.
+                let writes = "return redis.call('set', KEYS[1], '1')";
+                for script in ["return 1", writes] {
+                    assert!(!c.cmd(&["EVAL", script, "2", a, b]).is_error());
+                    w.cmd(&["MSET", a, "1", b, "1"]);
+                }
+                // Read, then written by the script itself.
+                let both = "local v = redis.call('get', KEYS[1]) redis.call('set', KEYS[1], 2) return v";
+                c.send_cmd(&["EVAL", both, "1", a]);
+                let mut seen = [c.read(), c.read()];
+                seen.sort_by_key(|v| matches!(v, Value::Push(_)));
+                assert_eq!(seen, [bulk("1"), invalid(a)]);
+                w.cmd(&["SET", a, "1"]);
+                assert_eq!(c.run("PING").as_text(), "PONG");
+                // What other clients do afterwards tells nobody else of these.
+                w.run("MULTI");
+                w.cmd(&["GET", a]);
+                w.cmd(&["GET", "elsewhere"]);
+                w.run("EXEC");
+                w.run("SET elsewhere 1");
+                assert_eq!(c.run("PING").as_text(), "PONG");
+            }
+        }
+    });
+}

@@ -52,6 +52,7 @@ pub struct Running<'a> {
     pub function: bool,
     pub name: &'a [u8],
     pub command: Args<'a>,
+    pub declared: Args<'a>,
 }
 
 /// Commands over a connection or the server that have their whole effect at
@@ -212,6 +213,9 @@ impl Running<'_> {
         self.core.run_command(entry, args, &origin, self.now, (0, 0), out);
         self.core.options.reply_bytes_max = reply_bytes_max;
         self.core.fx.wants_stream = streams;
+        if origin.tracked && entry.spec.is(flag::READONLY) {
+            self.core.remember_declared(self.declared, &origin);
+        }
         Called::Replied
     }
 

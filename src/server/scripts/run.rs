@@ -134,6 +134,7 @@ impl Core {
             function,
             name: shown,
             command: args,
+            declared: given.keys,
         };
         running.user = running.core.script_user(origin);
         let mut reply = Reply::new(out, origin.proto);
@@ -145,11 +146,11 @@ impl Core {
         let (undo, wanted) = (running.undo.take(), running.wanted.take());
         drop(running);
         self.in_unit = outer_unit;
-        self.end_script(undo, wanted);
+        self.end_script(undo, wanted, origin);
         Ok(ended)
     }
 
-    fn end_script(&mut self, undo: Option<Undo>, wanted: Option<Wanted>) {
+    fn end_script(&mut self, undo: Option<Undo>, wanted: Option<Wanted>, origin: &Origin) {
         match (undo, wanted) {
             (Some(undo), Some(wanted)) => {
                 undo.take_back(self);
@@ -159,7 +160,7 @@ impl Core {
                 self.journal.end_unit();
                 self.journal.settle(&self.lane);
                 if let Some(undo) = undo {
-                    undo.release(self);
+                    undo.release(self, origin.conn);
                 }
                 if self.blocking.has_ready() {
                     self.serve_ready();
@@ -191,7 +192,7 @@ impl Core {
     fn begin_undo(&mut self) -> Undo {
         let own_events = self.gathering.is_none();
         let events = self.gathering.get_or_insert_with(Vec::new).len();
-        Undo::new(events, own_events, self.stats.dirty)
+        Undo::new((events, self.tracker.reads_away()), own_events, self.stats.dirty)
     }
 
     /// Does nobody stand in the way of a script that runs here?

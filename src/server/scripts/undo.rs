@@ -3,6 +3,7 @@
 use crate::base::clock::UnixMs;
 use crate::base::slot::Key;
 use crate::server::core::Core;
+use crate::session::conn::ConnRef;
 use crate::session::pubsub::Kind;
 use crate::store::Store;
 use crate::store::entry::Entry;
@@ -32,16 +33,17 @@ struct Before {
 pub struct Undo {
     before: Vec<Before>,
     pub said: Vec<Said>,
-    /// Events that were there before it ran.
+    /// Events, and keys that were read, that were there before it ran.
     pub events: usize,
+    pub reads: usize,
     pub dirty: u64,
     /// The events are collected for it alone.
     pub own_events: bool,
 }
 
 impl Undo {
-    pub fn new(events: usize, own_events: bool, dirty: u64) -> Undo {
-        Undo { events, own_events, dirty, ..Undo::default() }
+    pub fn new((events, reads): (usize, usize), own_events: bool, dirty: u64) -> Undo {
+        Undo { events, reads, own_events, dirty, ..Undo::default() }
     }
 
     /// Keeps a key as it is, before it changes; false when that is too much.
@@ -77,6 +79,7 @@ impl Undo {
             }
         }
         core.stats.dirty = self.dirty;
+        core.tracker.forget_away(self.reads);
         if self.own_events {
             core.gathering = None;
         } else if let Some(events) = &mut core.gathering {
@@ -85,9 +88,11 @@ impl Undo {
         core.journal.abandon_unit();
     }
 
-    /// Lets everything be heard that was kept back.
-    pub fn release(self, core: &mut Core) {
+    /// Lets everything be heard that was kept back, and remembers what was
+    /// read for `reader`.
+    pub fn release(self, core: &mut Core, reader: ConnRef) {
         if self.own_events {
+            core.keep_reads(reader);
             let events = core.gathering.take().unwrap_or_default();
             core.tell(&events);
         }

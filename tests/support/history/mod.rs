@@ -11,6 +11,7 @@
 //! | log | APPEND of unique tokens | the length | total, from replies and contents |
 //! | twins | MSET of all with one token | the token | inferred; all must be equal in one read |
 //! | pairs | MSETNX, DEL of both | the token | inferred; both or none in one read |
+//! | collections, queues | see [`collections`] | tokens, sizes, numbers of elements | |
 //!
 //! [`check::check`] draws an edge from operation A to operation B when A must
 //! stand before B in any serial order: real time (A was answered before B was
@@ -26,6 +27,7 @@
 //! outcome are not supported: the server is not killed under this checker.
 
 pub mod check;
+pub mod collections;
 pub mod graph;
 pub mod plan;
 pub mod workload;

@@ -4,6 +4,7 @@
 use super::super::rng::Rng;
 use super::super::value::Value;
 use super::super::wire::encode_into;
+use super::collections::{self, Collections, NAMES, Told};
 use super::{Key, Op, Version};
 
 /// The keys of one history, by kind; their numbers are places in `names`.
@@ -16,6 +17,7 @@ pub struct Keys {
     pub pairs: Vec<[Key; 2]>,
     /// Destinations of copies of the counter at the same place.
     pub copies: Vec<Key>,
+    pub collections: Collections,
 }
 
 impl Keys {
@@ -36,6 +38,7 @@ impl Keys {
         let twins = make("twin", 4);
         let flat = make("pair", 4);
         let copies = make("copy", 3);
+        let collections = Collections::new(&mut names, rng);
         Keys {
             names,
             registers,
@@ -44,7 +47,15 @@ impl Keys {
             twins,
             pairs: flat.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect(),
             copies,
+            collections,
         }
+    }
+
+    /// All that loads use.
+    pub fn all_names(&self) -> impl Iterator<Item = &str> {
+        let c = &self.collections;
+        let queues = c.queues.iter().flat_map(|q| [&q.list, &q.counter]);
+        self.names.iter().chain(queues).chain(&c.balls).map(String::as_str)
     }
 
     fn name(&self, key: Key) -> &str {
@@ -54,8 +65,9 @@ impl Keys {
 
 /// What a reply at some place of an operation says.
 #[derive(Clone, Debug)]
-enum Says {
+pub enum Says {
     Nothing,
+    Told(Told),
     /// The register holds this version.
     Holds(Key),
     /// The counter holds this number.
@@ -98,10 +110,12 @@ pub struct Plan {
     prepare: Vec<Vec<String>>,
     writes: Vec<(Key, Version)>,
     hidden: Vec<(Key, Version)>,
+    /// The replies, which are numbers, make one together.
+    makes_one: bool,
 }
 
 impl Plan {
-    fn new(label: &str) -> Plan {
+    pub fn new(label: &str) -> Plan {
         Plan {
             label: label.to_owned(),
             steps: Vec::new(),
@@ -110,22 +124,33 @@ impl Plan {
             prepare: Vec::new(),
             writes: Vec::new(),
             hidden: Vec::new(),
+            makes_one: false,
         }
     }
 
-    fn step(mut self, words: &[&str], says: Says) -> Plan {
+    pub fn step(mut self, words: &[&str], says: Says) -> Plan {
         self.steps.push((words.iter().map(|w| (*w).to_owned()).collect(), says));
         self
     }
 
-    fn writing(mut self, key: Key, version: Version) -> Plan {
+    pub fn writing(mut self, key: Key, version: Version) -> Plan {
         self.writes.push((key, version));
         self
     }
 
-    fn in_multi(mut self) -> Plan {
+    pub fn in_multi(mut self) -> Plan {
         self.multi = true;
         self
+    }
+
+    pub fn makes_one(mut self) -> Plan {
+        self.makes_one = true;
+        self
+    }
+
+    /// Can a script call its commands?
+    fn may_be_script(&self) -> bool {
+        self.multi && self.prepare.is_empty() && self.steps.iter().all(|(words, _)| words[0] != "EVAL")
     }
 
     /// Appends the bytes to send; tells how many replies will come.
@@ -179,6 +204,9 @@ impl Plan {
         for ((_, says), reply) in self.steps.iter().zip(results) {
             note(&mut op, keys, says, reply);
         }
+        if self.makes_one && results.iter().map(Value::as_int).sum::<i64>() != 1 {
+            op.torn = Some(format!("not one: {results:?}"));
+        }
         Some(op)
     }
 }
@@ -197,7 +225,10 @@ fn parse_token(reply: &Value) -> Option<Version> {
     Some(version.unwrap_or_else(|| panic!("not a token: {text:?}")))
 }
 
-fn parse_number(reply: &Value) -> Version {
+pub fn parse_number(reply: &Value) -> Version {
+    if let Value::Int(n) = reply {
+        return *n as Version;
+    }
     let text = reply.as_text();
     text.parse().unwrap_or_else(|_| panic!("not a count: {text:?}"))
 }
@@ -207,6 +238,7 @@ const ELEMENT_DIGITS: usize = 12;
 fn note(op: &mut Op, keys: &Keys, says: &Says, reply: &Value) {
     match says {
         Says::Nothing => {}
+        Says::Told(told) => collections::note(op, keys, told, reply),
         Says::Holds(key) => match parse_token(reply) {
             Some(version) => op.reads.push((*key, version)),
             None => op.torn = Some(format!("register {} is absent", keys.name(*key))),
@@ -290,12 +322,21 @@ pub struct Planner<'a> {
     pub keys: &'a Keys,
     pub rng: Rng,
     pub client: u32,
+    mix: Mix,
     next: u64,
 }
 
+/// Which operations a load is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mix {
+    #[default]
+    Strings,
+    Collections,
+}
+
 impl<'a> Planner<'a> {
-    pub fn new(keys: &'a Keys, rng: Rng, client: u32) -> Planner<'a> {
-        Planner { keys, rng, client, next: 1 }
+    pub fn new(keys: &'a Keys, rng: Rng, client: u32, mix: Mix) -> Planner<'a> {
+        Planner { keys, rng, client, mix, next: 1 }
     }
 
     pub fn version(&mut self) -> Version {
@@ -320,8 +361,11 @@ impl<'a> Planner<'a> {
 
     /// A random operation.
     pub fn plan(&mut self) -> Plan {
-        let mut plan = self.plan_commands();
-        if plan.multi && plan.prepare.is_empty() && self.rng.one_in(2) {
+        let mut plan = match self.mix {
+            Mix::Strings => self.plan_commands(),
+            Mix::Collections => self.collection(),
+        };
+        if plan.may_be_script() && self.rng.one_in(2) {
             plan.script = Some(self.rng.below(3));
             plan.label = format!("EVAL of {}", plan.label);
         }
@@ -491,9 +535,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A transaction that reads two registers under WATCH and writes one: the
-    /// keys to watch and read, and the plan of MULTI to EXEC.
-    pub fn watched(&mut self) -> ([(Key, &'a str); 2], Plan) {
+    /// A transaction that reads two registers, or fields of hashes, under WATCH
+    /// and writes one: the keys to watch and how to read them, and the plan of
+    /// MULTI to EXEC.
+    pub fn watched(&mut self) -> ([(Key, &'a str); 2], Vec<&'static str>, Plan) {
+        if self.mix == Mix::Collections {
+            return self.watched_fields();
+        }
         let watched = self.two_registers();
         let version = self.version();
         let (key, name) = watched[self.rng.below(2)];
@@ -501,7 +549,21 @@ impl<'a> Planner<'a> {
             .step(&["SET", name, &token(version)], Says::Nothing)
             .writing(key, version)
             .in_multi();
-        (watched, plan)
+        (watched, vec!["GET"], plan)
+    }
+
+    fn watched_fields(&mut self) -> ([(Key, &'a str); 2], Vec<&'static str>, Plan) {
+        let at = self.rng.below(2);
+        let fields = &self.keys.collections.fields;
+        let first = self.rng.below(fields.len());
+        let watched = [first, (first + 1) % fields.len()].map(|n| (fields[n][at], self.keys.name(fields[n][at])));
+        let version = self.version();
+        let (key, name) = watched[self.rng.below(2)];
+        let plan = Plan::new("WATCH EXEC of hashes")
+            .step(&["HSET", name, NAMES[at], &token(version)], Says::Nothing)
+            .writing(key, version)
+            .in_multi();
+        (watched, vec!["HGET", NAMES[at]], plan)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Runs concurrent clients against a server and records their history.
 
 use super::super::rng::Rng;
-use super::super::wire::{Wire, encode, encode_into};
-use super::plan::{Keys, Plan, Planner, held, token};
+use super::super::wire::{Wire, encode_into};
+use super::collections::{Queue, left_over};
+use super::plan::{Keys, Mix, Plan, Planner, held, parse_number, token};
 use super::{History, Op, Version};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ pub struct Load {
     /// At most this many operations are sent before their replies are read.
     pub batch_max: usize,
     pub strict_pipelines: bool,
+    pub mix: Mix,
 }
 
 /// Runs one load with fresh keys.
@@ -26,7 +28,7 @@ pub fn run(port: u16, load: Load) -> History {
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..load.clients)
             .map(|client| {
-                let planner = Planner::new(&keys, Rng::new(rng.next()), client as u32);
+                let planner = Planner::new(&keys, Rng::new(rng.next()), client as u32, load.mix);
                 scope.spawn(move || {
                     Client { wire: Wire::connect(port), planner, load, start, batch: 0, ops: Vec::new() }.run()
                 })
@@ -36,7 +38,26 @@ pub fn run(port: u16, load: Load) -> History {
             history.ops.extend(client.join().expect("a client"));
         }
     });
+    let sent_ns = start.elapsed().as_nanos() as u64 + 1;
+    history.ops.extend(look_at_queues(port, &keys).into_iter().map(|op| Op {
+        client: u32::MAX,
+        sent_ns,
+        answered_ns: u64::MAX,
+        ..op
+    }));
     history
+}
+
+fn look_at_queues(port: u16, keys: &Keys) -> Vec<Op> {
+    let mut wire = Wire::connect(port);
+    let look = |queue: &Queue| {
+        let pushed = wire.cmd(&["GET", &queue.counter]);
+        let pushed = if pushed.is_nil() { 0 } else { parse_number(&pushed) };
+        let left: Vec<Version> =
+            wire.cmd(&["LRANGE", &queue.list, "0", "-1"]).items().iter().map(parse_number).collect();
+        left_over(queue, pushed, &left)
+    };
+    keys.collections.queues.iter().map(look).collect()
 }
 
 /// Gives every key that is never absent its first version, 0.
@@ -60,7 +81,11 @@ fn prepare(port: u16, keys: &Keys) -> Op {
     for key in kinds.into_iter().flatten() {
         op.writes.push((*key, FIRST));
     }
-    let count = op.writes.len() + keys.copies.len();
+    let strings = op.writes.len();
+    let (commands, first) = keys.collections.prepare(&keys.names);
+    commands.iter().for_each(|words| encode_into(&mut request, words));
+    op.writes.extend(first);
+    let count = strings + keys.copies.len() + commands.len();
     for reply in Wire::connect(port).pipeline(&request, count) {
         assert!(!reply.is_error(), "{reply:?}");
     }
@@ -82,6 +107,9 @@ impl Client<'_> {
             self.batch += 1;
             if self.planner.rng.one_in(8) {
                 self.watched();
+            } else if self.load.mix == Mix::Collections && self.planner.rng.one_in(6) {
+                let plan = self.planner.waiting_pop();
+                self.send_plans(&[plan]);
             } else {
                 self.send_batch();
             }
@@ -97,6 +125,10 @@ impl Client<'_> {
     fn send_batch(&mut self) {
         let count = 1 + self.planner.rng.below(self.load.batch_max);
         let plans: Vec<Plan> = (0..count).map(|_| self.planner.plan()).collect();
+        self.send_plans(&plans);
+    }
+
+    fn send_plans(&mut self, plans: &[Plan]) {
         let mut request = Vec::new();
         let replies: Vec<usize> = plans.iter().map(|plan| plan.encode(&mut request)).collect();
         let sent_ns = self.now_ns();
@@ -117,11 +149,14 @@ impl Client<'_> {
     /// WATCH two registers, read them, write one. If EXEC runs, both still hold
     /// what was read, so the reads belong to the transaction.
     fn watched(&mut self) {
-        let (watched, plan) = self.planner.watched();
+        let (watched, read, plan) = self.planner.watched();
         let [(a, a_name), (b, b_name)] = watched;
         self.wire.cmd(&["WATCH", a_name, b_name]);
-        let mut request = encode(&["GET", a_name]);
-        encode_into(&mut request, &["GET", b_name]);
+        let mut request = Vec::new();
+        for name in [a_name, b_name] {
+            let words: Vec<&str> = read[..1].iter().chain(&[name]).chain(&read[1..]).copied().collect();
+            encode_into(&mut request, &words);
+        }
         self.wire.send(&request);
         let reads = [(a, held(&self.wire.read())), (b, held(&self.wire.read()))];
         let mut request = Vec::new();
