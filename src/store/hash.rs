@@ -243,12 +243,13 @@ impl Hash {
         if matches!(self.base(), Base::Packed(_))
             && (words.len() / 2 > limits.entries || words.iter().any(|w| w.len() > limits.value))
         {
-            self.become_table();
+            self.become_table(0);
         }
     }
 
-    fn become_table(&mut self) {
-        let mut d = Dict::with_capacity(self.len() + 1);
+    /// With room for `n` fields, as far as one table has it.
+    fn become_table(&mut self, n: usize) {
+        let mut d = Dict::with_capacity(n.max(self.len() + 1));
         for (field, value) in self.iter() {
             field.with(|f| value.with(|v| insert(&mut d, f, v)));
         }
@@ -288,7 +289,7 @@ impl Hash {
     fn set_packed(&mut self, field: &[u8], value: &[u8], limits: Limits) -> bool {
         let Base::Packed(l) = self.base_mut() else { return false };
         if field.len().max(value.len()) > limits.value || !l.has_room(field.len() + value.len()) {
-            self.become_table();
+            self.become_table(0);
             return self.set(field, value, limits);
         }
         let known = value_at(l, field);
@@ -298,7 +299,7 @@ impl Hash {
         }
         // Of a field that was there, too: the limit may be lower than it was.
         if l.len() / 2 > limits.entries {
-            self.become_table();
+            self.become_table(0);
         }
         known.is_none()
     }
@@ -349,7 +350,7 @@ impl Hash {
     /// compact encoding.
     pub fn expect_fields(&mut self, n: usize, limits: Limits) {
         if matches!(self.base(), Base::Packed(_)) && n > limits.entries {
-            self.become_table();
+            self.become_table(n);
         }
     }
 

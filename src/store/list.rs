@@ -370,6 +370,10 @@ impl List {
         self.quick = true;
         let n = node.len();
         if n > 0 {
+            if self.nodes.is_empty() {
+                // Most lists never need a second node.
+                self.nodes.reserve_exact(1);
+            }
             self.insert_node(self.nodes.len(), Node::Packed(node));
             self.len += n;
         }

@@ -219,6 +219,68 @@ impl Told for Packed {
     }
 }
 
+/// Looks at all entries of foreign bytes (without the end mark): their number,
+/// and whether all are canonical; `None` if one is malformed.
+///
+/// Where an entry begins is known only from the one before it, which makes the
+/// walk wait for each entry's first byte. So the length is guessed: if it is a
+/// string with the first byte of the last string but one (elements of one
+/// length; fields and values by turns), it has that one's length, and the
+/// processor goes on before the byte is there. Where guesses fail, which costs
+/// more than waiting, they are given up.
+fn walk(body: &[u8]) -> Option<(usize, bool)> {
+    const INTEGER_MAX: usize = 20;
+    /// So many wrong guesses are borne, and a quarter of the entries.
+    const WRONG_MAX: usize = 8;
+    /// No entry begins with it.
+    const NONE: (u8, usize) = (END, 0);
+    let (mut at, mut n, mut wrong) = (HEADER, 0usize, 0usize);
+    let (mut older, mut newer) = (NONE, NONE);
+    let mut canonical = true;
+    while let Some(&first) = body.get(at) {
+        n += 1;
+        if first == older.0 {
+            let len = older.1;
+            if usize::from(*body.get(at + len)?) != len {
+                return None;
+            }
+            if (2..=INTEGER_MAX + 1).contains(&len) {
+                canonical &= Item::Str(body.get(at + 1..at + len)?).is_canonical();
+            }
+            at += len + 1;
+            (older, newer) = (newer, older);
+            continue;
+        }
+        let (head, data) = encoding(&body[at..])?;
+        let len = head.checked_add(data)?;
+        if data > 0 && data <= INTEGER_MAX {
+            canonical &= Item::Str(body.get(at + head..at + len)?).is_canonical();
+        }
+        if first & 0xC0 == 0x80 {
+            wrong += 1;
+            let guess = if wrong <= WRONG_MAX + n / 4 { (first, len) } else { NONE };
+            (older, newer) = (newer, guess);
+        }
+        if len < 128 {
+            // Nearly always: a length behind the entry of one byte.
+            if usize::from(*body.get(at + len)?) != len {
+                return None;
+            }
+            at += len + 1;
+            continue;
+        }
+        let back = backlen_size(len);
+        let end = at.checked_add(len)?.checked_add(back)?;
+        let mut want = [0u8; 5];
+        write_backlen(len, &mut want[..back]);
+        if body.get(at + len..end)? != &want[..back] {
+            return None;
+        }
+        at = end;
+    }
+    Some((n, canonical))
+}
+
 impl Default for Listpack {
     fn default() -> Listpack {
         Listpack::new()
@@ -232,47 +294,19 @@ impl Listpack {
 
     /// Takes over foreign bytes if they are a well-formed listpack.
     pub fn parse(bytes: Vec<u8>) -> Option<Listpack> {
-        Listpack::parse_noting(bytes).map(|(l, _)| l)
+        Listpack::parse_noting(&bytes).map(|(l, _)| l)
     }
 
-    /// [`Listpack::parse`], and whether all elements are canonical
+    /// [`Listpack::parse`] of a copy, and whether all elements are canonical
     /// ([`Item::is_canonical`]).
-    pub fn parse_noting(bytes: Vec<u8>) -> Option<(Listpack, bool)> {
-        const INTEGER_MAX: usize = 20;
-        let mut canonical = true;
+    pub fn parse_noting(bytes: &[u8]) -> Option<(Listpack, bool)> {
         let total = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         if total != bytes.len() || total <= HEADER || bytes[total - 1] != END {
             return None;
         }
-        let (mut at, mut n) = (HEADER, 0usize);
-        while at < total - 1 {
-            let (head, data) = encoding(&bytes[at..total - 1])?;
-            let len = head.checked_add(data)?;
-            if data > 0 && data <= INTEGER_MAX {
-                canonical &= Item::Str(bytes.get(at + head..at + len)?).is_canonical();
-            }
-            if len < 128 {
-                // Nearly always: a length behind the entry of one byte.
-                if *bytes[..total - 1].get(at + len)? != len as u8 {
-                    return None;
-                }
-                at += len + 1;
-                n += 1;
-                continue;
-            }
-            let back = backlen_size(len);
-            let end = at.checked_add(len)?.checked_add(back)?;
-            let found = bytes[..total - 1].get(at + len..end)?;
-            let mut want = [0u8; 5];
-            write_backlen(len, &mut want[..back]);
-            if found != &want[..back] {
-                return None;
-            }
-            at = end;
-            n += 1;
-        }
+        let (n, canonical) = walk(&bytes[..total - 1])?;
         let count = u16::from_le_bytes([bytes[4], bytes[5]]);
-        (count == MANY || usize::from(count) == n).then(|| (Listpack(Thin::new(&bytes)), canonical))
+        (count == MANY || usize::from(count) == n).then(|| (Listpack(Thin::new(bytes)), canonical))
     }
 
     pub fn as_bytes(&self) -> &[u8] {

@@ -98,6 +98,14 @@ impl Leaf {
 }
 
 impl Inner {
+    fn of(nodes: Vec<Node>) -> Inner {
+        Inner {
+            firsts: nodes.iter().map(Node::first).collect(),
+            counts: nodes.iter().map(Node::count).collect(),
+            nodes,
+        }
+    }
+
     /// The last child whose first element satisfies `before`, or the first.
     fn child(&self, before: &impl Fn(Ranked) -> bool) -> usize {
         self.firsts.partition_point(|&r| before(r)).saturating_sub(1)
@@ -295,6 +303,28 @@ impl Default for Tree {
 }
 
 impl Tree {
+    /// A tree of elements that come in its order; all leaves but the last are
+    /// full.
+    pub fn of_ascending(mut elements: impl ExactSizeIterator<Item = Ranked>) -> Tree {
+        let len = elements.len();
+        let mut level = Vec::with_capacity(len.div_ceil(WIDTH));
+        while elements.len() > 0 {
+            let mut leaf = Leaf::new();
+            for r in elements.by_ref().take(WIDTH) {
+                (leaf.scores[leaf.len], leaf.ids[leaf.len]) = (r.score, r.id);
+                leaf.len += 1;
+            }
+            level.push(Node::Leaf(leaf));
+        }
+        while level.len() > 1 {
+            let mut below = std::mem::take(&mut level).into_iter();
+            while below.len() > 0 {
+                level.push(Node::Inner(Box::new(Inner::of(below.by_ref().take(WIDTH).collect()))));
+            }
+        }
+        level.pop().map_or_else(Tree::default, |root| Tree { root, len })
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -460,6 +490,23 @@ mod tests {
                 }
                 (depth + 1, n.counts.iter().sum())
             }
+        }
+    }
+
+    #[test]
+    fn of_ascending_elements_a_tree_is_built_at_once() {
+        for n in [0, 1, 63, 64, 65, 200, 4095, 4096, 4097, 70_000] {
+            let of = |i: u32| Ranked { score: f64::from(i), id: i };
+            let mut tree = Tree::of_ascending((0..n).map(of));
+            assert_eq!((check(&tree.root, true).1, tree.len()), (n, n as usize));
+            assert!(tree.iter(0, false).eq((0..n).map(of)));
+            // It is a tree like others: it takes in, and gives up.
+            let half = Ranked { score: f64::from(n / 2) - 0.5, id: n };
+            tree.insert(half, |r| r.score < half.score);
+            check(&tree.root, true);
+            assert_eq!(tree.take(tree.partition(|r| r.score < half.score)), half);
+            (0..n).for_each(|i| assert_eq!(tree.take(0), of(i)));
+            assert!(tree.is_empty());
         }
     }
 

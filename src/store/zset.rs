@@ -5,6 +5,8 @@
 //! Order is by score, then by the members' bytes. Ranks count from 0 in that
 //! order. Invariant of the large form: slab, table and tree hold the same ids.
 
+pub mod loading;
+
 use std::cmp::Ordering;
 
 use super::ahead::{Depth, follow};
@@ -80,11 +82,20 @@ impl Slab {
                 return id;
             }
         }
+        self.append(place, if self.len == 0 { CHUNK / 4 } else { CHUNK })
+    }
+
+    /// Adds a place at the end; a chunk that it begins has room for so many.
+    fn append(&mut self, place: Place, room: usize) -> u32 {
         if self.len.is_multiple_of(CHUNK) {
-            let first = if self.len == 0 { CHUNK / 4 } else { CHUNK };
-            self.chunks.push(Vec::with_capacity(first));
+            self.chunks.push(Vec::with_capacity(room.clamp(1, CHUNK)));
         }
-        self.chunks[self.len / CHUNK].push(place);
+        let chunk = &mut self.chunks[self.len / CHUNK];
+        if chunk.len() == chunk.capacity() {
+            // Twice as many, but never more than a chunk has.
+            chunk.reserve_exact(chunk.len().clamp(1, CHUNK - chunk.len()));
+        }
+        chunk.push(place);
         self.len += 1;
         (self.len - 1) as u32
     }

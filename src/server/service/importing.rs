@@ -7,6 +7,7 @@
 //! `persistence.loading` meanwhile; that is the caller's to set.
 
 use std::collections::VecDeque;
+use std::io::Read;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -87,8 +88,20 @@ impl Import {
     pub async fn feed(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for portion in bytes.chunks(PORTION) {
             self.splitter.scanner().push(portion);
-            self.go_on().await?;
+            self.take_apart().await?;
         }
+        Ok(())
+    }
+
+    /// Reads up to `n` bytes; how many there were, none at the end.
+    /// [`Import::take_apart`] takes them on.
+    pub fn fill(&mut self, from: &mut impl Read, n: usize) -> std::io::Result<usize> {
+        self.splitter.scanner().fill(from, n)
+    }
+
+    /// Sends on what has been read.
+    pub async fn take_apart(&mut self) -> Result<(), Error> {
+        self.go_on().await?;
         let used = self.splitter.about().used_memory.unwrap_or(0);
         self.service.shared.persistence.loading_used_memory.store(used, Relaxed);
         Ok(())

@@ -1,7 +1,7 @@
 //! The snapshot file at start.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -24,7 +24,7 @@ use crate::snapshot::rdb::read::Fault;
 use crate::snapshot::rdb::scan::Error;
 
 /// Bytes read at a time; fewer when keys are to be delayed, so that it shows.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 const DELAYED_PIECE: usize = 4 << 10;
 
 /// Bytes of magic and version.
@@ -65,16 +65,14 @@ impl Service {
         p.loading_done_bytes.store(0, Relaxed);
         let mut import = Import::new(self, how);
         let delay = s.persistence.key_load_delay_us;
-        let mut piece = vec![0; if delay == 0 { PIECE } else { DELAYED_PIECE }];
+        let piece = if delay == 0 { PIECE } else { DELAYED_PIECE };
         while !import.ended() && !self.shared.stopping.load(SeqCst) {
-            let n = match file.read(&mut piece) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(fatal(e)),
-            };
             let before = import.records();
-            import.feed(&piece[..n]).await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
+            let n = import.fill(&mut file, piece).map_err(fatal)?;
+            if n == 0 {
+                break;
+            }
+            import.take_apart().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
             p.loading_done_bytes.fetch_add(n as u64, Relaxed);
             match delay_of(delay, import.records() - before) {
                 Duration::ZERO => future::yield_now().await,

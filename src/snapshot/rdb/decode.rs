@@ -16,7 +16,7 @@
 use hashbrown::HashSet;
 
 use super::legacy;
-use super::read::{Bytes, Fault, Head};
+use super::read::{Bytes, Fault, Head, Scratch};
 use super::{NODE_PACKED, NODE_PLAIN, kind};
 use crate::base::clock::UnixMs;
 use crate::base::num::parse_f64_any;
@@ -28,6 +28,7 @@ use crate::store::list::{End, Fill, List};
 use crate::store::listpack::{Item, Listpack};
 use crate::store::object::{Collection, Object};
 use crate::store::set::{self, Set};
+use crate::store::zset::loading::Loading;
 use crate::store::zset::{self, Put, ZSet};
 
 /// Listpacks that older encodings are turned into are kept below this size.
@@ -61,8 +62,8 @@ impl Limits {
 pub struct Decoder {
     limits: Limits,
     deep: bool,
-    first: Vec<u8>,
-    second: Vec<u8>,
+    first: Scratch,
+    second: Scratch,
 }
 
 /// A collection under construction.
@@ -70,13 +71,26 @@ pub struct Builder {
     kind: u8,
     /// Elements (or nodes) that are still to come.
     left: u64,
-    object: Object,
+    building: Building,
+}
+
+enum Building {
+    Object(Object),
+    /// A sorted set that will be large.
+    Ranked(Loading),
 }
 
 impl Builder {
     /// Takes out what has come so far.
     pub fn take(&mut self) -> Object {
-        let empty = match &self.object {
+        let object = match &mut self.building {
+            Building::Object(object) => object,
+            Building::Ranked(loading) => {
+                let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+                return Object::ZSet(std::mem::replace(loading, Loading::new(left)).finish());
+            }
+        };
+        let empty = match &object {
             Object::List(_) => List::default().wrap(),
             Object::Set(_) => Object::Set(Set::default()),
             Object::Hash(_) => Object::Hash(Hash::default()),
@@ -84,7 +98,7 @@ impl Builder {
             // Streams come whole.
             Object::Stream(_) => crate::store::stream::Stream::default().wrap(),
         };
-        std::mem::replace(&mut self.object, empty)
+        std::mem::replace(object, empty)
     }
 
     /// The object, once all of it has come.
@@ -92,13 +106,18 @@ impl Builder {
         if self.left > 0 {
             return Err(Fault::Short);
         }
-        if self.object.is_empty() { Err(Fault::Empty) } else { Ok(self.object) }
+        match self.building {
+            Building::Object(object) if object.is_empty() => Err(Fault::Empty),
+            Building::Object(object) => Ok(object),
+            Building::Ranked(loading) if loading.is_empty() => Err(Fault::Empty),
+            Building::Ranked(loading) => Ok(Object::ZSet(loading.finish())),
+        }
     }
 }
 
 impl Decoder {
     pub fn new(limits: Limits, deep: bool) -> Decoder {
-        Decoder { limits, deep, first: Vec::new(), second: Vec::new() }
+        Decoder { limits, deep, first: Scratch::default(), second: Scratch::default() }
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
@@ -123,9 +142,9 @@ impl Decoder {
     pub fn object(&mut self, kind: u8, bytes: &mut Bytes) -> Result<Object, Fault> {
         match kind {
             kind::SET_INTSET => self.intset(bytes.owned()?),
-            kind::SET_LISTPACK => self.packed_set(bytes.owned()?),
+            kind::SET_LISTPACK => self.packed_set(bytes),
             kind::HASH_LISTPACK => {
-                let l = self.listpack(bytes.owned()?, "Hash listpack integrity check failed.")?;
+                let l = self.listpack(bytes, "Hash listpack integrity check failed.")?;
                 self.packed_hash(
                     l,
                     "Hash listpack integrity check failed.",
@@ -144,7 +163,7 @@ impl Decoder {
                 self.converted_hash(l, "Hash zipmap with dup elements, or big length")
             }
             kind::ZSET_LISTPACK => {
-                let l = self.listpack(bytes.owned()?, "Zset listpack integrity check failed.")?;
+                let l = self.listpack(bytes, "Zset listpack integrity check failed.")?;
                 self.packed_zset(l, "Zset listpack integrity check failed.", self.deep)
             }
             kind::ZSET_ZIPLIST => {
@@ -183,30 +202,35 @@ impl Decoder {
             _ => return Err(Fault::Corrupt(format!("Unknown RDB encoding type {kind}"))),
         };
         let left = bytes.length()?;
-        let mut builder = Builder { kind, left, object };
         let n = usize::try_from(left).unwrap_or(usize::MAX);
-        match &mut builder.object {
-            Object::Hash(h) => h.expect_fields(n, self.limits.hash),
-            Object::ZSet(z) => z.expect(n, 0, self.limits.zset),
-            _ => {}
-        }
-        Ok(builder)
+        let building = match object {
+            Object::ZSet(_) if n > self.limits.zset.entries => Building::Ranked(Loading::new(n)),
+            Object::Hash(mut h) => {
+                h.expect_fields(n, self.limits.hash);
+                Building::Object(Object::Hash(h))
+            }
+            object => Building::Object(object),
+        };
+        Ok(Builder { kind, left, building })
     }
 
     /// Adds the elements that stand in `bytes`, all of them whole.
     pub fn feed(&mut self, builder: &mut Builder, bytes: &mut Bytes) -> Result<(), Fault> {
         while builder.left > 0 && bytes.left() > 0 {
-            match &mut builder.object {
-                Object::List(l) => self.list_element(builder.kind, l, bytes)?,
-                Object::Set(s) => self.set_member(s, builder.left, bytes)?,
-                Object::Hash(h) => self.hash_field(h, bytes)?,
-                Object::ZSet(z) => self.zset_member(builder.kind, z, bytes)?,
-                Object::Stream(_) => return Err(Fault::corrupt("A stream does not come in parts")),
+            match &mut builder.building {
+                Building::Ranked(z) => self.ranked_member(builder.kind, z, bytes)?,
+                Building::Object(Object::List(l)) => self.list_element(builder.kind, l, bytes)?,
+                Building::Object(Object::Set(s)) => self.set_member(s, builder.left, bytes)?,
+                Building::Object(Object::Hash(h)) => self.hash_field(h, bytes)?,
+                Building::Object(Object::ZSet(z)) => self.zset_member(builder.kind, z, bytes)?,
+                Building::Object(Object::Stream(_)) => {
+                    return Err(Fault::corrupt("A stream does not come in parts"));
+                }
             }
             builder.left -= 1;
         }
         if builder.left == 0
-            && let Object::List(l) = &mut builder.object
+            && let Building::Object(Object::List(l)) = &mut builder.building
         {
             l.relax(false, self.limits.list);
         }
@@ -231,7 +255,7 @@ impl Decoder {
                     element => list.push_plain(element),
                 },
                 NODE_PACKED => {
-                    let node = self.listpack(bytes.owned()?, "Listpack integrity check failed.")?;
+                    let node = self.listpack(bytes, "Listpack integrity check failed.")?;
                     list.push_packed(node);
                 }
                 _ => return Err(Fault::corrupt(BAD)),
@@ -255,15 +279,18 @@ impl Decoder {
         if new { Ok(()) } else { Err(Fault::corrupt("Duplicate hash fields detected")) }
     }
 
+    fn ranked_member(&mut self, kind: u8, zset: &mut Loading, bytes: &mut Bytes) -> Result<(), Fault> {
+        let member = bytes.string(&mut self.first)?;
+        let score = member_score(kind, bytes)?;
+        if zset.add(member, score) { Ok(()) } else { Err(member_twice()) }
+    }
+
     fn zset_member(&mut self, kind: u8, zset: &mut ZSet, bytes: &mut Bytes) -> Result<(), Fault> {
         let member = bytes.string(&mut self.first)?;
-        let score = if kind == kind::ZSET { text_score(bytes)? } else { f64::from_le_bytes(bytes.array()?) };
-        if score.is_nan() {
-            return Err(Fault::corrupt("Zset with NAN score detected"));
-        }
+        let score = member_score(kind, bytes)?;
         match zset.put(member, score, self.limits.zset) {
             Put::Added => Ok(()),
-            _ => Err(Fault::corrupt("Duplicate zset fields detected")),
+            _ => Err(member_twice()),
         }
     }
 
@@ -273,7 +300,8 @@ impl Decoder {
     }
 
     /// A listpack of canonical elements; foreign ones that are not are made so.
-    fn listpack(&self, bytes: Vec<u8>, bad: &str) -> Result<Listpack, Fault> {
+    fn listpack(&mut self, bytes: &mut Bytes, bad: &str) -> Result<Listpack, Fault> {
+        let bytes = bytes.string(&mut self.first)?;
         let (l, canonical) = Listpack::parse_noting(bytes).ok_or_else(|| Fault::corrupt(bad))?;
         if canonical {
             return Ok(l);
@@ -303,7 +331,7 @@ impl Decoder {
         self.set_of(ints.len(), ints.iter().map(Item::Int))
     }
 
-    fn packed_set(&self, bytes: Vec<u8>) -> Result<Object, Fault> {
+    fn packed_set(&mut self, bytes: &mut Bytes) -> Result<Object, Fault> {
         const BAD: &str = "Set listpack integrity check failed.";
         let l = self.listpack(bytes, BAD)?;
         let n = l.len();
@@ -402,6 +430,17 @@ fn packed_score(item: Item) -> Option<f64> {
         Item::Int(v) => Some(v as f64),
         Item::Str(s) => std::str::from_utf8(s).ok()?.parse().ok().filter(|v: &f64| !v.is_nan()),
     }
+}
+
+/// A member's score as its type of file has it; no NaN.
+fn member_score(kind: u8, bytes: &mut Bytes) -> Result<f64, Fault> {
+    let score = if kind == kind::ZSET { text_score(bytes)? } else { f64::from_le_bytes(bytes.array()?) };
+    if score.is_nan() { Err(Fault::corrupt("Zset with NAN score detected")) } else { Ok(score) }
+}
+
+#[cold]
+fn member_twice() -> Fault {
+    Fault::corrupt("Duplicate zset fields detected")
 }
 
 /// A score of the oldest type: a length (or not-a-number, or an infinity) and

@@ -178,74 +178,100 @@ impl Lzf {
     }
 }
 
+/// Can `input` make so many bytes? One byte of it makes at most 88 (a copy of
+/// 264 for three).
+pub fn may_make(input: &[u8], len: usize) -> bool {
+    input.len().saturating_mul(COPY_MAX / 3) >= len
+}
+
 /// Expands `input` to exactly `len` bytes, appended to `out`; false if that is
 /// not what it holds. Memory is taken as the bytes come, whatever `len` says.
 pub fn expand(input: &[u8], len: usize, out: &mut Vec<u8>) -> bool {
-    // One byte of input makes at most 88 of output (a copy of 264 for three).
-    if input.len().saturating_mul(COPY_MAX / 3) < len {
+    if !may_make(input, len) {
         return false;
     }
     let start = out.len();
     out.resize(start + len, 0);
-    let done = expand_into(input, &mut out[start..]);
+    let done = expand_into(input, len, &mut out[start..]);
     if done.is_none() {
         out.truncate(start);
     }
     done.is_some()
 }
 
-/// Copies of up to so many bytes are made a word at a time.
-const SHORT: usize = 32;
+/// With so many bytes behind those that are asked for, none is copied alone.
+pub const SLACK: usize = COPY_MAX + WIDE;
+
+/// Copies are made in pieces of so many bytes where that is possible; what they
+/// write beyond their end is written again later, or of no meaning.
+const WIDE: usize = 16;
 const WORD: usize = 8;
 
-/// Fills `out` to its last byte, or answers `None`.
-fn expand_into(mut input: &[u8], out: &mut [u8]) -> Option<()> {
-    let mut at = 0;
-    while let Some((&head, rest)) = input.split_first() {
+/// Expands `input` to exactly `len` bytes at the beginning of `out`, or answers
+/// `None`. Behind them, `out` is overwritten in both cases.
+pub fn expand_into(input: &[u8], len: usize, out: &mut [u8]) -> Option<()> {
+    let (mut i, mut at) = (0, 0);
+    while let Some(&head) = input.get(i) {
         if head < 32 {
             let n = usize::from(head) + 1;
-            literals(rest, out, at, n)?;
-            (at, input) = (at + n, &rest[n..]);
+            literals(&input[i + 1..], out, at, n)?;
+            (i, at) = (i + 1 + n, at + n);
             continue;
         }
         let long = head >> 5 == 7;
-        let extra = if long { usize::from(*rest.first()?) } else { 0 };
-        let low = *rest.get(usize::from(long))?;
-        input = &rest[1 + usize::from(long)..];
+        let extra = if long { usize::from(*input.get(i + 1)?) } else { 0 };
+        i += 2 + usize::from(long);
+        let low = *input.get(i - 1)?;
         let n = usize::from(head >> 5) + extra + 2;
         let back = (usize::from(head & 31) << 8 | usize::from(low)) + 1;
-        copy(out, at, back, n)?;
+        copy(out, at, at.checked_sub(back)?, n)?;
         at += n;
     }
-    (at == out.len()).then_some(())
+    (at == len).then_some(())
 }
 
-/// The words of the last short copy may reach beyond it: what stands there is
-/// written later.
-#[inline]
+#[inline(always)]
 fn literals(from: &[u8], out: &mut [u8], at: usize, n: usize) -> Option<()> {
-    if from.len() < n || out.len() - at < n {
-        return None;
-    }
-    if let (Some(from), Some(to)) = (from.get(..SHORT), out.get_mut(at..at + SHORT)) {
+    if let (Some(from), Some(to)) = (from.get(..LITERALS_MAX), out.get_mut(at..at + LITERALS_MAX)) {
         to.copy_from_slice(from);
     } else {
-        out[at..at + n].copy_from_slice(&from[..n]);
+        out.get_mut(at..at + n)?.copy_from_slice(from.get(..n)?);
     }
     Some(())
 }
 
-#[inline]
-fn copy(out: &mut [u8], at: usize, back: usize, n: usize) -> Option<()> {
-    let from = at.checked_sub(back)?;
+#[inline(always)]
+fn copy(out: &mut [u8], at: usize, from: usize, n: usize) -> Option<()> {
+    let back = at - from;
+    if back < WORD || at + n + WIDE > out.len() {
+        return close_copy(out, at, from, n);
+    }
+    if back >= WIDE { in_pieces::<WIDE>(out, at, from, n) } else { in_pieces::<WORD>(out, at, from, n) }
+}
+
+/// In pieces of `N` bytes, of which none reads what it writes.
+#[inline(always)]
+fn in_pieces<const N: usize>(out: &mut [u8], at: usize, from: usize, n: usize) -> Option<()> {
+    let mut k = 0;
+    loop {
+        let piece: [u8; N] = out[from + k..from + k + N].try_into().ok()?;
+        out[at + k..at + k + N].copy_from_slice(&piece);
+        k += N;
+        if k >= n {
+            return Some(());
+        }
+    }
+}
+
+/// A copy of what overlaps closely, or at the very end.
+fn close_copy(out: &mut [u8], at: usize, from: usize, n: usize) -> Option<()> {
     if out.len() - at < n {
         return None;
     }
-    if back >= WORD && n <= SHORT && out.len() - at >= SHORT {
-        for k in (0..n).step_by(WORD) {
-            let word: [u8; WORD] = out[from + k..from + k + WORD].try_into().ok()?;
-            out[at + k..at + k + WORD].copy_from_slice(&word);
-        }
+    let back = at - from;
+    if back == 1 {
+        let byte = out[from];
+        out[at..at + n].fill(byte);
         return Some(());
     }
     // What overlaps repeats with a period of `back`: ever longer pieces of it.

@@ -118,8 +118,24 @@ impl<'a> Bytes<'a> {
         read(self).inspect_err(|_| self.at = before)
     }
 
-    #[inline]
+    /// The common forms, of one and two bytes, are read at once.
+    #[inline(always)]
     fn any_length(&mut self) -> Result<Length, Fault> {
+        match self.all.get(self.at..) {
+            Some(&[first @ 0..0x40, ..]) => {
+                self.at += 1;
+                Ok(Length::Plain(u64::from(first)))
+            }
+            Some(&[first @ 0x40..0x80, second, ..]) => {
+                self.at += 2;
+                Ok(Length::Plain(u64::from(first & 0x3F) << 8 | u64::from(second)))
+            }
+            _ => self.rare_length(),
+        }
+    }
+
+    #[inline(never)]
+    fn rare_length(&mut self) -> Result<Length, Fault> {
         let first = self.byte()?;
         Ok(match first >> 6 {
             0 => Length::Plain(u64::from(first)),
@@ -157,23 +173,27 @@ impl<'a> Bytes<'a> {
         })
     }
 
+    /// Steps over a string, without a look at what it says.
+    #[inline]
+    pub fn skip_string(&mut self) -> Result<(), Fault> {
+        match self.head()? {
+            Head::Raw(n) | Head::Packed { packed: n, .. } => self.take(n).map(drop),
+            Head::Int(_) => Ok(()),
+        }
+    }
+
     /// A string; in `scratch` if it does not stand in the slice as it is.
     #[inline]
-    pub fn string<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8], Fault>
+    pub fn string<'s>(&mut self, scratch: &'s mut Scratch) -> Result<&'s [u8], Fault>
     where
         'a: 's,
     {
         match self.head()? {
             Head::Raw(n) => self.take(n),
-            Head::Int(v) => {
-                scratch.clear();
-                scratch.extend_from_slice(itoa::Buffer::new().format(v).as_bytes());
-                Ok(scratch)
-            }
+            Head::Int(v) => Ok(scratch.keep(itoa::Buffer::new().format(v).as_bytes())),
             Head::Packed { packed, len } => {
-                scratch.clear();
-                self.expand(packed, len, scratch)?;
-                Ok(scratch)
+                let from = self.take(packed)?;
+                scratch.expand(from, len).ok_or_else(not_lzf)
             }
         }
     }
@@ -192,7 +212,48 @@ impl<'a> Bytes<'a> {
     fn expand(&mut self, packed: u64, len: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
         let from = self.take(packed)?;
         let expanded = usize::try_from(len).is_ok_and(|len| lzf::expand(from, len, out));
-        if expanded { Ok(()) } else { Err(Fault::corrupt("Invalid LZF compressed string")) }
+        if expanded { Ok(()) } else { Err(not_lzf()) }
+    }
+}
+
+#[cold]
+fn not_lzf() -> Fault {
+    Fault::corrupt("Invalid LZF compressed string")
+}
+
+/// Memory for one string at a time that does not stand in the file as it is,
+/// kept from string to string. What lies in it is of no meaning; so it need not
+/// be cleared.
+#[derive(Default)]
+pub struct Scratch(Vec<u8>);
+
+/// More than this is not kept for the next string.
+const SCRATCH_KEPT: usize = 1 << 20;
+
+impl Scratch {
+    /// So many bytes, and room behind them for copies in whole words.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let need = len + lzf::SLACK;
+        if self.0.len() < need {
+            self.0.resize(need.next_power_of_two(), 0);
+        } else if self.0.len() > SCRATCH_KEPT && need <= SCRATCH_KEPT {
+            self.0.truncate(SCRATCH_KEPT);
+            self.0.shrink_to_fit();
+        }
+        &mut self.0
+    }
+
+    fn keep(&mut self, text: &[u8]) -> &[u8] {
+        let room = self.room(text.len());
+        room[..text.len()].copy_from_slice(text);
+        &room[..text.len()]
+    }
+
+    fn expand(&mut self, from: &[u8], len: u64) -> Option<&[u8]> {
+        let len = usize::try_from(len).ok().filter(|&len| lzf::may_make(from, len))?;
+        let room = self.room(len);
+        lzf::expand_into(from, len, room)?;
+        Some(&room[..len])
     }
 }
 
@@ -209,7 +270,7 @@ mod tests {
             write::string(&mut out, &s);
             write::string(&mut out, (v >> shift).to_string().as_bytes());
             let mut b = Bytes::new(&out);
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             prop_assert_eq!(b.length().unwrap(), n >> shift);
             prop_assert_eq!(b.owned().unwrap(), s);
             let number = (v >> shift).to_string();

@@ -10,11 +10,11 @@
 //! The steps of a value are kept on a stack, so that scanning goes on where
 //! the bytes ended. A new type plugs in at [`steps_of`].
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use super::checksum::Checksum;
 use super::encode::Access;
-use super::read::{Bytes, Fault, Head};
+use super::read::{Bytes, Fault, Head, Scratch};
 use super::{MAGIC, READABLE, VALKEY_VERSION, kind, kind_name, op};
 use crate::base::clock::UnixMs;
 
@@ -127,7 +127,7 @@ impl Part {
 }
 
 /// What is still to be stepped over in a value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Bytes as they are.
     Skip(u64),
@@ -233,7 +233,9 @@ enum State {
 
 /// See the module's description.
 pub struct Scanner {
+    /// Bytes up to `filled`; what lies behind them is of no meaning.
     buffer: Vec<u8>,
+    filled: usize,
     /// Where the buffer begins in the file.
     base: u64,
     /// What stands before is done with.
@@ -260,6 +262,7 @@ impl Scanner {
     pub fn new(checksum: bool) -> Scanner {
         Scanner {
             buffer: Vec::new(),
+            filled: 0,
             base: 0,
             start: 0,
             at: 0,
@@ -279,14 +282,19 @@ impl Scanner {
 
     /// Adds bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.compact();
-        self.buffer.extend_from_slice(bytes);
+        self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
     }
 
     /// Adds up to `n` bytes from a reader; closes at its end.
     pub fn fill(&mut self, from: &mut impl Read, n: usize) -> std::io::Result<usize> {
-        self.compact();
-        let got = from.take(n as u64).read_to_end(&mut self.buffer)?;
+        let got = loop {
+            match from.read(&mut self.room(n)[..n]) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        self.filled += got;
         self.closed |= got == 0;
         Ok(got)
     }
@@ -308,12 +316,25 @@ impl Scanner {
 
     /// Bytes that were pushed behind the end of the file.
     pub fn rest(&self) -> &[u8] {
-        &self.buffer[self.at..]
+        &self.buffer[self.at..self.filled]
+    }
+
+    /// Room for `n` bytes behind those that are still needed, which move to the
+    /// beginning.
+    fn room(&mut self, n: usize) -> &mut [u8] {
+        self.compact();
+        let need = self.filled + n;
+        if self.buffer.len() < need {
+            // Cleared once, since pieces have much the same size.
+            self.buffer.resize(need.max(self.buffer.len() * 3 / 2), 0);
+        }
+        &mut self.buffer[self.filled..]
     }
 
     fn compact(&mut self) {
         self.sum_up(self.start);
-        self.buffer.drain(..self.start);
+        self.buffer.copy_within(self.start..self.filled, 0);
+        self.filled -= self.start;
         self.base += self.start as u64;
         self.at -= self.start;
         self.summed -= self.start;
@@ -347,7 +368,7 @@ impl Scanner {
             Err(Fault::Short) if !self.closed => Ok(None),
             Err(fault) => {
                 let record = (self.state == State::Value).then(|| (self.kind, self.key.clone()));
-                let at = if fault == Fault::Short { self.buffer.len() } else { self.at.max(from) };
+                let at = if fault == Fault::Short { self.filled } else { self.at.max(from) };
                 self.state = State::Failed;
                 Err(Error { fault, offset: self.base + at as u64, record })
             }
@@ -380,7 +401,7 @@ impl Scanner {
 
     /// Reads from the scanned place on, which moves if all is there.
     fn read<T>(&mut self, read: impl FnOnce(&mut Bytes) -> Result<T, Fault>) -> Result<T, Fault> {
-        let mut b = Bytes::new(&self.buffer[self.at..]);
+        let mut b = Bytes::new(&self.buffer[self.at..self.filled]);
         let value = read(&mut b)?;
         self.at += b.at();
         Ok(value)
@@ -411,7 +432,7 @@ impl Scanner {
 
     /// One opcode with what belongs to it; nothing if it only prepares a record.
     fn opcode(&mut self) -> Result<Option<Event<'static>>, Fault> {
-        let code = *self.buffer.get(self.at).ok_or(Fault::Short)?;
+        let code = *self.rest().first().ok_or(Fault::Short)?;
         let event = match code {
             op::AUX => self.after_code(|b| Ok(Event::Aux { name: b.owned()?, value: b.owned()? }))?,
             op::SELECT_DB => self.after_code(|b| b.length().map(Event::Select))?,
@@ -473,7 +494,7 @@ impl Scanner {
         steps_of(kind, &mut self.steps)?;
         let mut key = std::mem::take(&mut self.key);
         let read = self.after_code(|b| {
-            let mut scratch = Vec::new();
+            let mut scratch = Scratch::default();
             let s = b.string(&mut scratch)?;
             key.clear();
             key.extend_from_slice(s);
@@ -493,7 +514,11 @@ impl Scanner {
         let limit = if divisible(self.kind) { PART_BYTES } else { usize::MAX };
         let from = self.start;
         let scanned = self.at - from;
-        let bytes = Bytes::new(&self.buffer[self.at..]);
+        let mut bytes = Bytes::new(&self.buffer[self.at..self.filled]);
+        if self.steps == [ONE_STRING] && bytes.attempt(Bytes::skip_string).is_ok() {
+            // Nearly always: all of it is there.
+            self.steps.clear();
+        }
         let mut walk = Walk { bytes, steps: &mut self.steps, limit: limit.saturating_sub(scanned) };
         let result = walk.go();
         self.at += walk.bytes.at();
@@ -600,8 +625,14 @@ impl Walk<'_> {
         match step {
             Step::Skip(n) => self.skip(n).map(|()| None),
             Step::Strings { left, unit } => self.strings(left, unit),
-            Step::Scored(n) => self.repeat(n, Step::Scored, &[Step::Skip(8), ONE_STRING]),
-            Step::Nodes(n) => self.repeat(n, Step::Nodes, &[ONE_STRING, Step::Lengths(1)]),
+            Step::Scored(n) => {
+                let whole = |b: &mut Bytes| b.skip_string().and_then(|()| b.take(8).map(drop));
+                self.elements(n, Step::Scored, &[Step::Skip(8), ONE_STRING], whole)
+            }
+            Step::Nodes(n) => {
+                let whole = |b: &mut Bytes| b.length().and_then(|_| b.skip_string());
+                self.elements(n, Step::Nodes, &[ONE_STRING, Step::Lengths(1)], whole)
+            }
             Step::Volatile(n) => {
                 let pair = Step::Strings { left: 2, unit: 2 };
                 self.repeat(n, Step::Volatile, &[pair, Step::Lengths(1)])
@@ -669,6 +700,26 @@ impl Walk<'_> {
             self.bytes.advance(n as usize);
             if left.is_multiple_of(unit) && left > 0 && self.full() {
                 return Ok(Some(Step::Strings { left, unit }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// As many of `n` elements as are there whole, which `whole` steps over; the
+    /// first that is not goes by its `parts`, as in [`Walk::repeat`].
+    fn elements(
+        &mut self,
+        n: u64,
+        rest: impl Fn(u64) -> Step,
+        parts: &[Step],
+        whole: impl Fn(&mut Bytes) -> Result<(), Fault>,
+    ) -> Result<Option<Step>, Fault> {
+        for left in (1..=n).rev() {
+            if self.bytes.attempt(&whole).is_err() {
+                return self.repeat(left, rest, parts);
+            }
+            if left > 1 && self.full() {
+                return Ok(Some(rest(left - 1)));
             }
         }
         Ok(None)
