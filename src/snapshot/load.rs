@@ -17,7 +17,7 @@ use super::rdb::encode::Access;
 use super::rdb::read::{Bytes, Fault};
 use super::rdb::scan::{Error, Event, Part, Record, Scanner, Sum};
 use crate::base::clock::UnixMs;
-use crate::base::slot::{Key, slot_of_hash};
+use crate::base::slot::{Key, SLOTS, slot_of_hash};
 use crate::command::cx::Options;
 use crate::observe::log;
 use crate::store::Store;
@@ -46,6 +46,8 @@ struct Item {
     deadline: Option<UnixMs>,
     key_len: usize,
     body_len: usize,
+    /// Entries to make room for in the key's slot.
+    expected: u32,
     /// Where the body stands in the file.
     offset: u64,
 }
@@ -71,7 +73,13 @@ impl Batch {
         self.bytes.len() >= BATCH_BYTES || self.items.len() >= BATCH_RECORDS
     }
 
-    fn push(&mut self, db: u32, hash: u64, r: &Record) {
+    /// An empty one that will take about as many records.
+    fn successor(&self) -> Batch {
+        let items = (self.items.len() + self.items.len() / 16).min(BATCH_RECORDS);
+        Batch { items: Vec::with_capacity(items), bytes: Vec::new() }
+    }
+
+    fn push(&mut self, (db, expected): (u32, u32), hash: u64, r: &Record) {
         if self.bytes.capacity() == 0 {
             self.bytes.reserve(BATCH_BYTES + BATCH_BYTES / 8);
         }
@@ -86,6 +94,7 @@ impl Batch {
             deadline: r.deadline,
             key_len: r.key.len(),
             body_len: r.body.len(),
+            expected,
             offset: r.offset,
         });
     }
@@ -164,6 +173,10 @@ pub struct Splitter {
     map: Box<[u16]>,
     databases: u64,
     db: u32,
+    /// Entries to make room for in each slot of the database.
+    expected: u32,
+    /// Bytes that will come at most, as far as that is known.
+    size: u64,
     open: Vec<Batch>,
     full: VecDeque<(usize, Batch)>,
     about: About,
@@ -179,12 +192,20 @@ impl Splitter {
             map,
             databases: databases as u64,
             db: 0,
+            expected: 0,
+            size: 0,
             open: (0..cores).map(|_| Batch::default()).collect(),
             full: VecDeque::new(),
             about: About::default(),
             records: 0,
             ended: false,
         }
+    }
+
+    /// So many bytes will come at most. Only if that is known, room is made for as
+    /// many keys as a file says it has: it cannot have more than they allow.
+    pub fn set_size(&mut self, bytes: u64) {
+        self.size = bytes;
     }
 
     /// For pushing bytes and for the place in the file.
@@ -225,10 +246,11 @@ impl Splitter {
                 let hash = Key::new(r.key).hash;
                 let core = usize::from(self.map[slot_of_hash(hash) as usize]);
                 let batch = &mut self.open[core];
-                batch.push(self.db, hash, &r);
+                batch.push((self.db, self.expected), hash, &r);
                 self.records += 1;
                 if batch.is_full() {
-                    self.full.push_back((core, std::mem::take(batch)));
+                    let next = batch.successor();
+                    self.full.push_back((core, std::mem::replace(batch, next)));
                 }
                 return Ok(true);
             }
@@ -237,7 +259,7 @@ impl Splitter {
                 self.databases
             )),
             Event::Select(db) => {
-                self.db = db as u32;
+                (self.db, self.expected) = (db as u32, 0);
                 return Ok(true);
             }
             Event::Aux { name, value } => {
@@ -259,7 +281,11 @@ impl Splitter {
                 self.end();
                 return Ok(true);
             }
-            Event::Version { .. } | Event::Resize { .. } => return Ok(true),
+            Event::Resize { keys, .. } => {
+                self.expected = expected_in_slot(keys, self.size);
+                return Ok(true);
+            }
+            Event::Version { .. } => return Ok(true),
         };
         Err(Error { fault, offset: self.scanner.offset(), record: None })
     }
@@ -272,6 +298,17 @@ impl Splitter {
             }
         }
     }
+}
+
+/// A key with its value takes at least so many bytes of a file.
+const RECORD_BYTES_MIN: u64 = 3;
+
+/// How many entries most slots get, when a file of `size` bytes says that it has
+/// so many keys: nearly the mean, less their usual deviation from it, so that
+/// slots that get few take no memory for nothing.
+fn expected_in_slot(keys: u64, size: u64) -> u32 {
+    let mean = keys.min(size / RECORD_BYTES_MIN) / SLOTS as u64;
+    (mean - mean.isqrt()).try_into().unwrap_or(u32::MAX)
 }
 
 /// How a file is to be loaded.
@@ -360,6 +397,7 @@ impl Intake {
         entry.set_clock(clock.unwrap_or_default());
         let (db, known) = (item.db as usize, Key { bytes: key, hash: item.hash });
         if store.get(db, &known).is_none() {
+            store.expect(db, item.hash, item.expected as usize);
             store.insert_new(db, item.hash, entry);
         } else if self.how.replace {
             store.put_hashed(db, item.hash, entry);
@@ -400,7 +438,6 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::slot::SLOTS;
     use crate::snapshot::rdb::Version;
     use crate::snapshot::rdb::encode::Encoder;
     use crate::snapshot::rdb::frame::{self, Frame};
@@ -479,6 +516,54 @@ mod tests {
             let (_, all, _) = load(&file, cores, How { drop_expired_at: None, ..HOW }).unwrap();
             assert_eq!((all.loaded, all.expired), (20_001, 0));
         }
+    }
+
+    #[test]
+    fn no_more_keys_are_expected_than_a_file_can_have() {
+        assert_eq!(expected_in_slot(2_000_000, 0), 0);
+        assert_eq!(expected_in_slot(2_000_000, 62_000_000), 122 - 11);
+        assert_eq!(expected_in_slot(u64::MAX, 3 << 14), 0);
+        assert_eq!(expected_in_slot(u64::MAX, 3 << 20), 64 - 8);
+        assert_eq!(expected_in_slot(u64::MAX, u64::MAX), u32::MAX);
+    }
+
+    #[test]
+    fn room_is_made_for_the_keys_that_a_file_announces() {
+        let n = 300_000u32;
+        let mut file = Vec::new();
+        let about = frame::About {
+            server_version: "7.2.4",
+            made_unix_s: 1,
+            used_memory: 7,
+            replication: None,
+            aof_base: false,
+        };
+        let (mut frame, mut encoder) = (Frame::new(true), Encoder::new(Version::V10, true));
+        frame.begin(&mut file, Version::V10, &about);
+        frame.select(&mut file, 1, Some((u64::from(n), 0)));
+        let mut records = Vec::new();
+        (0..n).for_each(|i| {
+            encoder.record(&mut records, &Entry::string(&i.to_le_bytes(), b"v", None), Access::None);
+        });
+        frame.records(&records);
+        file.extend_from_slice(&records);
+        frame.end(&mut file);
+        let load = |size| {
+            let mut splitter = Splitter::new(vec![0; SLOTS].into(), 1, 2, true);
+            splitter.set_size(size);
+            let (mut store, mut intake) = (Store::new(2), Intake::new(&Options::default(), HOW, 1_000_000));
+            splitter.scanner().push(&file);
+            splitter.scanner().close();
+            while let Step::Batch(_, batch) = splitter.next().unwrap() {
+                intake.apply(&mut store, &batch).unwrap();
+            }
+            store
+        };
+        let (sized, grown) = (load(file.len() as u64), load(0));
+        assert_eq!((sized.len(1), grown.len(1)), (n as usize, n as usize));
+        let tables = |s: &Store| s.db(1).unwrap().table_bytes() as f64;
+        assert!(tables(&sized) < tables(&grown) * 1.05, "{} and {}", tables(&sized), tables(&grown));
+        assert!((0..n).all(|i| sized.get(1, &Key::new(&i.to_le_bytes())).is_some()));
     }
 
     #[test]

@@ -291,6 +291,14 @@ impl Buckets {
         }
     }
 
+    /// Makes room for `len` entries in all, as far as one table has it.
+    #[inline]
+    pub fn expect(&mut self, len: usize) {
+        if len > capacity(self.n as usize) {
+            self.resize(size_for(len.min(ENTRIES_MAX)));
+        }
+    }
+
     /// Adds an entry whose key is not present.
     pub fn insert(&mut self, hash: u64, mut entry: Entry) -> &mut Entry {
         if self.len() >= capacity(self.n as usize) {
@@ -402,6 +410,25 @@ mod tests {
             sizes.push(n);
         }
         assert_eq!(sizes, [1, 2, 4, 5, 6, 8, 9, 11, 13, 16, 19, 23, 27, 32, 39, 47, 55, 64]);
+    }
+
+    #[test]
+    fn room_is_made_once_and_never_taken_away() {
+        for expected in [0, 1, 7, 8, 100, 3072, usize::MAX] {
+            let mut t = Buckets::default();
+            t.expect(expected);
+            let room = t.memory();
+            assert!(room <= BUCKETS_MAX * size_of::<Bucket>());
+            for i in 0..expected.min(ENTRIES_MAX) {
+                t.expect(expected);
+                let key = format!("key{i}").into_bytes();
+                t.insert(Key::new(&key).hash, Entry::string(&key, b"v", None));
+                assert_eq!(t.memory(), room, "{i} of {expected}");
+            }
+            let len = t.len();
+            t.expect(3);
+            assert!(t.len() == len && t.iter().count() == len && t.memory() >= room);
+        }
     }
 
     proptest! {

@@ -117,6 +117,12 @@ impl Db {
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
+    /// Makes room for `len` entries in the slot of a hash.
+    #[inline]
+    pub(super) fn expect(&mut self, hash: u64, len: usize) {
+        self.at(hash).expect(len);
+    }
+
     #[inline]
     pub(super) fn insert_new(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         debug_assert!(self.get(&Key { bytes: entry.key(), hash }).is_none());

@@ -265,6 +265,13 @@ impl Store {
         }
     }
 
+    /// Makes room for `len` entries in the slot of a hash, which are about to be
+    /// inserted.
+    #[inline]
+    pub fn expect(&mut self, db: usize, hash: u64, len: usize) {
+        self.db_mut(db).expect(hash, len);
+    }
+
     /// Adds an entry whose key is known to be absent.
     #[inline]
     pub fn insert_new(&mut self, db: usize, hash: u64, entry: Entry) -> &mut Entry {

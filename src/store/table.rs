@@ -166,6 +166,14 @@ impl SlotTable {
         self.table(hash).prefetch_all_of_bucket(hash);
     }
 
+    /// Makes room for `len` entries in all, as far as one table has it.
+    #[inline]
+    pub fn expect(&mut self, len: usize) {
+        if self.large.is_none() {
+            self.small.expect(len.min(SPLIT_AT));
+        }
+    }
+
     /// Adds an entry whose key is not present.
     pub fn insert(&mut self, hash: u64, entry: Entry) -> &mut Entry {
         if self.large.is_none() && self.small.len() >= SPLIT_AT {

@@ -59,6 +59,11 @@ impl Import {
         }
     }
 
+    /// So many bytes will come at most.
+    pub fn set_size(&mut self, bytes: u64) {
+        self.splitter.set_size(bytes);
+    }
+
     /// Has the end of the snapshot come? What was fed behind it is
     /// [`Import::rest`].
     pub fn ended(&self) -> bool {

@@ -134,7 +134,9 @@ impl Service {
                     "Reading RDB preamble from AOF file..."
                 };
                 log::notice(format_args!("{kind}"));
-                preamble = Some(Import::new(self, snapshot_file::base_how(s)));
+                let mut import = Import::new(self, snapshot_file::base_how(s));
+                import.set_size(file.metadata().map_or(0, |m| m.len()));
+                preamble = Some(import);
             }
             first = false;
             if n == 0 {

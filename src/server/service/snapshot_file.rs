@@ -64,6 +64,7 @@ impl Service {
         p.loading_total_bytes.store(size, Relaxed);
         p.loading_done_bytes.store(0, Relaxed);
         let mut import = Import::new(self, how);
+        import.set_size(size);
         let delay = s.persistence.key_load_delay_us;
         let piece = if delay == 0 { PIECE } else { DELAYED_PIECE };
         while !import.ended() && !self.shared.stopping.load(SeqCst) {
