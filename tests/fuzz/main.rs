@@ -18,6 +18,7 @@ mod rdb;
 #[path = "../support/rng.rs"]
 mod rng;
 mod scripts;
+mod settings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

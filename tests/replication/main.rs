@@ -13,6 +13,7 @@ mod disk;
 mod eviction;
 mod faults;
 mod flaps;
+mod functions;
 mod interop;
 mod proxy;
 mod restart;

@@ -29,6 +29,7 @@ mod ordering;
 mod process;
 mod protocol;
 mod pubsub;
+mod random_arguments;
 mod robustness;
 mod scan;
 mod scripts;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::support::{Server, Value, Wire, bulk, each_cores, error, eventually, int, nil, ok, plain};
+use super::support::{Server, Value, Wire, bulk, each_cores, error, eventually, int, nil, ok, plain, with_cores};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -203,6 +203,34 @@ fn nobody_waits_behind_a_slow_script() {
 #[test]
 fn slow_scripts_are_told_of_and_stopped() {
     each_cores(busy);
+}
+
+/// What was ordered before a script became slow goes on when it is killed.
+#[test]
+fn commands_over_several_cores_outlive_a_slow_script() {
+    with_cores(4, |server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET busy-reply-threshold 100"), ok());
+        let mut words = vec!["MGET".to_owned()];
+        words.extend((0..20).map(|i| format!("key{i}")));
+        let mut others: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        for _ in 0..5 {
+            let mut runner = server.wire();
+            runner.send_cmd(&["EVAL", "while true do end", "1", "key3"]);
+            others.iter_mut().for_each(|o| o.send_cmd(&words));
+            eventually("the script is slow", LIMIT, || c.run("PING").is_error());
+            assert_eq!(c.run("SCRIPT KILL"), ok());
+            for o in &mut others {
+                let reply = o.read();
+                assert!(
+                    matches!(&reply, Value::Array(all) if all.len() == 20)
+                        || reply.is_error() && reply.as_error().starts_with("BUSY"),
+                    "{reply:?}"
+                );
+            }
+            assert!(runner.read().as_error().contains("killed by user"));
+        }
+    });
 }
 
 /// A client that goes away in the middle of its script leaves nothing behind.
