@@ -284,6 +284,34 @@ fn setting_the_counters() {
     );
 }
 
+/// A count of entries that passes the largest number is redis-server's.
+#[test]
+fn a_count_that_wraps_is_told_as_it_is() {
+    let mut b = Bench::default();
+    b.run("xadd w 1-1 a b");
+    b.run("xadd w 2-1 a b");
+    let group = "*1 *12 $4 name $1 g $9 consumers :";
+    check(
+        &mut b,
+        &[
+            ("xsetid w 5-0 entriesadded 9223372036854775807 maxdeletedid 0-0", "+OK"),
+            ("xadd w 6-0 a b", "$3 6-0"),
+            ("xgroup create w g 0-1", "+OK"),
+            (
+                "xinfo groups w",
+                &format!("{group}0 $7 pending :0 $17 last-delivered-id $3 0-1 $12 entries-read $-1 $3 lag :3"),
+            ),
+            ("xreadgroup group g c count 1 streams w >", "*1 *2 $1 w *1 *2 $3 1-1 *2 $1 a $1 b"),
+            (
+                "xinfo groups w",
+                &format!(
+                    "{group}1 $7 pending :1 $17 last-delivered-id $3 1-1 $12 entries-read :9223372036854775806 $3 lag :2"
+                ),
+            ),
+        ],
+    );
+}
+
 /// The digest that redis-server 7.0.15 replied for the same stream.
 #[test]
 fn digests_and_generic_commands() {

@@ -221,6 +221,8 @@ impl Generator {
         let of_server = matches!(&name[..], b"CLIENT" | b"CONFIG" | b"AUTH" | b"ACL" | b"HELLO" | b"WAIT" | b"MEMORY");
         // They take an argument more than those of 7.0.
         let of_server = of_server || matches!(&name[..], b"ZRANK" | b"ZREVRANK");
+        // Without sources Redis lets everybody make its key.
+        let of_server = of_server || name == b"PFMERGE";
         if by_chance || waits || of_server {
             return;
         }

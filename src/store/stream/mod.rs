@@ -345,12 +345,13 @@ impl Counters {
             return (id == self.last_id).then_some(added);
         }
         if self.max_deleted_id == StreamId::MIN || self.max_deleted_id < self.first_id {
-            let before = added - self.len as i64;
+            // XSETID may have said any number.
+            let before = added.wrapping_sub(self.len as i64);
             if id < self.first_id {
                 return Some(before);
             }
             if id == self.first_id {
-                return Some(before + 1);
+                return Some(before.wrapping_add(1));
             }
         }
         None
