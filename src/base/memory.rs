@@ -205,7 +205,22 @@ pub fn resident() -> usize {
     pages * 4096
 }
 
-/// Gives free memory back to the system where possible (MEMORY PURGE).
+/// `mi_option_purge_delay` of mimalloc 3: milliseconds after which memory that is
+/// free is given back to the system, by whichever thread comes by.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// A day: never, while somebody calls [`purge`] now and then.
+const PURGE_NEVER: libc::c_long = 24 * 60 * 60 * 1000;
+
+/// Leaves it to [`purge`] to give memory back. Otherwise the thread that frees a
+/// page when the time has come would do so for all threads: data cores stood still
+/// for up to 10 ms, ten times a second, while tables grew.
+pub fn purge_on_request_only() {
+    // SAFETY: may be called at any time; the option exists.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_NEVER) };
+}
+
+/// Gives free memory back to the system where possible.
 pub fn purge() {
     // SAFETY: may be called at any time; acts on the calling thread's heap.
     unsafe { libmimalloc_sys::mi_collect(true) };
@@ -214,6 +229,45 @@ pub fn purge() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The option is found by its number: by the library's own value it is known
+    /// to be the right one.
+    #[test]
+    fn memory_is_given_back_on_request() {
+        // SAFETY: may be called at any time.
+        let delay_ms = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        assert_eq!(delay_ms(), 1000);
+        purge_on_request_only();
+        assert_eq!(delay_ms(), PURGE_NEVER);
+        const BLOCKS: usize = 256;
+        const BLOCK: usize = 256 * 1024;
+        let (freed, is_freed) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let owner = std::thread::spawn(move || {
+            let blocks: Vec<Vec<u8>> = (0..BLOCKS).map(|_| vec![1u8; BLOCK]).collect();
+            let places: Vec<usize> = blocks.iter().map(|b| b.as_ptr().addr() + BLOCK / 2).collect();
+            let full = places.iter().filter(|place| is_resident(**place)).count();
+            drop(blocks);
+            freed.send((full, places)).unwrap();
+            // Its pages are still its own.
+            let _ = ended.recv();
+        });
+        let (full, places) = is_freed.recv().unwrap();
+        std::thread::spawn(purge).join().unwrap();
+        let left = places.iter().filter(|place| is_resident(**place)).count();
+        drop(end);
+        owner.join().unwrap();
+        // Some may be in use again.
+        assert!(full == BLOCKS && left < BLOCKS / 2, "{left} resident of {full}");
+    }
+
+    /// Is there memory behind the page at this address?
+    fn is_resident(address: usize) -> bool {
+        let mut state = 0u8;
+        let page = std::ptr::without_provenance_mut::<libc::c_void>(address & !4095);
+        // SAFETY: asks about one page, mapped or not, and writes one byte.
+        unsafe { libc::mincore(page, 4096, &raw mut state) == 0 && state & 1 == 1 }
+    }
 
     /// The size classes that the entries' layout counts on (`.cargo/config.toml`).
     #[test]

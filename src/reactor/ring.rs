@@ -139,6 +139,9 @@ impl Ring {
     #[inline]
     pub fn enter(&mut self, block: bool) {
         self.sq.sync();
+        // Gives back the room of the completions that were taken, which would
+        // otherwise end the wait as if they were new.
+        self.cq.sync();
         match self.submitter.submit_and_wait(usize::from(block)) {
             Ok(_) => {}
             Err(e) if transient(&e) => {}
@@ -184,6 +187,20 @@ mod tests {
             ring.enter(false);
         }
         assert_eq!(ring.take_completion().map(|c| c.token), Some(token));
+    }
+
+    /// Completions that had been taken ended the next wait before it began.
+    #[test]
+    fn a_wait_is_for_what_is_new() {
+        let mut ring = Ring::new().expect("a ring");
+        let token = Token::new(OPS[0], 0, 7);
+        ring.push(io_uring::opcode::Nop::new().build(), token);
+        ring.enter(true);
+        assert_eq!(ring.take_completion().map(|c| c.token), Some(token));
+        let after = io_uring::types::Timespec::new().nsec(1_000_000);
+        ring.push(io_uring::opcode::Timeout::new(&raw const after).build(), token);
+        ring.enter(true);
+        assert!(ring.has_completions(), "the wait ended without the timeout's completion");
     }
 
     #[test]

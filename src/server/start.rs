@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::io::Listener;
@@ -197,6 +197,7 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     };
     let wakes =
         (0..=cores).map(|_| Wake::new()).collect::<Result<Vec<_>, _>>().map_err(|e| format!("socketpair: {e}"))?;
+    memory::purge_on_request_only();
     let (garbage, reaper, counts) = start_reaper()?;
     let shared = Arc::new(Shared::new(
         cores,
@@ -311,19 +312,34 @@ fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
 /// Values to be freed, values freed, whole databases to be freed.
 type Counts = (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>);
 
-/// The thread that frees big values away from the data path.
+/// How often free memory is given back to the system.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts the thread that frees what would take a data core long, and gives free
+/// memory back to the system in the place of all others.
 fn start_reaper() -> Result<(mpsc::Sender<Garbage>, JoinHandle<()>, Counts), String> {
     let (send, receive) = mpsc::channel::<Garbage>();
     let counts: Counts = Default::default();
     let (pending, freed, flushed) = counts.clone();
     let thread = std::thread::Builder::new().name("reaper".into()).spawn(move || {
-        for g in receive {
+        let mut purge_at = Instant::now() + PURGE_EVERY;
+        loop {
+            let g = receive.recv_timeout(purge_at.saturating_duration_since(Instant::now()));
+            if Instant::now() >= purge_at {
+                memory::purge();
+                purge_at = Instant::now() + PURGE_EVERY;
+            }
+            let g = match g {
+                Ok(g) => g,
+                Err(mpsc::RecvTimeoutError::Timeout) => continue,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
             let (n, dbs) = match &g {
                 Garbage::Objects(o) => (o.len(), 0),
                 Garbage::Db(_) => (1, 1),
             };
             drop(g);
-            crate::base::memory::settle();
+            memory::settle();
             flushed.fetch_sub(dbs, Ordering::Relaxed);
             pending.fetch_sub(n, Ordering::Relaxed);
             freed.fetch_add(n, Ordering::Relaxed);
