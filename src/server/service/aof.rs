@@ -36,8 +36,10 @@ use crate::server::core::Core;
 use crate::server::persistence::strerror;
 
 /// Bytes of one write, about. A write wakes a thread of the kernel's and then
-/// this one, which costs more than the writing of little.
-const WRITE_MAX: usize = 1 << 20;
+/// this one, which costs more than the writing of little. From 128 KiB on, the
+/// kernel (6.18, ext4) takes as large pieces of its page cache at once, and
+/// finding these costs 2 us of CPU per KiB; up to 96 KiB it is 0.24.
+const WRITE_MAX: usize = 64 << 10;
 
 /// Time between two attempts after an error, and between looks at the clock.
 const RETRY: Duration = Duration::from_millis(100);
@@ -727,6 +729,20 @@ async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(glommio::io:
 
 /// Writes all bytes at a place of the file, or says why it cannot.
 async fn write_whole(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> Result<(), i32> {
+    /// Within this, what goes together is not taken apart again.
+    const AT_ONCE: usize = WRITE_MAX + WRITE_MAX / 2;
+    if bytes.len() <= AT_ONCE {
+        return write_at_once(file, at, bytes).await;
+    }
+    let mut at = at;
+    for part in bytes.chunks(WRITE_MAX) {
+        write_at_once(file, at, part.to_vec()).await?;
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+async fn write_at_once(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> Result<(), i32> {
     let expected = bytes.len();
     match file.write_at(bytes, at).await {
         Ok(n) if n == expected => Ok(()),
