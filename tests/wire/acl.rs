@@ -235,6 +235,21 @@ fn what_is_denied_is_logged_once_per_kind_over_all_cores() {
     });
 }
 
+/// A script that may only read still tells first what its user may not do.
+#[test]
+fn access_is_looked_at_before_what_a_script_may_do() {
+    each_cores(|server| {
+        let mut admin = server.wire();
+        admin.run("ACL SETUSER u on nopass ~mine* +@all");
+        let mut c = as_user(server, "u");
+        let script = "return redis.pcall('DEL', ARGV[1]).err";
+        let read_only = "ERR Write commands are not allowed from read-only scripts.";
+        assert_eq!(c.cmd(&["EVAL_RO", script, "0", "mine"]).as_text(), read_only);
+        let denied = c.cmd(&["EVAL_RO", script, "0", "other"]).as_text();
+        assert!(!denied.is_empty() && denied != read_only, "{denied}");
+    });
+}
+
 /// What is logged tells where it was denied.
 #[test]
 fn denials_are_logged_with_their_context() {

@@ -100,8 +100,8 @@ impl Running<'_> {
         Called::Refused(text.as_bytes().to_vec())
     }
 
-    /// Why a command may not run in this script.
-    fn forbidden(&self, entry: &Entry) -> Option<Vec<u8>> {
+    /// Why a command may not run in any script now.
+    fn unfit(&self, entry: &Entry) -> Option<Vec<u8>> {
         let spec = entry.spec;
         if (spec.is(flag::NOSCRIPT) && !self.core.shared.scripts_may_all.load(Ordering::Relaxed))
             || matches!(entry.action, Action::Script(_))
@@ -111,6 +111,12 @@ impl Running<'_> {
         if self.core.is_stale() && !spec.is(flag::STALE) {
             return Some(b"ERR Can not execute the command on a stale replica".to_vec());
         }
+        None
+    }
+
+    /// Why a command may not run in this script, whoever its user is.
+    fn forbidden(&self, entry: &Entry) -> Option<Vec<u8>> {
+        let spec = entry.spec;
         if self.read_only && spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0 {
             return Some(b"ERR Write commands are not allowed from read-only scripts.".to_vec());
         }
@@ -283,11 +289,9 @@ impl Host for Running<'_> {
         if !entry.spec.arity_fits(args.len()) {
             return self.refused(entry, "ERR Wrong number of args calling Redis command from script");
         }
-        if let Some(text) = self.forbidden(entry) {
-            self.core.stats.commands[entry.index].rejected += 1;
-            return Called::Refused(text);
-        }
-        if let Some(text) = self.denied(entry, args) {
+        // Access is looked at before what the script may do, as in Redis.
+        let no = self.unfit(entry).or_else(|| self.denied(entry, args)).or_else(|| self.forbidden(entry));
+        if let Some(text) = no {
             self.core.stats.commands[entry.index].rejected += 1;
             return Called::Refused(text);
         }
