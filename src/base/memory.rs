@@ -30,10 +30,25 @@ pub fn used_here() -> usize {
     (TOTAL.load(Ordering::Relaxed) + own).max(0) as usize
 }
 
-/// Takes memory out of the count for good that is neither data nor clients':
-/// what the threads need for themselves, however little they have to do.
+/// Bytes taken out of the count.
+static LEFT_OUT: AtomicIsize = AtomicIsize::new(0);
+
+/// Takes memory out of the count that is neither data nor clients': what the
+/// threads need for themselves, however little they have to do.
 pub fn leave_out(bytes: usize) {
     TOTAL.fetch_sub(bytes as isize, Ordering::Relaxed);
+    LEFT_OUT.fetch_add(bytes as isize, Ordering::Relaxed);
+}
+
+/// Such memory is about to be freed.
+pub fn take_back(bytes: usize) {
+    TOTAL.fetch_add(bytes as isize, Ordering::Relaxed);
+    LEFT_OUT.fetch_sub(bytes as isize, Ordering::Relaxed);
+}
+
+/// Bytes in use that do not count.
+pub fn left_out() -> usize {
+    LEFT_OUT.load(Ordering::Relaxed).max(0) as usize
 }
 
 /// Adds the calling thread's count to the total.

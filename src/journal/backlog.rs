@@ -86,6 +86,8 @@ pub struct Backlog {
     blocks: VecDeque<Block>,
     /// Position of the first byte in the blocks.
     kept: u64,
+    /// Capacity of the blocks.
+    memory: usize,
     ring: Option<Ring>,
     ring_id: u64,
     /// Position after the last byte.
@@ -96,7 +98,20 @@ pub struct Backlog {
 impl Backlog {
     /// An empty backlog of `size` bytes for the stream from position `end` on.
     pub fn new(size: u64, end: u64) -> Backlog {
-        Backlog { size, blocks: VecDeque::new(), kept: end, ring: None, ring_id: 0, end, readers: Vec::new() }
+        let mut new = Backlog {
+            size,
+            blocks: VecDeque::new(),
+            kept: end,
+            memory: 0,
+            ring: None,
+            ring_id: 0,
+            end,
+            readers: Vec::new(),
+        };
+        // The first block is there at once: it counts as used, and the first
+        // write to the stream is no growth.
+        new.add_block();
+        new
     }
 
     pub fn size(&self) -> u64 {
@@ -134,14 +149,19 @@ impl Backlog {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.blocks.iter().map(|b| b.bytes.capacity()).sum()
+        self.memory
+    }
+
+    /// Bytes of memory beyond the backlog's size, for readers that lag.
+    pub fn beyond(&self) -> usize {
+        let read = self.readers.iter().any(Option::is_some);
+        if read { self.memory.saturating_sub(self.size as usize) } else { 0 }
     }
 
     pub fn append(&mut self, mut bytes: &[u8]) {
-        let capacity = (self.size as usize / 16).clamp(BLOCK_MIN, BLOCK_MAX);
         while !bytes.is_empty() {
             if self.blocks.back().is_none_or(|b| b.bytes.len() == b.bytes.capacity()) {
-                self.blocks.push_back(Block { start: self.end, bytes: Vec::with_capacity(capacity) });
+                self.add_block();
             }
             let Some(block) = self.blocks.back_mut() else { return };
             let n = bytes.len().min(block.bytes.capacity() - block.bytes.len());
@@ -150,6 +170,13 @@ impl Backlog {
             bytes = &bytes[n..];
         }
         self.trim();
+    }
+
+    fn add_block(&mut self) {
+        let capacity = (self.size as usize / 16).clamp(BLOCK_MIN, BLOCK_MAX);
+        let block = Block { start: self.end, bytes: Vec::with_capacity(capacity) };
+        self.memory += block.bytes.capacity();
+        self.blocks.push_back(block);
     }
 
     /// Bytes from position `from` on, as many as lie together and at most
@@ -298,6 +325,7 @@ impl Backlog {
             && front.start + front.bytes.len() as u64 <= keep
         {
             self.kept = front.start + front.bytes.len() as u64;
+            self.memory -= front.bytes.capacity();
             self.blocks.pop_front();
         }
         if let Some(ring) = &mut self.ring
@@ -363,8 +391,12 @@ mod tests {
                 prop_assert_eq!(&all(&b, position).unwrap()[..], &model[(position - start) as usize..]);
                 b.advance(reader, position + u64::from(reads[i]) % (b.lag(reader) + 1));
                 prop_assert!(b.len() >= size.min(model.len() as u64));
+                prop_assert_eq!(b.memory(), b.blocks.iter().map(|x| x.bytes.capacity()).sum::<usize>());
+                prop_assert!(b.memory() as u64 <= b.len() + 2 * BLOCK_MAX as u64);
+                prop_assert_eq!(b.beyond(), b.memory().saturating_sub(size as usize));
             }
             b.detach(reader);
+            prop_assert_eq!(b.beyond(), 0);
             prop_assert!(b.len() <= size + BLOCK_MAX as u64);
             prop_assert!(b.first() == 0 || all(&b, b.first() - 1).is_none());
             prop_assert!(b.attach(b.end() + 1).is_none());

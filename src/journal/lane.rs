@@ -35,6 +35,9 @@ pub struct Lane {
     /// The stamp that must become durable before the core can go on sending;
     /// 0 if none.
     awaits: AtomicU64,
+    /// Bytes of the buffers in which the core writes.
+    own: AtomicUsize,
+    spare_bytes: AtomicUsize,
     bytes: Padded<AtomicUsize>,
 }
 
@@ -47,6 +50,8 @@ impl Default for Lane {
             parked: AtomicBool::new(false),
             last: AtomicU64::new(0),
             awaits: AtomicU64::new(0),
+            own: AtomicUsize::new(0),
+            spare_bytes: AtomicUsize::new(0),
             bytes: Padded(AtomicUsize::new(0)),
         }
     }
@@ -58,8 +63,12 @@ impl Lane {
     /// Gives the record back when the lane is full.
     pub fn push(&self, record: Record) -> Result<(), Record> {
         let (bytes, stamp) = (record.memory(), record.stamp);
-        self.records.push(record)?;
+        // Before it can be popped, or the count would pass below 0.
         self.bytes.0.fetch_add(bytes, Ordering::Relaxed);
+        if let Err(back) = self.records.push(record) {
+            self.bytes.0.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(back);
+        }
         self.last.store(stamp, Ordering::Release);
         Ok(())
     }
@@ -91,7 +100,15 @@ impl Lane {
 
     /// An emptied buffer that comes back.
     pub fn take_spare(&self) -> Option<Vec<u8>> {
-        self.spares.pop()
+        let spare = self.spares.pop()?;
+        self.spare_bytes.fetch_sub(spare.capacity(), Ordering::Relaxed);
+        Some(spare)
+    }
+
+    /// So many bytes of memory hold what the core has not pushed, or is yet to
+    /// write.
+    pub fn set_own(&self, bytes: usize) {
+        self.own.store(bytes, Ordering::Relaxed);
     }
 
     /// The core will send nothing until this stamp is durable; 0 when it can.
@@ -102,7 +119,14 @@ impl Lane {
     // The service core's side.
 
     pub fn pop(&self) -> Option<Record> {
+        self.pop_to(&AtomicUsize::new(0))
+    }
+
+    /// The same; its bytes are added to `held` before they cease to count
+    /// here, so that the sum is never too small.
+    pub fn pop_to(&self, held: &AtomicUsize) -> Option<Record> {
         let record = self.records.pop()?;
+        held.fetch_add(record.memory(), Ordering::Relaxed);
         self.bytes.0.fetch_sub(record.memory(), Ordering::Relaxed);
         Some(record)
     }
@@ -126,8 +150,12 @@ impl Lane {
     /// Gives an emptied buffer back to the core.
     pub fn give_spare(&self, mut buffer: Vec<u8>) {
         buffer.clear();
+        let bytes = buffer.capacity();
+        self.spare_bytes.fetch_add(bytes, Ordering::Relaxed);
         // One too many is freed.
-        let _ = self.spares.push(buffer);
+        if self.spares.push(buffer).is_err() {
+            self.spare_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     // Any side.
@@ -135,6 +163,12 @@ impl Lane {
     /// Bytes in the queue.
     pub fn bytes(&self) -> usize {
         self.bytes.0.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory of all buffers on this way: what is being written, what
+    /// is in the queue, and what waits for reuse.
+    pub fn memory(&self) -> usize {
+        self.bytes() + self.own.load(Ordering::Relaxed) + self.spare_bytes.load(Ordering::Relaxed)
     }
 
     /// Stamp of the last record published.

@@ -85,6 +85,12 @@ impl Merge {
         self.aside.len()
     }
 
+    /// Bytes of memory held: what waits for other lanes, or for its commit.
+    pub fn memory(&self) -> usize {
+        let held: usize = self.held.iter().map(|h| h.bytes).sum();
+        held + self.aside.values().map(|a| a.whole.bytes.capacity()).sum::<usize>() + self.unit.bytes.capacity()
+    }
+
     /// Is anything held back until other cores have gone on?
     pub fn holds(&self) -> bool {
         self.held.iter().any(|h| !h.records.is_empty())

@@ -221,12 +221,20 @@ impl Writer {
             }
         }
         lane.advance(self.waiting.front().map_or(stamp + 1, |r| r.stamp));
+        lane.set_own(self.memory());
         before > self.waiting.len()
     }
 
     /// Forgets what was written and not published.
-    pub fn discard(&mut self) {
+    pub fn discard(&mut self, lane: &Lane) {
         *self = Writer::default();
+        lane.set_own(0);
+    }
+
+    /// Bytes of memory held between turns.
+    fn memory(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(Record::memory).sum();
+        self.run.bytes.capacity() + self.unit.run.bytes.capacity() + waiting
     }
 }
 

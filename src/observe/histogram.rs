@@ -2,14 +2,50 @@
 
 use hdrhistogram::Histogram;
 
+use crate::base::memory;
+
 /// Microseconds that a histogram can tell; longer ones count as this.
 pub const MAX_US: u64 = 60_000_000;
 
-/// A histogram that costs nothing until a command takes a microsecond.
+/// A histogram that costs nothing until a command takes a microsecond; then it
+/// takes 20 KB. There may be one per command and core, which would be 8 MB for
+/// every core if they were there from the start. Their memory is a thread's own
+/// and does not count as used, or the first requests would look like growth of
+/// the data, on several cores several times.
 #[derive(Clone, Default)]
 pub struct LatencyHistogram {
     below_us: u64,
-    rest: Option<Box<Histogram<u64>>>,
+    rest: Option<Box<Counts>>,
+}
+
+/// Counts whose memory is left out of what is used.
+struct Counts(Histogram<u64>);
+
+impl Counts {
+    fn new() -> Option<Counts> {
+        Histogram::new_with_bounds(1, MAX_US, 2).ok().map(Counts::of)
+    }
+
+    fn of(h: Histogram<u64>) -> Counts {
+        memory::leave_out(Counts::bytes(&h));
+        Counts(h)
+    }
+
+    fn bytes(h: &Histogram<u64>) -> usize {
+        memory::block_size(size_of::<Counts>()) + memory::block_size(h.distinct_values() * size_of::<u64>())
+    }
+}
+
+impl Clone for Counts {
+    fn clone(&self) -> Counts {
+        Counts::of(self.0.clone())
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        memory::take_back(Counts::bytes(&self.0));
+    }
 }
 
 impl LatencyHistogram {
@@ -30,10 +66,10 @@ impl LatencyHistogram {
             return;
         }
         if self.rest.is_none() {
-            self.rest = Histogram::new_with_bounds(1, MAX_US, 2).ok().map(Box::new);
+            self.rest = Counts::new().map(Box::new);
         }
         if let Some(h) = &mut self.rest {
-            h.saturating_record_n(us.min(MAX_US), n);
+            h.0.saturating_record_n(us.min(MAX_US), n);
         }
     }
 
@@ -51,7 +87,7 @@ impl LatencyHistogram {
         self.below_us += other.below_us;
         match (&mut self.rest, &other.rest) {
             (Some(a), Some(b)) => {
-                let _ = a.add(&**b);
+                let _ = a.0.add(&b.0);
             }
             (None, Some(b)) => self.rest = Some(b.clone()),
             _ => {}
@@ -59,12 +95,12 @@ impl LatencyHistogram {
     }
 
     pub fn count(&self) -> u64 {
-        self.below_us + self.rest.as_ref().map_or(0, |h| h.len())
+        self.below_us + self.rest.as_ref().map_or(0, |h| h.0.len())
     }
 
     /// Number of durations of at most `us` microseconds.
     pub fn count_up_to(&self, us: u64) -> u64 {
-        self.below_us + self.rest.as_ref().map_or(0, |h| if us == 0 { 0 } else { h.count_between(1, us) })
+        self.below_us + self.rest.as_ref().map_or(0, |h| if us == 0 { 0 } else { h.0.count_between(1, us) })
     }
 
     /// The duration in microseconds that `percent` of all do not exceed.
@@ -74,8 +110,8 @@ impl LatencyHistogram {
             return 1.0;
         }
         let Some(h) = &self.rest else { return 0.0 };
-        let within = (rank - self.below_us) as f64 / h.len().max(1) as f64;
-        h.value_at_quantile(within.min(1.0)) as f64
+        let within = (rank - self.below_us) as f64 / h.0.len().max(1) as f64;
+        h.0.value_at_quantile(within.min(1.0)) as f64
     }
 }
 

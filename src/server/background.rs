@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::shared::Garbage;
 use super::tx::Waiter;
+use crate::base::memory;
 use crate::base::slot::Key;
 use crate::command::cx::expire_fields;
 use crate::observe::ticks;
@@ -172,10 +173,13 @@ impl Core {
             self.unpause();
         }
         self.parse.shrink();
+        self.shrink_batches();
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);
         super::commands::info::tell(self);
+        // INFO, on whatever core, knows what this one uses.
+        memory::settle();
         self.show_candidates();
         self.show_largest_client();
         self.look_at_save_points();

@@ -142,6 +142,10 @@ pub struct Core {
     /// Requests forwarded to each core in this turn.
     pub batches: Vec<Option<Box<Batch>>>,
     pub batch_pool: Vec<Box<Batch>>,
+    /// Bytes of a batch that is still worth keeping there.
+    pub batch_kept: usize,
+    /// Requests forwarded when the pool was last looked at.
+    pub forwarded_before: u64,
     pub mail: VecDeque<Msg>,
     /// Messages to itself.
     pub selfq: VecDeque<Msg>,
@@ -297,6 +301,8 @@ impl Core {
             outbox: (0..=cores).map(|_| VecDeque::new()).collect(),
             batches: (0..=cores).map(|_| None).collect(),
             batch_pool: Vec::new(),
+            batch_kept: super::exec::BATCH_KEPT_MIN,
+            forwarded_before: 0,
             mail: VecDeque::new(),
             selfq: VecDeque::new(),
             wake: Vec::new(),

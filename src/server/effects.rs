@@ -81,7 +81,7 @@ impl Core {
     /// Nobody reads the stream any more, or the core ends.
     pub fn leave_journal(&mut self) {
         self.fx.wants_stream = false;
-        self.journal.discard();
+        self.journal.discard(&self.lane);
         self.lane.advance(u64::MAX);
     }
 }

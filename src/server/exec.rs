@@ -44,6 +44,14 @@ const SMALL: usize = 4096;
 const BATCH_POOL: usize = 64;
 const BATCH_KEPT: usize = 256 * 1024;
 
+/// Batches up to this size are kept in any case. Beyond, every one that comes
+/// back doubles what is kept: a single large reply leaves nothing behind.
+pub const BATCH_KEPT_MIN: usize = 16 * 1024;
+
+/// Batches of replies from this size on are counted while they are on their
+/// way.
+const IN_FLIGHT_MIN: usize = 16 * 1024;
+
 impl Core {
     /// Takes the time before a run of commands.
     #[inline]
@@ -63,8 +71,10 @@ impl Core {
         let spent = end.saturating_sub(std::mem::replace(&mut self.last_tick, end));
         let s = &mut self.stats.commands[self.lent_to];
         s.ticks += spent;
-        let mean = spent.div_euclid(n);
-        s.latency.record_many(mean < self.ticks_per_us, || ticks::to_us(mean), n);
+        if self.settings.latency_tracking {
+            let mean = spent.div_euclid(n);
+            s.latency.record_many(mean < self.ticks_per_us, || ticks::to_us(mean), n);
+        }
     }
 
     /// Accounts a command on the hot path. Reading the clock costs a good part
@@ -113,7 +123,9 @@ impl Core {
         s.failed += u64::from(failed);
         self.stats.executed += 1;
         if spent < self.ticks_per_us {
-            s.latency.record_below();
+            if self.settings.latency_tracking {
+                s.latency.record_below();
+            }
             if self.settings.slowlog_log_slower_than_us != 0 {
                 return;
             }
@@ -428,6 +440,9 @@ impl Core {
         batch.ends = ends;
         batch.data = data;
         self.settle_clock();
+        if batch.replies.capacity() >= IN_FLIGHT_MIN {
+            self.shared.replies_in_flight.fetch_add(batch.replies.capacity(), Ordering::Relaxed);
+        }
         self.send(from, Msg::Replies(batch));
     }
 
@@ -607,9 +622,23 @@ impl Core {
         if let Some(c) = open {
             self.delivered(c);
         }
-        if self.batch_pool.len() < BATCH_POOL && batch.memory() <= self.spare_max(BATCH_KEPT) {
+        if batch.replies.capacity() >= IN_FLIGHT_MIN {
+            self.shared.replies_in_flight.fetch_sub(batch.replies.capacity(), Ordering::Relaxed);
+        }
+        if batch.memory() > self.batch_kept {
+            self.batch_kept = (2 * self.batch_kept).min(BATCH_KEPT);
+        } else if self.batch_pool.len() < BATCH_POOL && batch.memory() <= self.spare_max(BATCH_KEPT) {
             batch.clear();
             self.batch_pool.push(batch);
+        }
+    }
+
+    /// Now and then: a core that no longer forwards anything keeps no large
+    /// batches.
+    pub fn shrink_batches(&mut self) {
+        if std::mem::replace(&mut self.forwarded_before, self.stats.forwarded) == self.stats.forwarded {
+            self.batch_kept = BATCH_KEPT_MIN;
+            self.batch_pool.retain(|b| b.memory() <= BATCH_KEPT_MIN);
         }
     }
 

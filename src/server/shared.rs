@@ -9,8 +9,10 @@ use super::persistence::Persistence;
 use super::tls::Tls;
 use super::tx::Tx;
 use crate::acl::Users;
+use crate::base::memory;
 use crate::base::slot::SLOTS;
 use crate::config::Config;
+use crate::journal::backlog::Backlog;
 use crate::journal::lane::Lane;
 use crate::reactor::mesh::Mesh;
 use crate::store::db::Db;
@@ -59,8 +61,9 @@ pub struct Shared {
     /// Values handed over and not yet freed (INFO lazyfree_pending_objects).
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
-    /// Bytes of the replication stream that are kept only for replicas that lag.
-    pub replica_buffers: AtomicUsize,
+    pub stream_memory: StreamMemory,
+    /// Bytes of large batches of replies on their way between cores.
+    pub replies_in_flight: AtomicUsize,
     /// Whole databases among what is handed over.
     pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
@@ -73,8 +76,6 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// What the threads need for themselves is known: loading may begin.
     pub measured: AtomicBool,
-    /// That memory, which does not count as used.
-    pub fixed_memory: AtomicUsize,
     /// Connections of MIGRATE that wait for the next one.
     pub migrate_sockets: AtomicUsize,
     /// DEBUG PAUSE-CRON is on.
@@ -95,6 +96,37 @@ pub struct Shared {
     pub peak_memory: AtomicUsize,
     /// Memory in use once the cores had started.
     pub startup_memory: AtomicUsize,
+}
+
+/// Bytes of memory in use at one time, and what of them does not count against
+/// `maxmemory`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub used: usize,
+    pub not_counted: usize,
+}
+
+/// Memory of the stream's on the service core that does not count against
+/// `maxmemory`: evicting makes more of it. Bytes, as of the last round of the
+/// merge or what a replica was sent since.
+#[derive(Default)]
+pub struct StreamMemory {
+    /// What the merge holds.
+    pub merging: AtomicUsize,
+    /// Blocks of the backlog beyond its size, kept for replicas that lag.
+    pub beyond_backlog: AtomicUsize,
+    /// Copies that are being sent.
+    pub sending: AtomicUsize,
+}
+
+impl StreamMemory {
+    pub fn note_backlog(&self, backlog: Option<&Backlog>) {
+        self.beyond_backlog.store(backlog.map_or(0, Backlog::beyond), Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> usize {
+        [&self.merging, &self.beyond_backlog, &self.sending].iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
 }
 
 impl Shared {
@@ -131,7 +163,8 @@ impl Shared {
             garbage,
             garbage_pending: pending,
             garbage_freed: freed,
-            replica_buffers: AtomicUsize::new(0),
+            stream_memory: StreamMemory::default(),
+            replies_in_flight: AtomicUsize::new(0),
             garbage_dbs: flushed,
             persistence: Persistence::default(),
             scripts: super::scripts::SharedScripts::default(),
@@ -142,7 +175,6 @@ impl Shared {
             cron_paused: AtomicBool::new(false),
             migrate_sockets: AtomicUsize::new(0),
             measured: AtomicBool::new(false),
-            fixed_memory: AtomicUsize::new(0),
             sleep_until_ns: AtomicU64::new(0),
             scripts_may_all: AtomicBool::new(false),
             next_slow: AtomicU64::new(0),
@@ -198,12 +230,16 @@ impl Shared {
     }
 
     /// Memory that does not count against `maxmemory`: what is on its way to
-    /// the append-only file and to replicas.
+    /// the append-only file and to replicas, from the cores' buffers on.
     pub fn not_counted(&self) -> usize {
-        let lanes: usize = self.lanes.iter().map(|l| l.bytes()).sum();
-        lanes
-            + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
-            + self.replica_buffers.load(Ordering::Relaxed)
+        let lanes: usize = self.lanes.iter().map(|l| l.memory()).sum();
+        lanes + self.stream_memory.sum() + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
+    }
+
+    /// What is in use now, with all that the calling thread has counted.
+    pub fn usage(&self) -> Usage {
+        memory::settle();
+        Usage { used: memory::used(), not_counted: self.not_counted() }
     }
 
     /// Stops all cores for a while (DEBUG SLEEP).

@@ -252,7 +252,6 @@ fn leave_out_fixed(shared: &Shared, before: usize) {
     const KEPT: usize = 768 << 10;
     let fixed = memory::used_here().saturating_sub(before + KEPT);
     memory::leave_out(fixed);
-    shared.fixed_memory.store(fixed, Ordering::Relaxed);
     shared.startup_memory.store(memory::used_here(), Ordering::Relaxed);
     shared.peak_memory.store(memory::used_here(), Ordering::Relaxed);
     shared.measured.store(true, Ordering::SeqCst);

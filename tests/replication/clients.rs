@@ -97,3 +97,44 @@ fn unread_output_is_shown() {
     replica.signal(libc::SIGCONT);
     wait_until_equal(&primary, &[&replica]);
 }
+
+/// A primary evicted keys for what a stopped replica had not read: it counted
+/// what waited only ten times a second, and not the copy that was being sent.
+#[test]
+fn what_replicas_wait_for_evicts_nothing() {
+    for cores in [1, 2] {
+        let primary = ours(cores, &["--client-output-buffer-limit", "replica 0 0 0", "--latency-tracking", "no"]);
+        let mut c = primary.wire();
+        for i in 0..100 {
+            assert!(!c.run(&format!("SETRANGE key:{i} 100000 x")).is_error());
+        }
+        assert_eq!(c.run("CONFIG SET repl-backlog-size 16kb maxmemory-policy allkeys-random").as_text(), "OK");
+        let replica = stock(&[]);
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        replica.signal(libc::SIGSTOP);
+        let counted = || {
+            let text = primary.wire().run("INFO memory").as_text();
+            let field = |name: &str| {
+                let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name}:")));
+                line.expect("the field").trim().parse::<i64>().expect("a number")
+            };
+            field("used_memory") - field("mem_not_counted_for_evict")
+        };
+        let before = counted();
+        assert_eq!(c.run(&format!("CONFIG SET maxmemory {}", before + 64 * 1024)).as_text(), "OK");
+        let piece = "x".repeat(1000);
+        for _ in 0..12_000 {
+            c.cmd(&["SETRANGE", "key:0", "0", &piece]);
+        }
+        assert_eq!((c.run("DBSIZE"), count(&primary, "evicted_keys")), (int(100), 0));
+        assert!(count(&primary, "mem_not_counted_for_evict") > 1 << 20);
+        assert!((counted() - before).abs() < 64 * 1024);
+        // What was kept for it goes with it, at once.
+        assert_eq!(c.run("CLIENT KILL TYPE replica"), int(1));
+        let kept = (count(&primary, "mem_clients_slaves"), count(&primary, "mem_not_counted_for_evict"));
+        assert!(kept.0 == 0 && kept.1 < 1 << 20, "{kept:?}");
+        assert!((counted() - before).abs() < 64 * 1024);
+        replica.signal(libc::SIGCONT);
+    }
+}

@@ -190,15 +190,20 @@ fn errors_of_the_stream_name_their_command() {
 /// reply there is disconnected, as by Redis.
 #[test]
 fn replicas_get_no_replies() {
-    for (primary, name) in [(ours(2, &[]), "xinfo|help"), (stock(&[]), "xinfo|help")] {
+    let of_keys = "== CRITICAL == This master is sending an error to its replica: 'Replica can't interact with the \
+                   keyspace' after processing the command 'get'";
+    let commands = [("XINFO HELP", "xinfo|help", false), ("GET key", "get", true)];
+    let servers = [ours(2, &[]), stock(&[])];
+    for (primary, (command, name, keys)) in servers.iter().flat_map(|s| commands.map(|c| (s, c))) {
         let mut link = primary.wire();
         link.send_words("SYNC");
-        eventually("a replica", LIMIT, || info(&primary, "connected_slaves").trim() == "1");
+        eventually("a replica", LIMIT, || info(primary, "connected_slaves").trim() == "1");
         link.send_words("REPLCONF ACK 0");
-        link.send_words("XINFO HELP");
+        link.send_words(command);
         let said = format!("Replica generated a reply to command '{name}', disconnecting it: ");
         eventually("it is said", LIMIT, || primary.log().contains(&said));
-        eventually("it is gone", LIMIT, || info(&primary, "connected_slaves").trim() == "0");
+        eventually("why is said, too", LIMIT, || primary.log().contains(of_keys) == keys);
+        eventually("it is gone", LIMIT, || info(primary, "connected_slaves").trim() == "0");
     }
 }
 

@@ -120,3 +120,21 @@ fn a_crowd_behind_one_key() {
     });
     assert_eq!(server.wire().run("GET crowd"), bulk("80000"));
 }
+
+/// Short commands were counted in histograms with `latency-tracking no`, too.
+#[test]
+fn nothing_is_tracked_without_latency_tracking() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET latency-tracking no"), ok());
+        assert_eq!(c.run("CONFIG RESETSTAT"), ok());
+        for i in 0..100 {
+            c.run(&format!("SET k{i} v"));
+            c.run(&format!("GET k{i}"));
+        }
+        assert_eq!(c.run("LATENCY HISTOGRAM").items().len(), 0);
+        assert_eq!(c.run("CONFIG SET latency-tracking yes"), ok());
+        (0..100).for_each(|i| assert!(!c.run(&format!("GET k{i}")).is_error()));
+        assert!(!c.run("LATENCY HISTOGRAM get").items().is_empty());
+    });
+}

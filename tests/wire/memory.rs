@@ -406,3 +406,75 @@ fn a_share_of_maxmemory_is_a_limit_for_clients() {
         assert!(client_field(&mut c, small, "id").is_some());
     });
 }
+
+/// The first requests of each kind made every core set up a histogram of 20 KB:
+/// what was in use jumped by megabytes, and keys were evicted for it.
+#[test]
+fn first_requests_are_no_growth() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        let before = field(&mut c, "used_memory");
+        let lists = ["LPUSH k{} a", "LLEN k{}", "LRANGE k{} 0 -1", "LINDEX k{} 0", "LPOS k{} a", "LPOP k{}"];
+        let strings = ["SET k{} v", "GET k{}", "APPEND k{} v", "STRLEN k{}", "TYPE k{}", "OBJECT ENCODING k{}"];
+        let hashes = ["HSET k{} a b", "HGET k{} a", "HGETALL k{}", "HLEN k{}", "HDEL k{} a", "DEL k{}"];
+        for command in [lists, strings, ["DEL k{}"; 6], hashes].concat() {
+            for i in 0..100 {
+                let reply = c.run(&command.replace("{}", &i.to_string()));
+                assert!(!reply.is_error(), "{command}: {reply:?}");
+            }
+        }
+        let after = || field(&mut server.wire(), "used_memory");
+        eventually("used as before", LIMIT, || after() - before < 150_000);
+    });
+}
+
+/// A batch with one large reply stayed with the core that had forwarded the
+/// request.
+#[test]
+fn a_large_reply_leaves_nothing_behind() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let value = "x".repeat(150_000);
+        (0..16).for_each(|i| assert_eq!(c.cmd(&["SET", &format!("k{i}"), &value]), ok()));
+        let before = field(&mut c, "used_memory");
+        for i in 0..16 {
+            assert_eq!(server.wire().cmd(&["GET", &format!("k{i}")]), bulk(&value));
+        }
+        eventually("used as before", LIMIT, || field(&mut c, "used_memory") < before + 100_000);
+    });
+}
+
+/// Clients that are to be closed for what they take are closed before keys go
+/// for it, also if replies come faster than clients can be closed.
+#[test]
+fn clients_go_before_keys() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CLIENT NO-EVICT ON"), ok());
+        let value = "x".repeat(100_000);
+        (0..50).for_each(|i| assert_eq!(c.cmd(&["SET", &i.to_string(), &value]), ok()));
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 1mb maxmemory-policy allkeys-lru"), ok());
+        leave(&mut c, 3 << 20);
+        for i in 0..10 {
+            let mut deaf = server.wire();
+            deaf.send(encode(&["MGET", &i.to_string()]).repeat(200));
+            eventually("it is closed", LIMIT, || field(&mut c, "evicted_clients") > i);
+        }
+        assert_eq!((field(&mut c, "evicted_keys"), c.run("DBSIZE")), (0, int(50)));
+    });
+}
+
+/// A string made by SETRANGE had room for a third more.
+#[test]
+fn a_string_made_with_zeros_takes_what_it_needs() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("SETRANGE k 100000 x");
+        assert!(c.run("MEMORY USAGE k").as_int() < 120_000);
+        c.run("SETBIT b 800000 1");
+        assert!(c.run("MEMORY USAGE b").as_int() < 120_000);
+    });
+}

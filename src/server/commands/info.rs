@@ -12,6 +12,7 @@ use crate::server::gather::Asking;
 use crate::server::registry::{ConnCommand, Outcome};
 use crate::server::replication::Described;
 use crate::server::sampling::{self, RATES, Sizes};
+use crate::server::shared::Usage;
 use crate::server::stats::CoreStats;
 use crate::session::conn::Conn;
 use crate::store;
@@ -148,20 +149,22 @@ fn info(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> 
     let per_command = PER_COMMAND.iter().any(|name| is_chosen(name));
     let told = Arc::new(Mutex::new(Described::default()));
     // What the answer itself takes does not count.
-    let used = crate::base::memory::used_here();
+    let usage = core.shared.usage();
     if ["replication", "stats", "memory"].iter().any(|name| is_chosen(name)) {
         let (id, stamp, told) = (core.id, core.stamp, told.clone());
         let asking = core.begin_gather(conn);
         core.tell_service(move |s| {
             s.describe_replication(id, stamp, move |core, described| {
+                // Of the same time as what is said of replicas' buffers.
+                let usage = described.usage;
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = described;
-                gather(core, asking, chosen, per_command, (told, used));
+                gather(core, asking, chosen, per_command, (told, usage));
             });
         });
         return Ok(Outcome::Later);
     }
     let asking = core.begin_gather(conn);
-    gather(core, asking, chosen, per_command, (told, used));
+    gather(core, asking, chosen, per_command, (told, usage));
     Ok(Outcome::Later)
 }
 
@@ -170,14 +173,14 @@ fn gather(
     asking: Asking,
     chosen: [bool; SECTIONS.len()],
     per_command: bool,
-    (told, used): (Arc<Mutex<Described>>, usize),
+    (told, usage): (Arc<Mutex<Described>>, Usage),
 ) {
     core.go_on_gathering(
         asking,
         move |core| part(core, per_command),
         move |core, parts, reply| {
             let replication = &*told.lock().unwrap_or_else(PoisonError::into_inner);
-            let view = View { core, parts: &parts, replication, used: used as u64 };
+            let view = View { core, parts: &parts, replication, usage };
             let mut text = String::new();
             for (section, _) in SECTIONS.iter().zip(chosen).filter(|(_, c)| *c) {
                 if !text.is_empty() {
@@ -235,8 +238,8 @@ pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
     }
     let parts: Vec<Part> = told.iter_mut().filter_map(Option::take).collect();
     let replication = shared.told.replication.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let used = crate::base::memory::used_here() as u64;
-    let view = View { core, parts: &parts, replication: &replication, used };
+    let usage = shared.usage();
+    let view = View { core, parts: &parts, replication: &replication, usage };
     let mut text = String::new();
     for section in sections {
         if !text.is_empty() {
@@ -253,11 +256,11 @@ pub fn at_once(core: &mut Core, args: Args) -> Option<String> {
 
 /// All sections, on the server's own behalf.
 pub fn whole(core: &mut Core, replication: Described, then: impl FnOnce(&mut Core, String) + 'static) {
-    let used = crate::base::memory::used_here() as u64;
+    let usage = replication.usage;
     core.gather_quietly(
         |core| part(core, true),
         move |core, parts| {
-            let view = View { core, parts: &parts, replication: &replication, used };
+            let view = View { core, parts: &parts, replication: &replication, usage };
             let mut text = String::new();
             SECTIONS.iter().for_each(|section| (section.write)(&view, &mut text));
             then(core, text);

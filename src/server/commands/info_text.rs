@@ -16,6 +16,7 @@ use crate::server::persistence::{AofStatus, Persistence};
 use crate::server::process::{REDIS_VERSION, VERSION};
 use crate::server::registry::registry;
 use crate::server::replication::Described;
+use crate::server::shared::Usage;
 use crate::server::stats::CommandStats;
 use crate::session::pubsub::Kind;
 
@@ -24,8 +25,8 @@ pub struct View<'a> {
     pub core: &'a Core,
     pub parts: &'a [Part],
     pub replication: &'a Described,
-    /// Bytes in use when INFO came.
-    pub used: u64,
+    /// Memory in use when INFO came.
+    pub usage: Usage,
 }
 
 impl View<'_> {
@@ -181,7 +182,7 @@ pub fn clients(v: &View, t: &mut String) {
 
 pub fn memory(v: &View, t: &mut String) {
     let (shared, s) = (&v.core.shared, &v.core.settings);
-    let used = v.used;
+    let used = v.usage.used as u64;
     let rss = memory::resident() as u64;
     let peak = (shared.peak_memory.fetch_max(used as usize, Relaxed) as u64).max(used);
     let startup = shared.startup_memory.load(Relaxed) as u64;
@@ -200,7 +201,7 @@ pub fn memory(v: &View, t: &mut String) {
     put(t, "used_memory_dataset", dataset);
     let share = ratio(dataset, used.saturating_sub(startup)).min(1.0) * 100.0;
     put(t, "used_memory_dataset_perc", format_args!("{share:.2}%"));
-    let allocated = used + shared.fixed_memory.load(Relaxed) as u64;
+    let allocated = used + memory::left_out() as u64;
     put(t, "allocator_allocated", allocated);
     put(t, "allocator_active", allocated);
     put(t, "allocator_resident", rss);
@@ -214,7 +215,7 @@ pub fn memory(v: &View, t: &mut String) {
     put_all(t, &[("rss_overhead_ratio", "1.00"), ("rss_overhead_bytes", "0")]);
     put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, allocated)));
     put(t, "mem_fragmentation_bytes", rss as i64 - allocated as i64);
-    put(t, "mem_not_counted_for_evict", shared.not_counted());
+    put(t, "mem_not_counted_for_evict", v.usage.not_counted);
     put(t, "mem_replication_backlog", v.replication.backlog_memory - v.replication.beyond_backlog);
     put(t, "mem_total_replication_buffers", v.replication.backlog_memory);
     put(t, "mem_clients_slaves", v.replication.beyond_backlog);

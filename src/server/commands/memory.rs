@@ -140,7 +140,7 @@ fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: u
     w.int("dataset.bytes", dataset);
     w.double("dataset.percentage", 100.0 * ratio(dataset, used.saturating_sub(startup)));
     w.double("peak.percentage", 100.0 * ratio(used, peak));
-    let allocated = used + core.shared.fixed_memory.load(Ordering::Relaxed);
+    let allocated = used + memory::left_out();
     w.int("allocator.allocated", allocated);
     w.int("allocator.active", allocated);
     w.int("allocator.resident", resident);

@@ -12,6 +12,7 @@ use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::server::core::Core;
 use crate::server::service::Service;
+use crate::server::shared::Usage;
 use crate::session::conn::{Conn, ConnRef};
 
 /// A client that waits for a reply from the service core.
@@ -185,6 +186,7 @@ impl Service {
             full: node.counters.full,
             partial_ok: node.counters.partial_ok,
             partial_err: node.counters.partial_err,
+            usage: self.shared.usage(),
             backlog_memory: memory,
             beyond_backlog: beyond,
             net: self.repl.net.get(),
@@ -197,9 +199,7 @@ impl Service {
     pub fn stream_memory(&self) -> (usize, usize) {
         let streams = self.streams.borrow();
         let Some(r) = &streams.out.replication else { return (0, 0) };
-        let memory = r.backlog.memory();
-        let lag = !self.repl.links.borrow().is_empty();
-        (memory, if lag { memory.saturating_sub(r.backlog.size() as usize) } else { 0 })
+        (r.backlog.memory(), r.backlog.beyond())
     }
 
     /// WAIT, or the replicas' half of WAITAOF. `deadline` by [`now_ms`].
@@ -369,6 +369,8 @@ pub struct Durable {
 /// What INFO tells of replication.
 #[derive(Clone, Debug, Default)]
 pub struct Described {
+    /// Memory in use, and what of it is the stream's way to disk and replicas.
+    pub usage: Usage,
     pub section: String,
     pub full: u64,
     pub partial_ok: u64,

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::{FromRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use glommio::net::TcpStream;
@@ -16,7 +17,9 @@ use super::clients::Former;
 use super::disk::Piece;
 use super::full::Sending;
 use super::now_ms;
+use crate::base::memory;
 use crate::base::num::parse_i64;
+use crate::command::spec::flag;
 use crate::journal::backlog::ReaderId;
 use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Psync};
@@ -34,6 +37,10 @@ pub(super) const READ: usize = 16 << 10;
 
 /// Bytes of input that may wait for the end of a command.
 const INPUT_MAX: usize = 64 << 10;
+
+/// Flags of the commands that a replica must not send because they see or
+/// change keys, or go into the stream.
+const KEYSPACE: u32 = flag::READONLY | flag::WRITE | flag::MAY_REPLICATE;
 
 /// See the module's description.
 pub(super) struct Link {
@@ -169,6 +176,7 @@ impl Service {
         if let Some(link) = self.link(id) {
             log::verbose(format_args!("Closing the connection of replica {}: {reason}", link.peer.borrow().name()));
             link.end();
+            self.release_reader(&link);
         }
     }
 
@@ -221,7 +229,11 @@ impl Service {
                     Piece::Nothing => {}
                     Piece::Bytes(piece, end) => {
                         self.repl.count_net(0, piece.len());
-                        if !write(&link, &mut socket, &piece).await {
+                        let sending = &self.shared.stream_memory.sending;
+                        sending.fetch_add(piece.capacity(), Ordering::Relaxed);
+                        let fine = write(&link, &mut socket, &piece).await;
+                        sending.fetch_sub(piece.capacity(), Ordering::Relaxed);
+                        if !fine {
                             break;
                         }
                         self.sent_to_replica(&link, end);
@@ -242,8 +254,19 @@ impl Service {
     fn sent_to_replica(self: &Rc<Self>, link: &Link, end: u64) {
         if let (Some(reader), Some(r)) = (link.reader.get(), &mut self.streams.borrow_mut().out.replication) {
             r.backlog.advance(reader, end);
+            self.shared.stream_memory.note_backlog(Some(&r.backlog));
+            memory::settle();
         }
         self.replicate(Event::Sent { link: link.id, offset: end });
+    }
+
+    /// Nothing of the stream is kept for this replica any more.
+    fn release_reader(&self, link: &Link) {
+        if let (Some(reader), Some(r)) = (link.reader.take(), &mut self.streams.borrow_mut().out.replication) {
+            r.backlog.detach(reader);
+            self.shared.stream_memory.note_backlog(Some(&r.backlog));
+            memory::settle();
+        }
     }
 
     /// The connection has ended, for whatever reason.
@@ -254,9 +277,7 @@ impl Service {
         hang_up(link.fd);
         link.bulk.borrow_mut().take();
         self.repl.bulk_sent.ring();
-        if let (Some(reader), Some(r)) = (link.reader.take(), &mut self.streams.borrow_mut().out.replication) {
-            r.backlog.detach(reader);
-        }
+        self.release_reader(link);
         self.repl.links.borrow_mut().remove(&link.id);
         self.replicate(Event::Gone { link: link.id });
         // SAFETY: the tasks' streams are duplicates; this one is ours alone.
@@ -331,9 +352,15 @@ impl Service {
         if !name.eq_ignore_ascii_case(b"replconf") {
             let asks_again = name.eq_ignore_ascii_case(b"sync") || name.eq_ignore_ascii_case(b"psync");
             if !asks_again {
-                let name = registry().resolve(args).map_or("<unknown>", |e| e.spec.name);
+                let entry = registry().resolve(args);
+                let name = entry.as_ref().map_or("<unknown>", |e| e.spec.name);
                 let who = link.peer.borrow().name();
                 log::warning(format_args!("Replica generated a reply to command '{name}', disconnecting it: {who}"));
+                if entry.is_ok_and(|e| e.spec.is(KEYSPACE)) {
+                    log::warning(format_args!(
+                        "== CRITICAL == This master is sending an error to its replica: 'Replica can't interact with the keyspace' after processing the command '{name}'"
+                    ));
+                }
             }
             return asks_again;
         }

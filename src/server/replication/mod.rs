@@ -250,7 +250,7 @@ impl Service {
             self.follow_settings();
             self.excuse_idle_transfers();
             self.replicate(Event::Tick);
-            self.shared.replica_buffers.store(self.stream_memory().1, Ordering::Relaxed);
+            self.shared.stream_memory.note_backlog(self.streams.borrow().out.backlog());
             self.tidy_snapshot_file();
             sleep(TICK).await;
         }

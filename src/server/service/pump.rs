@@ -9,7 +9,7 @@ use glommio::timer::sleep;
 
 use super::Service;
 use super::streams::Outputs;
-use crate::base::clock;
+use crate::base::{clock, memory};
 use crate::journal::merge::{Lanes, Merge};
 use crate::journal::record::Record;
 use crate::server::core::Core;
@@ -46,7 +46,7 @@ impl Lanes for Shared {
     }
 
     fn pop(&self, core: usize) -> Option<Record> {
-        self.lanes[core].pop()
+        self.lanes[core].pop_to(&self.stream_memory.merging)
     }
 
     fn recycle(&self, core: usize, buffer: Vec<u8>) {
@@ -92,6 +92,14 @@ impl Service {
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
         let more = waiting(&streams.out).saturating_sub(before);
         self.shared.persistence.aof.buffer_bytes.fetch_add(more as u64, Ordering::Relaxed);
+        let kept = &self.shared.stream_memory;
+        if worked {
+            kept.note_backlog(streams.out.backlog());
+        }
+        kept.merging.store(streams.merge.memory(), Ordering::Relaxed);
+        if worked {
+            memory::settle();
+        }
         if worked || ((streams.hurried > 0 || streams.urgent) && streams.merge.past() > past) {
             self.advanced.ring();
         }
@@ -185,6 +193,7 @@ impl Service {
             }
             let mut s = self.streams.borrow_mut();
             s.merge = Merge::new(self.shared.cores);
+            self.shared.stream_memory.merging.store(0, Ordering::Relaxed);
             // A cut among what was dropped will not come any more.
             s.out.pass_all_cuts();
             drop(s);

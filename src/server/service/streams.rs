@@ -185,6 +185,11 @@ impl Outputs {
         self.cuts.insert(id, Box::new(f));
     }
 
+    /// The replication stream's latest part, if there is such a stream.
+    pub fn backlog(&self) -> Option<&Backlog> {
+        self.replication.as_ref().map(|r| &r.backlog)
+    }
+
     /// Nothing more will come: whoever waits for a cut goes on.
     pub fn pass_all_cuts(&mut self) {
         for (_, f) in std::mem::take(&mut self.cuts) {
