@@ -51,13 +51,14 @@ pub fn left_out() -> usize {
     LEFT_OUT.load(Ordering::Relaxed).max(0) as usize
 }
 
-/// Adds the calling thread's count to the total.
+/// Adds the calling thread's count to the total; what it was.
 #[inline]
-pub fn settle() {
+pub fn settle() -> isize {
     let own = LOCAL.try_with(|c| c.replace(0)).unwrap_or(0);
     if own != 0 {
         TOTAL.fetch_add(own, Ordering::Relaxed);
     }
+    own
 }
 
 #[inline]

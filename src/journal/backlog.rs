@@ -152,6 +152,15 @@ impl Backlog {
         self.memory
     }
 
+    /// Bytes by which memory grows at most when so many are appended.
+    pub fn growth(&self, bytes: usize) -> usize {
+        bytes + self.block_capacity()
+    }
+
+    fn block_capacity(&self) -> usize {
+        (self.size as usize / 16).clamp(BLOCK_MIN, BLOCK_MAX)
+    }
+
     /// Bytes of memory beyond the backlog's size, for readers that lag.
     pub fn beyond(&self) -> usize {
         let read = self.readers.iter().any(Option::is_some);
@@ -173,8 +182,7 @@ impl Backlog {
     }
 
     fn add_block(&mut self) {
-        let capacity = (self.size as usize / 16).clamp(BLOCK_MIN, BLOCK_MAX);
-        let block = Block { start: self.end, bytes: Vec::with_capacity(capacity) };
+        let block = Block { start: self.end, bytes: Vec::with_capacity(self.block_capacity()) };
         self.memory += block.bytes.capacity();
         self.blocks.push_back(block);
     }
@@ -322,6 +330,7 @@ impl Backlog {
             }
         };
         while let Some(front) = self.blocks.front()
+            && !front.bytes.is_empty()
             && front.start + front.bytes.len() as u64 <= keep
         {
             self.kept = front.start + front.bytes.len() as u64;

@@ -173,7 +173,7 @@ impl Core {
             self.unpause();
         }
         self.parse.shrink();
-        self.shrink_batches();
+        self.shrink_pools();
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);

@@ -44,12 +44,12 @@ const SMALL: usize = 4096;
 const BATCH_POOL: usize = 64;
 const BATCH_KEPT: usize = 256 * 1024;
 
-/// Batches up to this size are kept in any case. Beyond, every one that comes
+/// Batches up to this size are kept in any case, as is other output. Beyond, every one that comes
 /// back doubles what is kept: a single large reply leaves nothing behind.
 pub const BATCH_KEPT_MIN: usize = 16 * 1024;
 
-/// Batches of replies from this size on are counted while they are on their
-/// way.
+/// Replies in a batch are counted in steps of this size while they are made and
+/// on their way.
 const IN_FLIGHT_MIN: usize = 16 * 1024;
 
 impl Core {
@@ -424,6 +424,7 @@ impl Core {
         let data = std::mem::take(&mut batch.data);
         let mut args: Vec<&[u8]> = Vec::new();
         let (mut at, mut start) = (0, 0);
+        let mut in_flight = 0;
         self.start_clock();
         for h in &heads {
             args.clear();
@@ -434,15 +435,18 @@ impl Core {
             at += h.argc as usize;
             let done = self.run_forwarded(h, &args, &mut batch.replies);
             batch.reply_ends.push(done.then_some(batch.replies.len()));
+            let grown = batch.replies.capacity();
+            if grown >= in_flight + IN_FLIGHT_MIN {
+                self.shared.replies_in_flight.fetch_add(grown - in_flight, Ordering::Relaxed);
+                in_flight = grown;
+            }
         }
+        batch.in_flight = in_flight;
         drop(args);
         batch.heads = heads;
         batch.ends = ends;
         batch.data = data;
         self.settle_clock();
-        if batch.replies.capacity() >= IN_FLIGHT_MIN {
-            self.shared.replies_in_flight.fetch_add(batch.replies.capacity(), Ordering::Relaxed);
-        }
         self.send(from, Msg::Replies(batch));
     }
 
@@ -622,8 +626,8 @@ impl Core {
         if let Some(c) = open {
             self.delivered(c);
         }
-        if batch.replies.capacity() >= IN_FLIGHT_MIN {
-            self.shared.replies_in_flight.fetch_sub(batch.replies.capacity(), Ordering::Relaxed);
+        if batch.in_flight > 0 {
+            self.shared.replies_in_flight.fetch_sub(batch.in_flight, Ordering::Relaxed);
         }
         if batch.memory() > self.batch_kept {
             self.batch_kept = (2 * self.batch_kept).min(BATCH_KEPT);
@@ -633,12 +637,18 @@ impl Core {
         }
     }
 
-    /// Now and then: a core that no longer forwards anything keeps no large
-    /// batches.
-    pub fn shrink_batches(&mut self) {
+    /// Now and then: one large buffer of each kind goes. Those in use come back
+    /// as soon as they are wanted; those made for a single large reply do not
+    /// stay.
+    pub fn shrink_pools(&mut self) {
         if std::mem::replace(&mut self.forwarded_before, self.stats.forwarded) == self.stats.forwarded {
             self.batch_kept = BATCH_KEPT_MIN;
-            self.batch_pool.retain(|b| b.memory() <= BATCH_KEPT_MIN);
+        }
+        if let Some(at) = self.batch_pool.iter().position(|b| b.memory() > BATCH_KEPT_MIN) {
+            self.batch_pool.swap_remove(at);
+        }
+        if let Some(at) = self.output_pool.iter().position(|b| b.capacity() > BATCH_KEPT_MIN) {
+            self.output_pool.swap_remove(at);
         }
     }
 

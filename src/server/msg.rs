@@ -76,6 +76,8 @@ pub struct Batch {
     pub replies: Vec<u8>,
     /// End of each reply in `replies`; `None` when it comes later by itself.
     pub reply_ends: Vec<Option<usize>>,
+    /// Bytes of replies that are counted as on their way.
+    pub in_flight: usize,
 }
 
 impl Batch {
@@ -85,11 +87,16 @@ impl Batch {
         self.data.clear();
         self.replies.clear();
         self.reply_ends.clear();
+        self.in_flight = 0;
     }
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.data.capacity() + self.replies.capacity()
+        self.data.capacity()
+            + self.replies.capacity()
+            + self.heads.capacity() * size_of::<Head>()
+            + self.ends.capacity() * size_of::<usize>()
+            + self.reply_ends.capacity() * size_of::<Option<usize>>()
     }
 }
 

@@ -53,6 +53,10 @@ const FREEING_SHARE: usize = 16;
 /// Bytes that one core asks another to free at a time.
 const ASK_BYTES: usize = 16 * 1024;
 
+/// A client that has grown or shrunk by so many bytes is told to other cores at
+/// once, not at the end of the turn: they would evict keys for it.
+const TOLD_AT_ONCE: usize = 16 * 1024;
+
 const OOM: Fault = Fault::Text("OOM command not allowed when used memory > 'maxmemory'.");
 
 /// What a core lets the others know.
@@ -256,7 +260,9 @@ impl Core {
             let now = if conn.closing { 0 } else { conn.memory() };
             self.room.clients_grew |= now > conn.counted;
             self.room.clients = (self.room.clients + now).saturating_sub(conn.counted);
-            conn.counted = now;
+            if now.abs_diff(std::mem::replace(&mut conn.counted, now)) >= TOLD_AT_ONCE {
+                self.show_clients();
+            }
         }
     }
 
@@ -522,6 +528,11 @@ impl Core {
             }
             if !self.evict_one(&policy) {
                 return self.nothing_here(&policy);
+            }
+            // Or cores that evict at the same time would do so for the same
+            // excess.
+            if self.shared.cores > 1 {
+                memory::settle();
             }
             n += 1;
         }

@@ -106,6 +106,13 @@ pub struct Usage {
     pub not_counted: usize,
 }
 
+impl Usage {
+    /// With what turns out to be in use besides.
+    pub fn with(self, more: isize) -> Usage {
+        Usage { used: self.used.saturating_add_signed(more), ..self }
+    }
+}
+
 /// Memory of the stream's on the service core that does not count against
 /// `maxmemory`: evicting makes more of it. Bytes, as of the last round of the
 /// merge or what a replica was sent since.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::info_text::{self, View};
-use crate::base::Args;
+use crate::base::{Args, memory};
 use crate::command::Fault;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::server::blocking::Waits;
@@ -109,6 +109,8 @@ pub struct Part {
     pub tracking: (usize, usize, usize),
     pub blocking: Waits,
     pub connections: usize,
+    /// Bytes that the core had counted and not told when it was asked.
+    pub unsettled: isize,
     /// Bytes of Lua's states: of scripts, and of functions.
     pub lua: (usize, usize),
     /// Connections that CLIENT PAUSE holds back.
@@ -119,12 +121,14 @@ pub struct Part {
 }
 
 fn part(core: &mut Core, per_command: bool) -> Part {
+    let unsettled = memory::settle();
     let databases = (0..core.store.databases()).map(|i| match core.store.db(i) {
         Some(db) => (db.len(), db.volatile(), db.average_ttl_ms(core.now)),
         None => (0, 0, 0),
     });
     Part {
         core: core.id,
+        unsettled,
         databases: databases.collect(),
         stats: core.stats.counters(per_command),
         store: core.store.stats,
@@ -180,6 +184,7 @@ fn gather(
         move |core| part(core, per_command),
         move |core, parts, reply| {
             let replication = &*told.lock().unwrap_or_else(PoisonError::into_inner);
+            let usage = usage.with(parts.iter().filter(|p| p.core != core.id).map(|p| p.unsettled).sum());
             let view = View { core, parts: &parts, replication, usage };
             let mut text = String::new();
             for (section, _) in SECTIONS.iter().zip(chosen).filter(|(_, c)| *c) {

@@ -89,13 +89,16 @@ impl Service {
         let past = streams.merge.past();
         let waiting = |out: &Outputs| out.aof.as_ref().map_or(0, |a| a.len());
         let before = waiting(&streams.out);
+        // Blocks count when they are made, not when the round has ended.
+        let kept = &self.shared.stream_memory;
+        if let Some(backlog) = streams.out.backlog() {
+            let coming = self.shared.lanes.iter().map(|l| l.bytes()).sum::<usize>() + streams.merge.memory();
+            kept.beyond_backlog.store(backlog.beyond() + backlog.growth(coming), Ordering::Relaxed);
+        }
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
         let more = waiting(&streams.out).saturating_sub(before);
         self.shared.persistence.aof.buffer_bytes.fetch_add(more as u64, Ordering::Relaxed);
-        let kept = &self.shared.stream_memory;
-        if worked {
-            kept.note_backlog(streams.out.backlog());
-        }
+        kept.note_backlog(streams.out.backlog());
         kept.merging.store(streams.merge.memory(), Ordering::Relaxed);
         if worked {
             memory::settle();
