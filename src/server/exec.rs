@@ -48,10 +48,6 @@ const BATCH_KEPT: usize = 256 * 1024;
 /// back doubles what is kept: a single large reply leaves nothing behind.
 pub const BATCH_KEPT_MIN: usize = 16 * 1024;
 
-/// Replies in a batch are counted in steps of this size while they are made and
-/// on their way.
-const IN_FLIGHT_MIN: usize = 16 * 1024;
-
 impl Core {
     /// Takes the time before a run of commands.
     #[inline]
@@ -424,7 +420,6 @@ impl Core {
         let data = std::mem::take(&mut batch.data);
         let mut args: Vec<&[u8]> = Vec::new();
         let (mut at, mut start) = (0, 0);
-        let mut in_flight = 0;
         self.start_clock();
         for h in &heads {
             args.clear();
@@ -435,13 +430,7 @@ impl Core {
             at += h.argc as usize;
             let done = self.run_forwarded(h, &args, &mut batch.replies);
             batch.reply_ends.push(done.then_some(batch.replies.len()));
-            let grown = batch.replies.capacity();
-            if grown >= in_flight + IN_FLIGHT_MIN {
-                self.shared.replies_in_flight.fetch_add(grown - in_flight, Ordering::Relaxed);
-                in_flight = grown;
-            }
         }
-        batch.in_flight = in_flight;
         drop(args);
         batch.heads = heads;
         batch.ends = ends;
@@ -625,9 +614,6 @@ impl Core {
         }
         if let Some(c) = open {
             self.delivered(c);
-        }
-        if batch.in_flight > 0 {
-            self.shared.replies_in_flight.fetch_sub(batch.in_flight, Ordering::Relaxed);
         }
         if batch.memory() > self.batch_kept {
             self.batch_kept = (2 * self.batch_kept).min(BATCH_KEPT);

@@ -76,8 +76,6 @@ pub struct Batch {
     pub replies: Vec<u8>,
     /// End of each reply in `replies`; `None` when it comes later by itself.
     pub reply_ends: Vec<Option<usize>>,
-    /// Bytes of replies that are counted as on their way.
-    pub in_flight: usize,
 }
 
 impl Batch {
@@ -87,7 +85,6 @@ impl Batch {
         self.data.clear();
         self.replies.clear();
         self.reply_ends.clear();
-        self.in_flight = 0;
     }
 
     /// Bytes of memory held.

@@ -54,7 +54,7 @@ const FREEING_SHARE: usize = 16;
 const ASK_BYTES: usize = 16 * 1024;
 
 /// A client that has grown or shrunk by so many bytes is told to other cores at
-/// once, not at the end of the turn: they would evict keys for it.
+/// once, not at the end of the turn.
 const TOLD_AT_ONCE: usize = 16 * 1024;
 
 const OOM: Fault = Fault::Text("OOM command not allowed when used memory > 'maxmemory'.");
@@ -79,8 +79,6 @@ pub struct Rooms {
     pub desks: Box<[Desk]>,
     /// Some core is closing clients.
     evicting: AtomicBool,
-    /// Bytes over the clients' limit, when last no client was left to close.
-    unevictable: AtomicUsize,
     /// Since when the limit is passed, monotonic microseconds; 0 when it is not.
     exceeded_since_us: AtomicU64,
     exceeded_total_us: AtomicU64,
@@ -91,7 +89,6 @@ impl Rooms {
         Rooms {
             desks: (0..cores).map(|_| Desk::default()).collect(),
             evicting: AtomicBool::new(false),
-            unevictable: AtomicUsize::new(0),
             exceeded_since_us: AtomicU64::new(0),
             exceeded_total_us: AtomicU64::new(0),
         }
@@ -310,7 +307,6 @@ impl Core {
 
     #[cold]
     fn evict_clients(&mut self) {
-        self.shared.rooms.unevictable.store(0, Ordering::Relaxed);
         // The limit may have been lifted since.
         while self.room.clients_limit != 0 && self.clients_of_all() > self.room.clients_limit {
             let largest = self.largest_client();
@@ -323,10 +319,7 @@ impl Core {
             if other.0 > size {
                 return self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
             }
-            let Some((_, place)) = largest else {
-                let stays = self.clients_of_all().saturating_sub(self.room.clients_limit);
-                return self.shared.rooms.unevictable.store(stays, Ordering::Relaxed);
-            };
+            let Some((_, place)) = largest else { return };
             self.evict_client(place);
             self.show_clients();
         }
@@ -355,16 +348,6 @@ impl Core {
     #[inline]
     pub fn keep_room(&mut self) {
         if self.room.limit != 0 {
-            self.keep_limit();
-        }
-    }
-
-    /// [`Core::keep_room`] in the middle of one client's requests: their
-    /// replies are that client's.
-    #[inline]
-    pub fn keep_room_beside(&mut self, conn: &mut Conn) {
-        if self.room.limit != 0 {
-            self.count_client(conn);
             self.keep_limit();
         }
     }
@@ -433,28 +416,11 @@ impl Core {
     }
 
     /// Bytes over the limit. What waits to be written to the append-only file
-    /// or sent to replicas does not count: evicting makes more of it. Neither
-    /// does what clients have beyond their own limit: before keys it is clients
-    /// that go, though only when the turn has ended.
+    /// or sent to replicas does not count: evicting makes more of it.
     fn over_by(&self) -> usize {
         match memory::used_here().saturating_sub(self.room.limit) {
             0 => 0,
-            over => over.saturating_sub(self.shared.not_counted() + self.room.told + self.clients_excess()),
-        }
-    }
-
-    /// Bytes by which clients exceed `maxmemory-clients`, with those of this
-    /// core as they are now and with replies that come from other cores, as far as clients can be closed for them.
-    fn clients_excess(&self) -> usize {
-        match self.room.clients_limit {
-            0 => 0,
-            limit => {
-                let desk = &self.shared.rooms.desks[self.id];
-                let others = self.clients_of_all().saturating_sub(desk.clients.load(Ordering::Relaxed));
-                let stays = self.shared.rooms.unevictable.load(Ordering::Relaxed);
-                let coming = self.shared.replies_in_flight.load(Ordering::Relaxed);
-                (others + self.room.clients + coming).saturating_sub(limit.saturating_add(stays))
-            }
+            over => over.saturating_sub(self.shared.not_counted() + self.room.told),
         }
     }
 

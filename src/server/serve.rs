@@ -384,7 +384,7 @@ impl Core {
 
     #[inline]
     fn execute_batch(&mut self, conn: &mut Conn, requests: &[Request], args: &[&[u8]]) -> (Flow, usize) {
-        self.keep_room_beside(conn);
+        self.keep_room();
         self.start_clock();
         let mut at = 0;
         for r in requests {
@@ -414,7 +414,7 @@ impl Core {
             Some(Entry { route: Route::Key(k), .. }) if *k < args.len() => hash_key(args[*k]),
             _ => 0,
         };
-        self.keep_room_beside(conn);
+        self.keep_room();
         self.start_clock();
         self.dispatch(conn, entry, &args, hash)
     }

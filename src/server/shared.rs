@@ -62,8 +62,6 @@ pub struct Shared {
     pub garbage_pending: Arc<AtomicUsize>,
     pub garbage_freed: Arc<AtomicUsize>,
     pub stream_memory: StreamMemory,
-    /// Bytes of large batches of replies on their way between cores.
-    pub replies_in_flight: AtomicUsize,
     /// Whole databases among what is handed over.
     pub garbage_dbs: Arc<AtomicUsize>,
     pub persistence: Persistence,
@@ -171,7 +169,6 @@ impl Shared {
             garbage_pending: pending,
             garbage_freed: freed,
             stream_memory: StreamMemory::default(),
-            replies_in_flight: AtomicUsize::new(0),
             garbage_dbs: flushed,
             persistence: Persistence::default(),
             scripts: super::scripts::SharedScripts::default(),

@@ -447,30 +447,6 @@ fn a_large_reply_leaves_nothing_behind() {
     });
 }
 
-/// Clients that are to be closed for what they take are closed before keys go
-/// for it, also if replies come faster than clients can be closed.
-#[test]
-fn clients_go_before_keys() {
-    each_cores(|server| {
-        let mut c = server.wire();
-        assert_eq!(c.run("CLIENT NO-EVICT ON"), ok());
-        let value = "x".repeat(100_000);
-        (0..50).for_each(|i| assert_eq!(c.cmd(&["SET", &i.to_string(), &value]), ok()));
-        assert_eq!(c.run("CONFIG SET maxmemory-clients 1mb maxmemory-policy allkeys-lru"), ok());
-        leave(&mut c, 3 << 20);
-        for i in 0..10 {
-            let mut deaf = server.wire();
-            let requests = encode(&["MGET", &i.to_string()]).repeat(200);
-            eventually("it is closed", LIMIT, || {
-                // The kernel may hold tens of megabytes.
-                let _ = deaf.try_send(&requests);
-                field(&mut c, "evicted_clients") > i
-            });
-        }
-        assert_eq!((field(&mut c, "evicted_keys"), c.run("DBSIZE")), (0, int(50)));
-    });
-}
-
 /// A string made by SETRANGE had room for a third more.
 #[test]
 fn a_string_made_with_zeros_takes_what_it_needs() {
