@@ -318,7 +318,9 @@ fn keys_in_use_outlive_the_others() {
                 }
             }
             let left: i64 = (0..500).map(|i| c.run(&format!("EXISTS hot:{i}")).as_int()).sum();
-            assert!(left > 400, "{policy}: {left} of the 500 keys in use are left");
+            // Chance has a part in it: by frequency 390 to 470 are left. Of keys
+            // chosen blindly it would be a few.
+            assert!(left > 300, "{policy}: {left} of the 500 keys in use are left");
         }
     });
 }
