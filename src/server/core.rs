@@ -58,6 +58,7 @@ pub struct Core {
     pub buffers: Buffers,
     pub port: Port<Msg>,
     pub listeners: Vec<super::io::Listener>,
+    pub accepting: bool,
 
     pub store: Box<Store>,
     /// This core's share of the snapshot under way.
@@ -251,6 +252,7 @@ impl Core {
             buffers,
             port: Port::new(shared.mesh.clone(), id),
             listeners,
+            accepting: false,
             store: Box::new(Store::new(databases)),
             snapshot: None,
             held_cut: None,

@@ -52,13 +52,20 @@ pub struct Arrival {
 const OWN: u32 = 0;
 
 impl Core {
-    /// Arms what is always armed: accepting, and the wake-up.
+    /// Arms what is always armed: the wake-up and the tick.
     pub fn arm_start(&mut self) {
+        self.arm_wake();
+        self.arm_tick();
+    }
+
+    /// Accepts connections from now on; those that have come wait in the backlog.
+    pub fn open_doors(&mut self) {
+        if std::mem::replace(&mut self.accepting, true) {
+            return;
+        }
         for i in 0..self.listeners.len() {
             self.arm_accept(i as u32);
         }
-        self.arm_wake();
-        self.arm_tick();
     }
 
     fn arm_accept(&mut self, listener: u32) {

@@ -182,6 +182,22 @@ fn clients_are_told_while_it_loads() {
     assert_eq!(fs::metadata(dir.file()).expect("the file").len(), size);
 }
 
+/// Who came within the first milliseconds was told that the dataset is being
+/// loaded, though there was none.
+#[test]
+fn nobody_hears_of_loading_nothing() {
+    for _ in 0..5 {
+        let server = Server::starting(&["--cores", "4"]);
+        let mut wire = None;
+        eventually("it listens", LIMIT, || {
+            wire = Wire::try_connect(server.port).ok();
+            wire.is_some()
+        });
+        let reply = wire.expect("a connection").run("PING");
+        assert!(!reply.is_error(), "{reply:?}");
+    }
+}
+
 /// Starts on a file that was changed: exit code and log. The file must stay.
 fn refused(good: &[u8], change: impl FnOnce(&mut Vec<u8>), name: &str) -> String {
     let dir = Dir::new(name);

@@ -1,6 +1,7 @@
 //! Loading the dataset at start.
 //!
-//! Data cores run already; they answer -LOADING to commands that need data.
+//! Data cores run already; when loading takes a while, they let clients in and
+//! answer -LOADING to commands that need data.
 //! Files are read by the service core and applied by all cores.
 
 use std::fs::File;
@@ -8,9 +9,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
+use glommio::timer::sleep;
 
 use super::Service;
 use super::aof::{Place, sync_dir};
@@ -22,6 +24,7 @@ use crate::config::Settings;
 use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
 use crate::observe::log;
+use crate::server::core::Core;
 use crate::server::process::REDIS_VERSION;
 use crate::server::replication::Restored;
 use crate::snapshot::load::How;
@@ -32,6 +35,10 @@ use crate::snapshot::rdb::scan::Error;
 /// Bytes read at a time.
 const PIECE: usize = 256 * 1024;
 
+/// How long connections wait before they are told that the dataset is being
+/// loaded: where there is little to load nobody hears of it.
+const DOORS_CLOSED: Duration = Duration::from_millis(50);
+
 /// What is wrong with a file that cannot be loaded; a line for the log.
 type Refusal = String;
 
@@ -39,6 +46,12 @@ impl Service {
     /// Loads what the configuration names, and opens the append-only file. The
     /// error is the last line of the log: the process ends.
     pub async fn load_dataset(self: &Rc<Self>) -> Result<(), Refusal> {
+        let later = self.clone();
+        glommio::spawn_local(async move {
+            sleep(DOORS_CLOSED).await;
+            later.open_doors();
+        })
+        .detach();
         let s = self.shared.config.settings();
         if s.persistence.appendonly {
             self.load_aof(&s).await?;
@@ -49,7 +62,15 @@ impl Service {
         self.restore_history().await;
         self.shared.persistence.loading.store(false, SeqCst);
         self.update_gates();
+        self.open_doors();
         Ok(())
+    }
+
+    /// Clients may come in.
+    fn open_doors(&self) {
+        for core in 0..self.shared.cores {
+            self.call(core, Core::open_doors);
+        }
     }
 
     async fn load_aof(self: &Rc<Self>, s: &Settings) -> Result<(), Refusal> {
