@@ -87,12 +87,9 @@ pub(super) fn edit<R>(
         let old = e.as_str().map(<[u8]>::len);
         return Ok((old, e.edit_string(len, f)));
     }
-    // A new string has just the memory that it needs; only what grows again
-    // gets some to spare.
-    let mut bytes = vec![0; len];
-    let result = f(&mut bytes);
-    cx.set_string(key, &bytes, Ttl::Clear);
-    Ok((None, result))
+    cx.set_string(key, b"", Ttl::Clear);
+    let made = cx.store.get_mut(cx.db, key).expect("the key was just made");
+    Ok((None, made.edit_string(len, f)))
 }
 
 /// The length of a string to be edited: `None` without the key.

@@ -495,7 +495,10 @@ impl Entry {
                 self.set_raw(true);
                 return r;
             }
-            let mut v = Vec::with_capacity(len + len / 4);
+            // A new string has just the memory that it needs; only what grows
+            // again gets some to spare.
+            let spare = if old == 0 { 0 } else { len / 4 };
+            let mut v = Vec::with_capacity(len + spare);
             v.extend_from_slice(self.as_str().unwrap_or_default());
             self.become_boxed(v);
         }
