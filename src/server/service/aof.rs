@@ -21,11 +21,10 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
-use glommio::GlommioError;
-use glommio::io::BufferedFile;
 use glommio::timer::sleep;
 
 use super::Service;
+use super::aof_file::{AppendFile, Pace, WRITE_MAX, Way};
 use super::streams::{Aof, FOR_AOF, Piece};
 use crate::base::clock;
 use crate::config::{AppendFsync, Settings};
@@ -35,23 +34,23 @@ use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::persistence::strerror;
 
-/// Bytes of one write, about. A write wakes a thread of the kernel's and then
-/// this one, which costs more than the writing of little. From 128 KiB on, the
-/// kernel (6.18, ext4) takes as large pieces of its page cache at once, and
-/// finding these costs 2 us of CPU per KiB; up to 96 KiB it is 0.24.
-const WRITE_MAX: usize = 64 << 10;
-
 /// Time between two attempts after an error, and between looks at the clock.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Time between two flushes with `appendfsync everysec`.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How long the task that writes keeps the service core while there is more to
+/// write, about.
+const SLICE: Duration = Duration::from_millis(1);
+
 /// The files, as long as the append-only file is on.
 pub struct AofFiles {
     pub manifest: Manifest,
     /// The incremental file that is being appended to.
-    file: Rc<BufferedFile>,
+    file: Rc<AppendFile>,
+    /// How long commits take under `always`.
+    pace: Pace,
     /// Its name, for messages.
     name: String,
     /// Bytes in it.
@@ -94,10 +93,11 @@ struct Reached {
 
 impl AofFiles {
     /// `before` is the size of all other files.
-    pub fn new(manifest: Manifest, file: BufferedFile, name: String, size: u64, before: u64) -> AofFiles {
+    pub fn new(manifest: Manifest, file: AppendFile, name: String, size: u64, before: u64) -> AofFiles {
         AofFiles {
             manifest,
             file: Rc::new(file),
+            pace: Pace::default(),
             name,
             size,
             before,
@@ -116,12 +116,12 @@ impl AofFiles {
         }
     }
 
-    pub fn file(&self) -> Rc<BufferedFile> {
+    fn file(&self) -> Rc<AppendFile> {
         self.file.clone()
     }
 
     /// Goes over to the next file, or stays with this one.
-    pub fn switch(&mut self, opened: io::Result<(BufferedFile, String, u64, Manifest)>) {
+    pub fn switch(&mut self, opened: io::Result<(AppendFile, String, u64, Manifest)>) {
         self.cut = false;
         self.switched = Some(opened.map(|(file, name, seq, manifest)| {
             self.before += self.size;
@@ -255,8 +255,15 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-fn errno_of<T>(e: &GlommioError<T>) -> i32 {
-    e.raw_os_error().unwrap_or(libc::EIO)
+/// What is to be written at once, and what then is true.
+struct Batch {
+    file: Rc<AppendFile>,
+    /// The end of the file.
+    at: u64,
+    pieces: VecDeque<Piece>,
+    /// The time up to which nothing is missing, if there is one.
+    past: u64,
+    way: Way,
 }
 
 impl Service {
@@ -275,8 +282,8 @@ impl Service {
                 f.name
             }
         };
-        let file = open_to_append(&place.path(&name)).await?;
-        let size = file.file_size().await?;
+        let file = AppendFile::open(&place.path(&name)).await?;
+        let size = file.size()?;
         let files = AofFiles::new(manifest, file, name, size, sizes.saturating_sub(size));
         let status = &self.shared.persistence.aof;
         status.current_size.store(files.before + size, Relaxed);
@@ -320,29 +327,46 @@ impl Service {
         }
     }
 
-    /// Does some core hold replies until the disk has what they rest on?
-    pub fn replies_wait(&self) -> bool {
-        let durable = self.shared.persistence.aof.durable.load(SeqCst);
-        durable != u64::MAX && self.shared.lanes.iter().any(|l| l.awaits() >= durable.max(1))
+    /// Has something been published in front of which the merge has stopped?
+    pub fn merge_lags(&self) -> bool {
+        let past = self.streams.borrow().merge.past();
+        self.shared.lanes.iter().any(|l| l.last() >= past.max(1))
+    }
+
+    /// How the file is written and flushed at present.
+    pub fn way_of_writing(&self) -> Way {
+        let quick = |f: &AofFiles| f.pace.way();
+        let always = self.streams.borrow().urgent;
+        // A snapshot has to get on too.
+        match always && self.intake.borrow().is_none() {
+            true => self.aof.borrow().as_ref().map_or(Way::Worker, quick),
+            false => Way::Worker,
+        }
     }
 
     /// The task that writes the file. It goes on while the process lives; there
     /// may be no file for a time.
     pub async fn write_aof(self: Rc<Self>) {
+        let mut since = Instant::now();
         loop {
-            let worked = self.write_once().await;
-            if !worked {
-                let failing = self.shared.persistence.aof.errno.load(Relaxed) != 0;
-                match failing {
-                    true => sleep(RETRY).await,
-                    false => future::or(sleep(RETRY), self.advanced.wait()).await,
+            if self.write_once().await {
+                if since.elapsed() >= SLICE {
+                    glommio::executor().yield_task_queue_now().await;
+                    since = Instant::now();
                 }
+                continue;
             }
+            let failing = self.shared.persistence.aof.errno.load(Relaxed) != 0;
+            match failing {
+                true => sleep(RETRY).await,
+                false => future::or(sleep(RETRY), self.advanced.wait()).await,
+            }
+            since = Instant::now();
         }
     }
 
-    /// Writes what there is, and flushes by the policy. Whether anything was
-    /// written.
+    /// Writes what there is, and flushes by the policy. Whether there may be
+    /// more.
     async fn write_once(self: &Rc<Self>) -> bool {
         let s = self.shared.config.settings();
         match self.shared.persistence.aof.flush_sleep_us.load(Relaxed) {
@@ -350,17 +374,28 @@ impl Service {
             us => sleep(Duration::from_micros(us)).await,
         }
         let policy = s.persistence.appendfsync;
-        let Some((file, size, bytes, past)) = self.take_buffer() else { return false };
-        let wrote = !bytes.is_empty();
-        let (left, result) = self.append(&file, size, bytes).await;
+        let way = self.way_of_writing();
+        if way == Way::Here {
+            // What came during the last flush goes with this one.
+            self.merge();
+        }
+        let Some(batch) = self.take_buffer(way) else { return false };
+        let Batch { file, at, pieces, past, way } = batch;
+        let wrote = !pieces.is_empty();
+        let start = Instant::now();
+        let (left, result) = self.append(&file, at, pieces, way).await;
         let ok = self.written(left, result, policy);
-        if ok && self.aof.borrow().as_ref().is_some_and(|f| f.cut) {
+        let cut = ok && self.aof.borrow().as_ref().is_some_and(|f| f.cut);
+        if cut {
             self.switch_file().await;
         }
         let skip = s.persistence.no_appendfsync_on_rewrite && self.shared.persistence.aof.rewriting.load(Relaxed);
         if ok {
             match policy {
-                AppendFsync::Always => self.flush_before_replies(&file, past, skip).await,
+                AppendFsync::Always => {
+                    self.flush_before_replies(&file, way, skip, start).await;
+                    self.release_replies(past);
+                }
                 AppendFsync::Everysec if !skip => self.flush_beside(&file),
                 AppendFsync::Everysec | AppendFsync::No => {}
             }
@@ -369,21 +404,20 @@ impl Service {
             f.writing = false;
         }
         self.written_aof.ring();
-        wrote && ok
+        ok && (wrote || cut)
     }
 
     /// Takes the buffer, and the time up to which it holds everything.
-    #[allow(clippy::type_complexity)]
-    fn take_buffer(&self) -> Option<(Rc<BufferedFile>, u64, VecDeque<Piece>, u64)> {
+    fn take_buffer(&self, way: Way) -> Option<Batch> {
         let mut aof = self.aof.borrow_mut();
         let f = aof.as_mut().filter(|f| !f.writing)?;
         let mut streams = self.streams.borrow_mut();
         let mut past = streams.merge.past();
         let stream = streams.out.replication.as_ref().map(|r| (r.relays, r.backlog.end()));
         let out = streams.out.aof.as_mut()?;
-        let mut bytes = std::mem::take(&mut f.left);
+        let mut pieces = std::mem::take(&mut f.left);
         if !f.cut {
-            f.cut = out.take(&mut bytes);
+            f.cut = out.take(&mut pieces);
         }
         if f.cut {
             // There is more, for the next file.
@@ -393,11 +427,11 @@ impl Service {
             if let Some((false, offset)) = stream
                 && f.note_is_due(offset)
             {
-                bytes.push_back(self.place_note(offset));
+                pieces.push_back(self.place_note(offset));
             }
         }
         f.writing = true;
-        Some((f.file.clone(), f.size, bytes, past))
+        Some(Batch { file: f.file.clone(), at: f.size, pieces, past, way })
     }
 
     /// Appends pieces at the end of the file: what is left of them, how many
@@ -405,9 +439,10 @@ impl Service {
     #[allow(clippy::type_complexity)]
     async fn append(
         &self,
-        file: &BufferedFile,
+        file: &AppendFile,
         size: u64,
         mut pieces: VecDeque<Piece>,
+        way: Way,
     ) -> (VecDeque<Piece>, (usize, Option<i32>)) {
         let mut done = 0;
         while !pieces.is_empty() {
@@ -419,7 +454,7 @@ impl Service {
             let together: Vec<&[u8]> = pieces.iter().take(n).map(|p| &p.bytes[..]).collect();
             let (bytes, expected) = (together.concat(), together.iter().map(|b| b.len()).sum::<usize>());
             let start = Instant::now();
-            if let Err(errno) = write_whole(file, size + done as u64, bytes).await {
+            if let Err(errno) = file.append(size + done as u64, bytes, way).await {
                 return (pieces, (done, Some(errno)));
             }
             let flushing = self.shared.persistence.aof.pending_fsync.load(Relaxed) > 0;
@@ -504,31 +539,39 @@ impl Service {
         }
     }
 
-    async fn flush_before_replies(self: &Rc<Self>, file: &BufferedFile, past: u64, skip: bool) {
+    /// `always`: flushes what was written since `start`, or ends the process.
+    async fn flush_before_replies(self: &Rc<Self>, file: &AppendFile, way: Way, skip: bool, start: Instant) {
         let unflushed = self.aof.borrow().as_ref().is_some_and(|f| f.unflushed);
-        if unflushed && !skip {
-            let start = Instant::now();
-            if let Err(e) = file.fdatasync().await {
-                let e = strerror(errno_of(&e));
-                log::warning(format_args!(
-                    "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
-                ));
-                std::process::exit(1);
-            }
-            self.latency_event("aof-fsync-always", start);
-            if let Some(f) = self.aof.borrow_mut().as_mut() {
-                f.unflushed = false;
-                f.flushed_at = Instant::now();
-            }
+        if !unflushed || skip {
+            return;
         }
-        let reached = self.aof.borrow().as_ref().filter(|f| !f.unflushed && !f.is_doubtful()).map(|f| f.taken);
-        if let Some(reached) = reached {
-            self.is_durable(reached);
+        let flush = Instant::now();
+        if let Err(errno) = file.flush(way).await {
+            let e = strerror(errno);
+            log::warning(format_args!(
+                "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
+            ));
+            std::process::exit(1);
         }
+        self.latency_event("aof-fsync-always", flush);
+        if let Some(f) = self.aof.borrow_mut().as_mut() {
+            f.unflushed = false;
+            f.flushed_at = Instant::now();
+            f.pace.note(start.elapsed());
+        }
+    }
+
+    /// Everything stamped up to `past` is on disk as far as it has to be: what
+    /// waits for that goes on.
+    fn release_replies(self: &Rc<Self>, past: u64) {
         let durable = &self.shared.persistence.aof.durable;
         if (durable.load(SeqCst)..u64::MAX).contains(&past) {
             durable.store(past, SeqCst);
             self.wake_waiting();
+        }
+        let reached = self.aof.borrow().as_ref().filter(|f| !f.unflushed && !f.is_doubtful()).map(|f| f.taken);
+        if let Some(reached) = reached {
+            self.is_durable(reached);
         }
     }
 
@@ -602,7 +645,7 @@ impl Service {
     }
 
     /// Begins a flush if the last one was a second ago.
-    fn flush_beside(self: &Rc<Self>, file: &Rc<BufferedFile>) {
+    fn flush_beside(self: &Rc<Self>, file: &Rc<AppendFile>) {
         let mut aof = self.aof.borrow_mut();
         let Some(f) = aof.as_mut() else { return };
         if !f.unflushed && !f.flushing {
@@ -618,8 +661,7 @@ impl Service {
         let (service, file) = (self.clone(), file.clone());
         self.shared.persistence.aof.pending_fsync.store(1, Relaxed);
         glommio::spawn_local(async move {
-            let result = file.fdatasync().await;
-            service.flushed(result.map_err(|e| errno_of(&e)));
+            service.flushed(file.flush(Way::Worker).await);
         })
         .detach();
     }
@@ -651,13 +693,15 @@ impl Service {
     pub async fn switch_file(&self) {
         let s = self.shared.config.settings();
         let place = Place::of(&s);
-        let Some((file, mut m)) = self.aof.borrow().as_ref().map(|f| (f.file(), f.manifest.clone())) else { return };
+        let current = self.aof.borrow().as_ref().map(|f| (f.file(), f.size, f.manifest.clone()));
+        let Some((file, size, mut m)) = current else { return };
+        file.trim(size).await;
         // Its successor counts only as long as this one is whole.
-        let synced = file.fdatasync().await.map_err(io::Error::from);
-        let failed = synced.as_ref().err().and_then(io::Error::raw_os_error);
+        let synced = file.flush(Way::Worker).await;
+        let failed = synced.err();
         let opened = match synced {
             Ok(()) => begin_next(&place, &mut m).await,
-            Err(e) => Err(e),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
         };
         if let Some(f) = self.aof.borrow_mut().as_mut() {
             if let Some(errno) = failed {
@@ -699,8 +743,11 @@ impl Service {
             f.left.extend(self.last_note());
         }
         log::notice(format_args!("Calling fsync() on the AOF file."));
-        let (_, (_, error)) = self.append(&f.file, f.size, std::mem::take(&mut f.left)).await;
-        let flushed = f.file.fdatasync().await.map_err(|e| errno_of(&e));
+        let (_, (done, error)) = self.append(&f.file, f.size, std::mem::take(&mut f.left), Way::Worker).await;
+        if error.is_none() {
+            f.file.trim(f.size + done as u64).await;
+        }
+        let flushed = f.file.flush(Way::Worker).await;
         if let Some(errno) = error.or(flushed.err()) {
             log::warning(format_args!("Error writing to the AOF file {}: {}", f.name, strerror(errno)));
         }
@@ -715,45 +762,14 @@ impl Service {
 }
 
 /// Opens the next incremental file and names it in the manifest.
-async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(glommio::io::BufferedFile, String, u64)> {
+async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(AppendFile, String, u64)> {
     let next = m.next_incr(&place.stem);
     log::notice(format_args!("Creating AOF incr file {} on background rewrite", next.name));
     let path = place.path(&next.name);
-    let file = open_to_append(&path).await?;
+    let file = AppendFile::open(&path).await?;
     if let Err(e) = place.write_manifest(m) {
         let _ = std::fs::remove_file(&path);
         return Err(e);
     }
     Ok((file, next.name, next.seq))
-}
-
-/// Writes all bytes at a place of the file, or says why it cannot.
-async fn write_whole(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> Result<(), i32> {
-    /// Within this, what goes together is not taken apart again.
-    const AT_ONCE: usize = WRITE_MAX + WRITE_MAX / 2;
-    if bytes.len() <= AT_ONCE {
-        return write_at_once(file, at, bytes).await;
-    }
-    let mut at = at;
-    for part in bytes.chunks(WRITE_MAX) {
-        write_at_once(file, at, part.to_vec()).await?;
-        at += part.len() as u64;
-    }
-    Ok(())
-}
-
-async fn write_at_once(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> Result<(), i32> {
-    let expected = bytes.len();
-    match file.write_at(bytes, at).await {
-        Ok(n) if n == expected => Ok(()),
-        // The kernel writes less than it was given when the disk is full.
-        Ok(_) => Err(libc::ENOSPC),
-        Err(e) => Err(errno_of(&e)),
-    }
-}
-
-/// Opens a file whose end will be written.
-pub async fn open_to_append(path: &Path) -> io::Result<BufferedFile> {
-    let file = glommio::io::OpenOptions::new().read(true).write(true).create(true).buffered_open(path).await;
-    file.map_err(io::Error::from)
 }

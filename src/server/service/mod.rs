@@ -11,6 +11,7 @@
 //! them with [`Service::ask`].
 
 pub mod aof;
+pub mod aof_file;
 pub mod applier;
 pub mod bell;
 pub mod importing;

@@ -8,6 +8,7 @@ use futures_lite::future;
 use glommio::timer::sleep;
 
 use super::Service;
+use super::aof_file::Way;
 use super::streams::Outputs;
 use crate::base::{clock, memory};
 use crate::journal::merge::{Lanes, Merge};
@@ -67,7 +68,11 @@ impl Service {
             worked |= self.merge();
             if worked {
                 idle = 0;
-                glommio::executor().yield_task_queue_now().await;
+                // The task that writes here sees to the rings, when it has
+                // made a commit of what has just been merged.
+                if self.way_of_writing() == Way::Worker {
+                    glommio::executor().yield_task_queue_now().await;
+                }
                 future::yield_now().await;
                 continue;
             }
@@ -80,7 +85,7 @@ impl Service {
     }
 
     /// One round of the merge; whether anything came of it.
-    fn merge(&self) -> bool {
+    pub fn merge(&self) -> bool {
         let streams = &mut *self.streams.borrow_mut();
         let full = streams.out.aof.as_ref().is_some_and(|a| a.len() > AOF_BUFFER_MAX);
         if !streams.running || full {
@@ -116,7 +121,7 @@ impl Service {
             let s = self.streams.borrow();
             (s.running, s.hurried > 0, s.merge.holds(), s.urgent)
         };
-        if running && (hurried || holds || (urgent && self.replies_wait())) {
+        if running && (hurried || holds || (urgent && self.merge_lags())) {
             return self.nap(SHORT_NAP).await;
         }
         if running && idle < NAPS && !urgent {

@@ -22,7 +22,8 @@ use std::time::Duration;
 use glommio::timer::sleep;
 
 use super::Service;
-use super::aof::{AofFiles, Place, open_to_append};
+use super::aof::{AofFiles, Place};
+use super::aof_file::AppendFile;
 use super::snapshot::{Failure, Wish};
 use super::streams::{Aof, FOR_AOF, Outputs};
 use crate::base::clock;
@@ -415,7 +416,7 @@ impl Service {
         let manifest = place.read_manifest()?.unwrap_or_default();
         let path = place.dir.join(format!("temp-{}.incr", place.stem));
         let _ = std::fs::remove_file(&path);
-        let file = open_to_append(&path).await.map_err(|e| e.to_string())?;
+        let file = AppendFile::open(&path).await.map_err(|e| e.to_string())?;
         *self.aof.borrow_mut() = Some(AofFiles::new(manifest, file, format!("temp-{}.incr", place.stem), 0, 0));
         Ok(path)
     }
