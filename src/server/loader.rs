@@ -14,6 +14,7 @@ use super::image::Want;
 use super::service::Service;
 use crate::base::slot::{Key, slot_of_hash};
 use crate::command::cx::Touch;
+use crate::snapshot::load::expected_in_slot;
 use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
 use crate::snapshot::rdb::read::{Bytes, Fault};
 use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
@@ -28,6 +29,10 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Bytes on their way to the cores at most; then the loader waits.
 const FLIGHT_BYTES: usize = 16 << 20;
 
+/// What comes without saying how long it is (a primary's diskless snapshot) is
+/// taken to be of this size when room is made for the keys that it announces.
+const UNKNOWN_BYTES: u64 = 64 << 20;
+
 /// Records for one core.
 #[derive(Default)]
 pub struct Records {
@@ -38,6 +43,8 @@ pub struct Records {
 struct Head {
     db: u32,
     hash: u64,
+    /// Entries that its slot will have, about.
+    expected: u32,
     kind: u8,
     part: Part,
     deadline: Option<u64>,
@@ -85,7 +92,11 @@ pub struct Loader {
     service: Rc<Service>,
     scanner: Scanner,
     map: Arc<Vec<u16>>,
+    /// Where records go now, and how many each slot will get, about.
     db: u32,
+    expected: u32,
+    /// Bytes of what is loaded.
+    size: u64,
     databases: u32,
     batches: Vec<Records>,
     flight: Rc<Flight>,
@@ -94,13 +105,16 @@ pub struct Loader {
 
 impl Loader {
     /// Begins to load; what an earlier loader left unfinished is dropped.
-    pub async fn begin(service: &Rc<Service>) -> Loader {
+    /// `size` is that of what is loaded, bytes, if it is known.
+    pub async fn begin(service: &Rc<Service>, size: Option<u64>) -> Loader {
         let s = service.shared.config.settings();
         service.ask_all(Core::begin_incoming).await;
         Loader {
             scanner: Scanner::new(s.persistence.rdbchecksum),
             map: service.shared.sequencer.map(),
             db: 0,
+            expected: 0,
+            size: size.unwrap_or(UNKNOWN_BYTES),
             databases: s.databases,
             batches: (0..service.shared.cores).map(|_| Records::default()).collect(),
             flight: Rc::default(),
@@ -153,14 +167,14 @@ impl Loader {
                         let hash = Key::new(r.key).hash;
                         let core = self.map[slot_of_hash(hash) as usize] as usize;
                         self.about.keys += u64::from(r.part.begins());
-                        self.batches[core].add(self.db, hash, &r);
+                        self.batches[core].add((self.db, self.expected), hash, &r);
                         self.batches[core].is_full().then_some(core)
                     }
                     Some(Event::Select(db)) => {
                         if db >= u64::from(self.databases) {
                             return Err(format!("The file has a database {db}; this server has {}", self.databases));
                         }
-                        self.db = db as u32;
+                        (self.db, self.expected) = (db as u32, 0);
                         None
                     }
                     Some(Event::Aux { name, value }) => {
@@ -175,7 +189,11 @@ impl Loader {
                         self.about.ended = true;
                         None
                     }
-                    Some(Event::Version { .. } | Event::Resize { .. } | Event::ModuleAux(_)) => None,
+                    Some(Event::Resize { keys, .. }) => {
+                        self.expected = expected_in_slot(keys, self.size);
+                        None
+                    }
+                    Some(Event::Version { .. } | Event::ModuleAux(_)) => None,
                 }
             };
             if let Some(core) = full {
@@ -223,10 +241,11 @@ impl About {
 }
 
 impl Records {
-    fn add(&mut self, db: u32, hash: u64, r: &Record) {
+    fn add(&mut self, (db, expected): (u32, u32), hash: u64, r: &Record) {
         self.heads.push(Head {
             db,
             hash,
+            expected,
             kind: r.kind,
             part: r.part,
             deadline: r.deadline,
@@ -291,6 +310,7 @@ impl Core {
             match incoming.take(head, key, body) {
                 Ok(Some(entry)) => {
                     entry.set_clock(clock);
+                    incoming.store.expect(head.db as usize, head.hash, head.expected as usize);
                     incoming.store.put_hashed(head.db as usize, head.hash, entry);
                 }
                 // Redis leaves out collections without elements, too.

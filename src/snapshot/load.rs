@@ -306,7 +306,7 @@ const RECORD_BYTES_MIN: u64 = 3;
 /// How many entries most slots get, when a file of `size` bytes says that it has
 /// so many keys: nearly the mean, less their usual deviation from it, so that
 /// slots that get few take no memory for nothing.
-fn expected_in_slot(keys: u64, size: u64) -> u32 {
+pub fn expected_in_slot(keys: u64, size: u64) -> u32 {
     let mean = keys.min(size / RECORD_BYTES_MIN) / SLOTS as u64;
     (mean - mean.isqrt()).try_into().unwrap_or(u32::MAX)
 }

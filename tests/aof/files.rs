@@ -1,10 +1,13 @@
 //! Files are loaded again: ours by us, ours by stock redis-server, its by us;
 //! whole, cut off and broken.
 
-use super::harness::{Dir, LIMIT, digest, kill, some_writes, stop};
+use super::harness::{Dir, LIMIT, commands, digest, kill, some_writes, stop};
 use super::support::server::run_to_end;
 use super::support::{Rng, Server, Wire, eventually, ok};
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 fn filled(dir: &Dir, cores: &str, seed: u64) -> Server {
     let server = dir.start(cores, &[]);
@@ -223,4 +226,61 @@ fn turning_it_off_at_run_time_ends_the_file() {
     stop(server);
     let got = super::harness::commands(&dir.incr());
     assert_eq!(got, ["SELECT 0", "SET a 1"]);
+}
+
+/// Bytes of blocks that a file has.
+fn allocated(path: &Path) -> u64 {
+    fs::metadata(path).expect("the file").blocks() * 512
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).expect("the file").len()
+}
+
+/// Can blocks be allocated there without making a file longer?
+fn allocates_ahead(dir: &Dir) -> bool {
+    let path = dir.path().join("probe");
+    let file = fs::File::create(&path).expect("a file");
+    // SAFETY: gets only numbers.
+    let done = unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, 1 << 20) };
+    let can = done == 0 && allocated(&path) >= 1 << 20;
+    fs::remove_file(path).expect("remove it");
+    can
+}
+
+/// Blocks are allocated ahead of what is written. The file is no longer for it,
+/// and when it is finished they are given back, at the latest by the next server.
+#[test]
+fn blocks_ahead_do_not_show_and_are_given_back() {
+    const SLACK: u64 = 64 << 10;
+    let dir = Dir::new("ahead");
+    if !allocates_ahead(&dir) {
+        eprintln!("skipped: no blocks beyond the end of a file here");
+        return;
+    }
+    let value = "x".repeat(1000);
+    let start = || dir.start("1", &["--appendfsync", "always", "--aof-disable-auto-gc", "yes"]);
+    let fill = |server: &Server| {
+        let mut c = server.wire();
+        for i in 0..20 {
+            c.cmd(&["SET", &format!("k{i}"), &value]);
+        }
+        let path = dir.incr_path();
+        assert!(commands(&fs::read(&path).expect("the file")).len() >= 20);
+        let ahead = allocated(&path) - length(&path);
+        assert!(ahead > SLACK, "only {ahead} bytes ahead");
+        path
+    };
+    let server = start();
+    let first = fill(&server);
+    server.wire().run("BGREWRITEAOF");
+    eventually("the next file", LIMIT, || dir.incr_path() != first);
+    assert!(allocated(&first) < length(&first) + SLACK, "the finished file keeps its blocks");
+    let second = fill(&server);
+    kill(server);
+    assert!(allocated(&second) > length(&second) + SLACK);
+    let server = start();
+    assert_eq!(server.wire().run("DBSIZE").as_int(), 20);
+    stop(server);
+    assert!(allocated(&second) < length(&second) + SLACK, "what a crash left is still there");
 }

@@ -1,5 +1,6 @@
 //! A file system in memory whose `fsync` can be made to fail, by FUSE: no other
-//! way reaches a server that flushes through io_uring.
+//! way reaches a server that flushes through io_uring. It also shows what a loss
+//! of power would leave ([`on_disk`]).
 //!
 //! [`serve`] is no test but a process of its own, which [`start`] puts between
 //! the test and the server: in a mount namespace of its own it mounts the file
@@ -36,6 +37,18 @@ pub fn fail_next(mount: &Path, times: usize) {
     std::fs::write(failures(mount), vec![b'x'; times]).expect("order failures");
 }
 
+/// What a successful `fsync` leaves lies there, a file for each.
+fn disk(mount: &Path) -> PathBuf {
+    mount.with_extension("disk")
+}
+
+/// Do these bytes stand in a file as it was at its last successful `fsync`?
+pub fn on_disk(mount: &Path, bytes: &[u8]) -> bool {
+    let files = std::fs::read_dir(disk(mount)).expect("the disk");
+    let mut contents = files.map(|f| std::fs::read(f.expect("an entry").path()).expect("a file"));
+    contents.any(|c| c.windows(bytes.len()).any(|w| w == bytes))
+}
+
 /// A server whose append-only files lie in the file system mounted at `mount`;
 /// nothing where that may not be done.
 pub fn start(mount: &Path, more: &[&str]) -> Option<Server> {
@@ -47,6 +60,7 @@ pub fn start(mount: &Path, more: &[&str]) -> Option<Server> {
         return None;
     }
     std::fs::write(failures(mount), "").expect("no failures yet");
+    std::fs::create_dir_all(disk(mount)).expect("an empty disk");
     let exe = std::env::current_exe().expect("the test's binary");
     let (text, exe) = (mount.to_str().expect("a plain path"), exe.to_str().expect("a plain path"));
     let script = format!(
@@ -217,16 +231,22 @@ impl Files {
             }
             op::STATFS => Ok(vec![0; 80]),
             op::READDIR => self.list(node, u64_at(b, 8)),
-            op::FSYNC => self.sync(),
+            op::FSYNC => self.sync(node),
             op::RELEASE | op::RELEASEDIR | op::FLUSH | op::FSYNCDIR => Ok(Vec::new()),
             _ => Err(libc::ENOSYS),
         }
     }
 
     /// Fails once for each failure ordered.
-    fn sync(&self) -> Answer {
+    fn sync(&mut self, node: u64) -> Answer {
         match failures_left(&self.mount) {
-            0 => Ok(Vec::new()),
+            0 => {
+                // Who looks at it sees it whole.
+                let (copy, whole) = (self.mount.with_extension("copy"), disk(&self.mount).join(node.to_string()));
+                std::fs::write(&copy, self.file(node)?).expect("a copy");
+                std::fs::rename(&copy, whole).expect("rename it");
+                Ok(Vec::new())
+            }
             n => {
                 fail_next(&self.mount, n - 1);
                 Err(libc::EIO)

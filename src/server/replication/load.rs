@@ -169,7 +169,7 @@ impl Service {
     /// Loads beside the old data, which goes when all of the new is there.
     async fn load_from_socket(self: &Rc<Self>, generation: u64, refuse_empty: bool) -> Result<u32, Failure> {
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
-        let mut loader = Loader::begin(self).await;
+        let mut loader = Loader::begin(self, None).await;
         let result = self.feed_from_socket(generation, &mut loader).await;
         match result {
             Ok(()) if refuse_empty && loader.about.keys == 0 => {
@@ -236,9 +236,10 @@ impl Service {
         let cut = self.next_cut();
         self.image(cut, Want::Flush).await;
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
-        let mut loader = Loader::begin(self).await;
+        let size = std::fs::metadata(&path).map_or(0, |m| m.len());
+        let mut loader = Loader::begin(self, Some(size)).await;
         let p = &self.shared.persistence;
-        p.loading_total_bytes.store(std::fs::metadata(&path).map_or(0, |m| m.len()), Relaxed);
+        p.loading_total_bytes.store(size, Relaxed);
         p.loading_done_bytes.store(0, Relaxed);
         let fed = feed_from_file(&path, &mut loader, &p.loading_done_bytes).await;
         if settings.persistence.rdb_del_sync_files

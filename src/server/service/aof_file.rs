@@ -4,9 +4,9 @@
 //! Writing and flushing go one of two [`Way`]s. Handed to the kernel's workers,
 //! they let the service core do other things meanwhile; but each hand-over wakes
 //! a worker and then the executor, which goes through its three rings before it
-//! sleeps and when it wakes. On a disk that takes a flush within a fraction of a
-//! millisecond that is most of a commit, so there the service core makes the two
-//! calls itself. [`Pace`] says which it is. Neither way ever stops a data core.
+//! sleeps and when it wakes (35 system calls a commit). Where a flush takes less
+//! than a millisecond, the service core makes the two calls itself. [`Pace`] says
+//! which it is. Neither way ever stops a data core.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -37,7 +37,7 @@ const AHEAD_MAX: u64 = 4 << 20;
 /// Commits that take no longer than this on average keep the service core. It
 /// bounds what its other tasks wait for a commit; and from here on a hand-over
 /// is a small part of one.
-const QUICK: Duration = Duration::from_micros(500);
+const QUICK: Duration = Duration::from_millis(1);
 
 /// Who writes and flushes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
