@@ -46,6 +46,29 @@ pub fn take_back(bytes: usize) {
     LEFT_OUT.fetch_sub(bytes as isize, Ordering::Relaxed);
 }
 
+/// Memory is in use that has never been counted, or no longer is: bytes more, or
+/// less, of [`left_out`].
+pub fn beside(bytes: isize) {
+    LEFT_OUT.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// A block of zeros of natural alignment that does not count, null when there is
+/// none; see [`beside`].
+pub fn zeroed_uncounted(layout: Layout) -> *mut u8 {
+    assert!(layout.align() <= NATURAL);
+    // SAFETY: takes any size.
+    unsafe { libmimalloc_sys::mi_zalloc(layout.size()) }.cast()
+}
+
+/// Frees such a block.
+///
+/// # Safety
+/// `block` came from [`zeroed_uncounted`], and nothing uses it any more.
+pub unsafe fn free_uncounted(block: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe { libmimalloc_sys::mi_free(block.cast()) };
+}
+
 /// Bytes in use that do not count.
 pub fn left_out() -> usize {
     LEFT_OUT.load(Ordering::Relaxed).max(0) as usize

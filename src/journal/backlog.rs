@@ -147,14 +147,21 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory held: the blocks and the list of them, which takes tens of
+    /// kilobytes when a reader lags.
     pub fn memory(&self) -> usize {
-        self.memory
+        self.memory + self.list_bytes()
+    }
+
+    fn list_bytes(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>()
     }
 
     /// Bytes by which memory grows at most when so many are appended.
     pub fn growth(&self, bytes: usize) -> usize {
-        bytes + self.block_capacity()
+        let blocks = bytes / self.block_capacity() + 2;
+        let list = if self.blocks.len() + blocks > self.blocks.capacity() { self.list_bytes() } else { 0 };
+        bytes + self.block_capacity() + list
     }
 
     fn block_capacity(&self) -> usize {
@@ -164,7 +171,7 @@ impl Backlog {
     /// Bytes of memory beyond the backlog's size, for readers that lag.
     pub fn beyond(&self) -> usize {
         let read = self.readers.iter().any(Option::is_some);
-        if read { self.memory.saturating_sub(self.size as usize) } else { 0 }
+        if read { self.memory().saturating_sub(self.size as usize) } else { 0 }
     }
 
     pub fn append(&mut self, mut bytes: &[u8]) {
@@ -400,7 +407,8 @@ mod tests {
                 prop_assert_eq!(&all(&b, position).unwrap()[..], &model[(position - start) as usize..]);
                 b.advance(reader, position + u64::from(reads[i]) % (b.lag(reader) + 1));
                 prop_assert!(b.len() >= size.min(model.len() as u64));
-                prop_assert_eq!(b.memory(), b.blocks.iter().map(|x| x.bytes.capacity()).sum::<usize>());
+                let blocks = b.blocks.iter().map(|x| x.bytes.capacity()).sum::<usize>();
+                prop_assert_eq!(b.memory(), blocks + b.blocks.capacity() * size_of::<Block>());
                 prop_assert!(b.memory() as u64 <= b.len() + 2 * BLOCK_MAX as u64);
                 prop_assert_eq!(b.beyond(), b.memory().saturating_sub(size as usize));
             }

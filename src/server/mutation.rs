@@ -7,6 +7,9 @@
 pub enum Mutation {
     /// Split transactions take no locks on what they only read.
     NoReadLocks,
+    /// What is gathered (EXEC, scripts, commands that need all data in one
+    /// place) is taken from its cores without locks on its keys.
+    NoGatherLocks,
     /// A part gives its locks up once it has run, and a turn takes its inbox
     /// after running commands; either alone is covered by the other rule.
     NoHold,

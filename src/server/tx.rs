@@ -202,6 +202,10 @@ impl Core {
             if broken(Mutation::NoReadLocks) && matches!(tx.kind, Kind::Split { .. }) {
                 need.keys.retain(|(_, mode)| *mode == Mode::Exclusive);
             }
+            let gathers = matches!(tx.kind, Kind::Gather { .. } | Kind::Script { .. } | Kind::Exec);
+            if broken(Mutation::NoGatherLocks) && gathers {
+                need.keys.clear();
+            }
             self.lock_time(tx.now);
             let seq = self.locks.push(need, Waiter::Part(tx, at));
             self.fresh_parts.push(seq);

@@ -12,7 +12,6 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
-use std::ptr::NonNull;
 
 use super::ahead::prefetch;
 use super::entry::Entry;
@@ -86,9 +85,10 @@ impl Iterator for Hits {
     }
 }
 
-/// See the module's description.
+/// See the module's description. All zeros are an empty table.
 pub struct Buckets {
-    first: NonNull<Bucket>,
+    /// Null when `n` is 0.
+    first: *mut Bucket,
     n: u32,
     len: u32,
     owns: PhantomData<Bucket>,
@@ -99,7 +99,7 @@ unsafe impl Send for Buckets {}
 
 impl Default for Buckets {
     fn default() -> Buckets {
-        Buckets { first: NonNull::dangling(), n: 0, len: 0, owns: PhantomData }
+        Buckets { first: std::ptr::null_mut(), n: 0, len: 0, owns: PhantomData }
     }
 }
 
@@ -152,8 +152,10 @@ impl Buckets {
         let layout = Buckets::layout(n);
         // SAFETY: the layout's size is not zero. All-zero buckets are valid:
         // `None` of the pointer type is zero, and so is the count.
-        let p = unsafe { alloc_zeroed(layout) };
-        let Some(first) = NonNull::new(p.cast::<Bucket>()) else { handle_alloc_error(layout) };
+        let first = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
+        if first.is_null() {
+            handle_alloc_error(layout);
+        }
         Buckets { first, n: n as u32, len: 0, owns: PhantomData }
     }
 
@@ -163,14 +165,20 @@ impl Buckets {
 
     #[inline]
     fn slice(&self) -> &[Bucket] {
-        // SAFETY: `n` initialised buckets begin at `first` (none when dangling).
-        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.n as usize) }
+        if self.n == 0 {
+            return &[];
+        }
+        // SAFETY: `n` initialised buckets begin at `first`.
+        unsafe { std::slice::from_raw_parts(self.first, self.n as usize) }
     }
 
     #[inline]
     fn slice_mut(&mut self) -> &mut [Bucket] {
+        if self.n == 0 {
+            return &mut [];
+        }
         // SAFETY: as in `slice`, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.n as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.first, self.n as usize) }
     }
 
     #[inline]
@@ -237,7 +245,7 @@ impl Buckets {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let at = self.home(tag_of(hash));
-        prefetch(self.first.as_ptr().wrapping_add(at).cast());
+        prefetch(self.first.wrapping_add(at).cast());
     }
 
     /// Prefetches the entries in the home bucket that have the tag of a hash.
@@ -389,7 +397,7 @@ impl Drop for Buckets {
             }
         }
         // SAFETY: allocated with this layout; nothing uses it afterwards.
-        unsafe { dealloc(self.first.as_ptr().cast(), Buckets::layout(self.n as usize)) };
+        unsafe { dealloc(self.first.cast(), Buckets::layout(self.n as usize)) };
     }
 }
 

@@ -11,6 +11,7 @@ use super::cut::{DbCut, SlotCut};
 use super::entry::Entry;
 use super::hash::Hash;
 use super::object::Object;
+use super::slots::{GROUP, Slots};
 use super::table::SlotTable;
 use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
@@ -18,8 +19,8 @@ use crate::base::slot::{Key, ORDER_MASK, SLOT_SHIFT, SLOTS, slot_of_hash};
 
 /// Slot tables with their expiry index.
 pub struct Db {
-    pub(super) tables: Box<[SlotTable]>,
-    occupied: Box<[u64; SLOTS / 64]>,
+    pub(super) tables: Slots,
+    occupied: Box<[u64; SLOTS / GROUP]>,
     len: usize,
     /// (deadline, key hash): exact, so that nothing is ever sampled.
     deadlines: BTreeSet<(UnixMs, u64)>,
@@ -36,8 +37,8 @@ pub const POSITION_MASK: u64 = (SLOTS as u64 - 1) << SLOT_SHIFT | ORDER_MASK;
 impl Db {
     pub(super) fn new() -> Db {
         Db {
-            tables: (0..SLOTS).map(|_| SlotTable::default()).collect(),
-            occupied: Box::new([0; SLOTS / 64]),
+            tables: Slots::default(),
+            occupied: Box::new([0; SLOTS / GROUP]),
             len: 0,
             deadlines: BTreeSet::new(),
             cut: None,
@@ -111,10 +112,14 @@ impl Db {
         self.at(key.hash).find_mut(key.hash, key.bytes)
     }
 
+    /// A slot is no longer empty.
     #[inline]
-    fn mark(&mut self, hash: u64) {
-        let slot = slot_of_hash(hash) as usize;
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+    fn mark(&mut self, slot: usize) {
+        let group = &mut self.occupied[slot / GROUP];
+        if *group == 0 {
+            self.tables.touch(slot / GROUP);
+        }
+        *group |= 1 << (slot % GROUP);
     }
 
     /// Makes room for `len` entries in the slot of a hash.
@@ -130,7 +135,7 @@ impl Db {
             self.index(hash, &entry);
         }
         self.len += 1;
-        self.mark(hash);
+        self.mark(slot_of_hash(hash) as usize);
         self.at(hash).insert(hash, entry)
     }
 
@@ -366,7 +371,7 @@ impl Db {
         }
         self.len += table.len();
         if !table.is_empty() {
-            self.occupied[s / 64] |= 1 << (s % 64);
+            self.mark(s);
         }
         self.tables[s] = table;
         if let Some(c) = cut {
@@ -375,12 +380,10 @@ impl Db {
         }
     }
 
-    /// Bytes of an empty database.
-    pub(super) const EMPTY_BYTES: usize = SLOTS * size_of::<SlotTable>() + SLOTS / 8;
-
-    /// Bytes of the tables.
+    /// Bytes of the tables, without the array of them, which does not count as
+    /// used ([`super::slots`]).
     pub fn table_bytes(&self) -> usize {
-        self.tables.iter().map(SlotTable::memory).sum::<usize>() + Db::EMPTY_BYTES
+        self.tables.iter().map(SlotTable::memory).sum::<usize>() + size_of_val(&*self.occupied)
     }
 
     /// Bytes of the indices by deadline, roughly: trees grow with nodes half full.

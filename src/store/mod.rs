@@ -19,6 +19,7 @@ pub mod object;
 pub mod ranked;
 pub mod scan;
 pub mod set;
+mod slots;
 pub mod stream;
 pub mod table;
 pub mod thin;
@@ -394,9 +395,7 @@ impl Store {
         std::mem::take(&mut self.flushed)
     }
 
-    /// Empties a database and returns what it held, to be freed elsewhere. A
-    /// database that was in use gets its tables anew at once: the first write
-    /// after a flush must not be what takes the process over its memory limit.
+    /// Empties a database and returns what it held, to be freed elsewhere.
     pub fn flush(&mut self, db: usize) -> Option<Db> {
         let d = self.dbs[db].as_deref_mut().filter(|d| !d.is_empty() || d.cut.is_some())?;
         Some(std::mem::replace(d, Db::new()))
@@ -465,9 +464,8 @@ impl Store {
         self.flushed.append(&mut other.flushed);
     }
 
-    /// Bytes of tables and indices, beyond the first database's that is always there.
+    /// Bytes of tables and indices.
     pub fn overhead(&self) -> usize {
-        let all: usize = self.dbs.iter().flatten().map(|d| d.table_bytes() + d.deadline_bytes()).sum();
-        all.saturating_sub(Db::EMPTY_BYTES)
+        self.dbs.iter().flatten().map(|d| d.table_bytes() + d.deadline_bytes()).sum()
     }
 }

@@ -18,7 +18,7 @@ const DEPTH_MAX: u32 = 22;
 
 const _: () = assert!(SPLIT_AT < ENTRIES_MAX);
 
-/// See the module's description.
+/// See the module's description. All zeros are an empty table.
 #[derive(Default)]
 pub struct SlotTable {
     small: Buckets,
