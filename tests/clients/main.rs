@@ -1,11 +1,11 @@
 //! Real client libraries against servers with one core and with four: redis-py
-//! and node-redis, as Debian packages them. The `redis` crate is used in the
-//! wire tests.
+//! and node-redis, as Debian packages them, and the `redis` crate.
 //!
-//! Where a library is missing its tests are skipped, unless
+//! Where one of Debian's is missing its tests are skipped, unless
 //! `CORESLOT_CLIENTS=1` says that it must be there (`scripts/test` does, once it
 //! has installed them).
 
+mod redis_crate;
 #[path = "../support/mod.rs"]
 mod support;
 
