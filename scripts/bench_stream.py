@@ -140,8 +140,13 @@ def resident(server):
     return total
 
 
-def saving(server):
-    return info(server.port, "persistence")["rdb_bgsave_in_progress"] == "1"
+@contextlib.contextmanager
+def saving(_, server):
+    """While a snapshot is made; gives what asks whether it still is."""
+    command(server, "BGSAVE")
+    busy = lambda: info(server.port, "persistence")["rdb_bgsave_in_progress"] == "1"
+    yield busy
+    wait_for("the save", lambda: not busy())
 
 
 def closed_loop(bench, server, until):
@@ -159,33 +164,40 @@ def watch_memory(server, stop, peak):
         peak[0] = max(peak[0], resident(server))
 
 
-def kept(bench, server):
-    """Throughput during a save over that before; extra memory over memory."""
+def kept(bench, server, work):
+    """Throughput during a work (see `saving`) over that before; extra memory
+    over memory; the work's seconds."""
     before = closed_loop(bench, server, lambda runs: runs == 5)
     memory, stop = resident(server), threading.Event()
     peak = [memory]
     watcher = threading.Thread(target=watch_memory, args=(server, stop, peak))
     watcher.start()
-    began = time.monotonic()
-    command(server, "BGSAVE")
-    during = closed_loop(bench, server, lambda _: not saving(server))
-    took = time.monotonic() - began
-    stop.set()
-    watcher.join()
+    try:
+        began = time.monotonic()
+        with work(bench, server) as goes_on:
+            during = closed_loop(bench, server, lambda _: not goes_on())
+            took = time.monotonic() - began
+    finally:
+        stop.set()
+        watcher.join()
     return during / before, peak[0] / memory - 1, took
 
 
-def stalls(bench, server):
-    """An open loop with a save from its second second on."""
+def stalls(bench, server, work):
+    """An open loop with a work from its second second on."""
     options = {
-        "rate": 20_000, "pipeline": 1, "connections": 50, "keys": SNAPSHOT_KEYS // bench.scale, "value-size": SNAPSHOT_VALUE,
-        "set-ratio": 1, "warmup": 1, "duration": 20, "stall-us": 500,
+        "rate": 20_000, "pipeline": 1, "connections": 50, "keys": SNAPSHOT_KEYS // bench.scale,
+        "value-size": SNAPSHOT_VALUE, "set-ratio": 1, "warmup": 1, "duration": 20, "stall-us": 500,
     }
-    timer = threading.Timer(3, command, (server, "BGSAVE"))
+
+    def run():
+        with work(bench, server):
+            pass
+
+    timer = threading.Timer(3, run)
     timer.start()
     result = bench.open_loop(server, options)
     timer.join()
-    wait_for("the save", lambda: not saving(server))
     return result
 
 
@@ -198,9 +210,9 @@ def case_snapshot(bench):
             log(f"snapshot: filling {server.name}")
             fill(server, 0, keys, value=os.urandom(SNAPSHOT_VALUE // 2).hex().encode(), chunk=500)
             log(f"snapshot: {server.name} under load")
-            share, extra, took = kept(bench, server)
+            share, extra, took = kept(bench, server, saving)
             log(f"snapshot: {server.name} in an open loop")
-            result = stalls(bench, server)
+            result = stalls(bench, server, saving)
         latency, lag = result["latency_us"], result["lag_us"]
         rows.append(
             [server.name, f"{share:.0%}", f"{extra:.1%}", number(took, 0), number(result["longest_stall_us"], 0)]

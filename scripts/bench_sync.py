@@ -7,12 +7,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 from bench_lib import BenchError, Server, fill, log, number, redis_benchmark, running, table
 from bench_stream import (
-    SNAPSHOT_KEYS, SNAPSHOT_VALUE, closed_loop, command, info, resident, wait_for, watch_memory,
+    SNAPSHOT_KEYS, SNAPSHOT_VALUE, command, info, kept, stalls, wait_for,
 )
 
 STALL_US = 2000
@@ -57,39 +56,11 @@ def copying(bench, server):
                 reader.kill()
 
 
-def kept(bench, server):
-    """Throughput during a copy over that before; extra memory over memory."""
-    before = closed_loop(bench, server, lambda runs: runs == 5)
-    memory, stop = resident(server), threading.Event()
-    peak = [memory]
-    watcher = threading.Thread(target=watch_memory, args=(server, stop, peak))
-    watcher.start()
-    began = time.monotonic()
-    with copying(bench, server) as copies:
-        during = closed_loop(bench, server, lambda _: not copies())
-        took = time.monotonic() - began
-    stop.set()
-    watcher.join()
-    return during / before, peak[0] / memory - 1, took
-
-
-def stalls(bench, server):
-    """An open loop with a copy from its second second on."""
-    options = {
-        "rate": 20_000, "pipeline": 1, "connections": 50, "keys": SNAPSHOT_KEYS // bench.scale,
-        "value-size": SNAPSHOT_VALUE, "set-ratio": 1, "warmup": 1, "duration": 20, "stall-us": 500,
-    }
+def stalls_and_events(bench, server):
+    """The open loop's result, and what the server itself noticed meanwhile."""
     command(server, "CONFIG", "SET", "latency-monitor-threshold", str(STALL_US // 1000))
     command(server, "LATENCY", "RESET")
-
-    def copy():
-        with copying(bench, server):
-            pass
-
-    timer = threading.Timer(3, copy)
-    timer.start()
-    result = bench.open_loop(server, options)
-    timer.join()
+    result = stalls(bench, server, copying)
     events = command(server, "LATENCY", "LATEST")
     result["events"] = ", ".join(f"{e[0].decode()} {e[3]} ms" for e in events) or "none"
     return result
@@ -123,10 +94,10 @@ def fullsync(bench, server, way, keys):
     log(f"fullsync, {way}: filling {server.name}")
     fill(server, 0, keys, value=os.urandom(SNAPSHOT_VALUE // 2).hex().encode(), chunk=500)
     log(f"fullsync, {way}: {server.name} under load")
-    share, extra, took = kept(bench, server)
+    share, extra, took = kept(bench, server, copying)
     wait_for("the replica to go", lambda: info(server.port, "replication")["connected_slaves"] == "0")
     log(f"fullsync, {way}: {server.name} in an open loop")
-    result = stalls(bench, server)
+    result = stalls_and_events(bench, server)
     latency, lag = result["latency_us"], result["lag_us"]
     return (
         [f"{share:.0%}", f"{extra:.1%}", number(took, 0), number(result["longest_stall_us"], 0)]
