@@ -102,7 +102,8 @@ pub fn apply(user: &mut User, rule: &[u8], cx: Context) -> Result<(), RuleError>
         }
         w if is(w, "sanitize-payload") => user.sanitize_payload = true,
         w if is(w, "skip-sanitize-payload") => user.sanitize_payload = false,
-        w if is(w, "reset") => *user = User::new(&user.name, cx),
+        // Still the same user, whose connections go on.
+        w if is(w, "reset") => *user = User { origin: user.origin, ..User::new(&user.name, cx) },
         w if is(w, "clearselectors") => user.selectors.truncate(1),
         [b'>' | b'#' | b'<' | b'!', rest @ ..] => apply_password(user, rule[0], rest)?,
         [b'(', inside @ .., b')'] => {

@@ -13,7 +13,7 @@ use super::spec::{Group, KeySpec, Spec, flag, keyflag};
 use super::zset;
 use super::{Across, Command, Cx, Done};
 use crate::base::Args;
-use crate::base::num::parse_f64;
+use crate::base::num::{parse_f64, parse_f64_any};
 use crate::store::list::End;
 
 const POPS: &[KeySpec] = &[KeySpec::range(keyflag::RW | keyflag::ACCESS | keyflag::DELETE, 1, -2, 1)];
@@ -122,7 +122,9 @@ pub const ROWS: &[Command] = &[
 
 /// Until when to wait, from a timeout in seconds; none for ever.
 fn deadline(arg: &[u8], now_ms: u64) -> Result<Option<u64>, Fault> {
-    let seconds = parse_f64(arg).ok_or(Fault::Text("ERR timeout is not a float or out of range"))?;
+    // Redis reads a wider number: what no f64 holds is too far away.
+    let wider = || parse_f64_any(arg).filter(|v| v.is_infinite());
+    let seconds = parse_f64(arg).or_else(wider).ok_or(Fault::Text("ERR timeout is not a float or out of range"))?;
     if seconds < 0.0 {
         return Err(Fault::Text("ERR timeout is negative"));
     }
@@ -245,6 +247,8 @@ mod tests {
             ("nan", "ERR timeout is not a float or out of range"),
             ("-1", "ERR timeout is negative"),
             ("1e300", "ERR timeout is out of range"),
+            ("1e400", "ERR timeout is out of range"),
+            ("-1e400", "ERR timeout is negative"),
         ] {
             assert_eq!(deadline(bad.as_bytes(), 100), Err(Fault::Text(text)), "{bad}");
         }

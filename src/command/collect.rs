@@ -137,10 +137,30 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
+/// A cursor as C's `strtoul` reads it: leading zeros and a sign may stand
+/// before the digits, and nothing at all is 0.
+fn parse_cursor(text: &[u8]) -> Result<u64, Fault> {
+    const INVALID: Fault = Fault::Text("ERR invalid cursor");
+    let (negative, digits) = match text {
+        [b'-', d @ ..] => (true, d),
+        [b'+', d @ ..] => (false, d),
+        _ => (false, text),
+    };
+    if digits.is_empty() {
+        return if text.is_empty() { Ok(0) } else { Err(INVALID) };
+    }
+    let mut v = 0u64;
+    for d in digits {
+        let d = d.wrapping_sub(b'0');
+        let next = v.checked_mul(10).and_then(|v| v.checked_add(u64::from(d)));
+        v = next.filter(|_| d < 10).ok_or(INVALID)?;
+    }
+    Ok(if negative { v.wrapping_neg() } else { v })
+}
+
 /// The position that a scan's cursor stands for.
 pub fn cursor(arg: &[u8]) -> Result<u64, Fault> {
-    let parsed = std::str::from_utf8(arg).ok().and_then(|s| s.parse().ok());
-    parsed.map(position_of).ok_or(Fault::Text("ERR invalid cursor"))
+    parse_cursor(arg).map(position_of)
 }
 
 /// The head of a scan's reply: the cursor of the next position, and how many

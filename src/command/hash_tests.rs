@@ -154,7 +154,8 @@ fn hscan_gives_pairs() {
             ("hscan h 0", "*2 $1 0 *4 $1 a $1 1 $1 b $1 2"),
             ("hscan h 0 match b count 1", "*2 $1 0 *2 $1 b $1 2"),
             ("hscan none 0", "*2 $1 0 *0"),
-            ("hscan h -1", "-ERR invalid cursor"),
+            ("hscan h -1", "*2 $1 0 *4 $1 a $1 1 $1 b $1 2"),
+            ("hscan h -", "-ERR invalid cursor"),
         ],
     );
 }

@@ -1,5 +1,6 @@
 //! Commands over whole databases.
 
+use super::collect::cursor;
 use super::fault::{DB_OUT_OF_RANGE, SYNTAX};
 use super::parse::{int, is};
 use super::spec::{Across, Command, Group, Merge, Spec, acl, flag};
@@ -168,31 +169,10 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// A cursor as C's `strtoul` reads it: leading zeros and a sign may stand
-/// before the digits, and nothing at all is 0.
-fn parse_cursor(text: &[u8]) -> Result<u64, Fault> {
-    const INVALID: Fault = Fault::Text("ERR invalid cursor");
-    let (negative, digits) = match text {
-        [b'-', d @ ..] => (true, d),
-        [b'+', d @ ..] => (false, d),
-        _ => (false, text),
-    };
-    if digits.is_empty() {
-        return if text.is_empty() { Ok(0) } else { Err(INVALID) };
-    }
-    let mut v = 0u64;
-    for d in digits {
-        let d = d.wrapping_sub(b'0');
-        let next = v.checked_mul(10).and_then(|v| v.checked_add(u64::from(d)));
-        v = next.filter(|_| d < 10).ok_or(INVALID)?;
-    }
-    Ok(if negative { v.wrapping_neg() } else { v })
-}
-
 fn scan_keys(cx: &mut Cx, args: Args) -> Done {
-    let cursor = parse_cursor(args[1])?;
+    let at = cursor(args[1])?;
     let o = ScanOptions::parse(&args[2..])?;
-    let step = scan::step(cx.store.db(cx.db), scan::position_of(cursor), o.count, cx.owns);
+    let step = scan::step(cx.store.db(cx.db), at, o.count, cx.owns);
     let mut digits = itoa::Buffer::new();
     cx.reply.array(2);
     cx.reply.bulk(digits.format(step.next.map_or(0, scan::cursor_of)).as_bytes());

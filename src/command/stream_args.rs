@@ -135,7 +135,7 @@ impl Trimming {
         }
         self.trim_at = at;
         self.trim = Some(if by_id {
-            Trim::MinId(id_or_end(args[at], 0)?)
+            Trim::MinId(id(args[at], 0)?)
         } else {
             let n = u64::try_from(int(args[at])?).map_err(|_| Fault::Text("ERR The MAXLEN argument must be >= 0."))?;
             Trim::MaxLen(n)

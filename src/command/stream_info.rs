@@ -92,12 +92,9 @@ fn info_stream(cx: &mut Cx, args: Args) -> Done {
 }
 
 fn summary(stream: &Stream, reply: &mut Reply) {
-    for (name, n) in [
-        ("length", stream.len()),
-        ("radix-tree-keys", stream.node_count()),
-        // Redis's tree has inner nodes; ours is an ordered map.
-        ("radix-tree-nodes", stream.node_count() + 1),
-    ] {
+    for (name, n) in
+        [("length", stream.len()), ("radix-tree-keys", stream.node_count()), ("radix-tree-nodes", radix_nodes(stream))]
+    {
         reply.bulk(name.as_bytes());
         reply.int(n as i64);
     }
@@ -109,6 +106,34 @@ fn summary(stream: &Stream, reply: &mut Reply) {
     reply.int(stream.entries_added as i64);
     reply.bulk(b"recorded-first-entry-id");
     reply_id(reply, stream.first_id);
+}
+
+/// Nodes of the radix tree that Redis would keep the stream's nodes in, by the
+/// bytes of their IDs, most significant first; ours is an ordered map. A tree
+/// has a leaf per key, a node wherever keys part, and one for every run of
+/// bytes between these. (An empty tree is a root.)
+fn radix_nodes(stream: &Stream) -> usize {
+    const BYTES: usize = 16;
+    // Depths at which the keys up to the last one part, on the way to it.
+    let mut parted: Vec<usize> = Vec::new();
+    let mut count = 0;
+    let below = |parent: Option<usize>| parent.map_or(0, |depth| depth + 1);
+    let mut last: Option<u128> = None;
+    let keys = stream.nodes().map(|(id, _)| Some(u128::from(id.ms) << 64 | u128::from(id.seq)));
+    for key in keys.chain([None]) {
+        let Some(before) = std::mem::replace(&mut last, key) else { continue };
+        let common = key.map(|key| (key ^ before).leading_zeros() as usize / 8);
+        // The leaf of the key before hangs where it parts from its neighbours.
+        count += 1 + usize::from(below(common.max(parted.last().copied())) < BYTES);
+        while let Some(depth) = parted.pop_if(|depth| Some(*depth) > common) {
+            let parent = common.max(parted.last().copied());
+            count += 1 + usize::from(below(parent) < depth);
+        }
+        if let Some(depth) = common.filter(|depth| parted.last() != Some(depth)) {
+            parted.push(depth);
+        }
+    }
+    count.max(1)
 }
 
 fn ends(stream: &Stream, reply: &mut Reply) {

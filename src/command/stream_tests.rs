@@ -284,6 +284,22 @@ fn setting_the_counters() {
     );
 }
 
+/// The figures are those of redis-server 7.0.15. We told one node more than keys.
+#[test]
+fn nodes_are_counted_as_those_of_a_radix_tree() {
+    let mut b = Bench::default();
+    b.options.stream_node_max_entries = 1;
+    for (id, nodes) in [("18-2", 2), ("19-2", 6), ("256-0", 9), ("256-1", 11), ("72057594037927936-0", 14)] {
+        b.run(&format!("xadd x {id} a 1"));
+        let told = b.run("xinfo stream x");
+        assert!(told.contains(&format!("radix-tree-nodes :{nodes} ")), "{id}: {told}");
+    }
+    for bound in ["-", "+"] {
+        let refused = "-ERR Invalid stream ID specified as stream command argument";
+        assert_eq!(b.run(&format!("xtrim x minid {bound}")), refused);
+    }
+}
+
 /// A count of entries that passes the largest number is redis-server's.
 #[test]
 fn a_count_that_wraps_is_told_as_it_is() {

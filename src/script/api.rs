@@ -299,7 +299,7 @@ fn set_resp(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     if s.top() != 1 {
         return Err(refuse(s, "redis.setresp() requires one argument."));
     }
-    cx.proto.set(match s.number(1) {
+    cx.proto.set(match s.number(1).map(f64::trunc) {
         Some(2.0) => Proto::Resp2,
         Some(3.0) => Proto::Resp3,
         _ => return Err(refuse(s, "RESP version must be 2 or 3.")),

@@ -33,7 +33,7 @@ impl<'a> Writer<'a> {
 
     fn table(&mut self, s: Stack, depth: i32) -> Result<(), String> {
         if depth > self.settings.encode_depth_max || !s.reserve(LEVEL) {
-            return Err(format!("Cannot serialise, excessive depth ({depth})"));
+            return Err(format!("Cannot serialise, excessive nesting ({depth})"));
         }
         match self.array_length(s)? {
             Some(n) if n > 0 => self.array(s, n, depth),
@@ -43,12 +43,16 @@ impl<'a> Writer<'a> {
 
     /// Length as an array; `None` when it is none.
     fn array_length(&self, s: Stack) -> Result<Option<usize>, String> {
+        // Redis keeps the largest index in an `int`: one that does not fit makes
+        // the table no array.
+        let fits = |k: f64| if k <= f64::from(i32::MAX) { k } else { f64::from(i32::MIN) };
         let (mut max, mut items) = (0.0_f64, 0_i64);
         s.push_nil();
         while s.next(-2) {
             let key = if s.kind(-2) == Type::Number { s.number(-2) } else { None };
             match key.filter(|k| *k >= 1.0 && k.floor() == *k) {
-                Some(k) => max = max.max(k),
+                Some(k) if k > max => max = fits(k),
+                Some(_) => {}
                 None => {
                     s.pop(2);
                     return Ok(None);
@@ -61,7 +65,7 @@ impl<'a> Writer<'a> {
         let sparse =
             c.sparse_ratio > 0 && max > items as f64 * f64::from(c.sparse_ratio) && max > f64::from(c.sparse_safe);
         match (sparse, c.sparse_convert) {
-            (false, _) => Ok(Some(max as usize)),
+            (false, _) => Ok((max > 0.0).then_some(max as usize)),
             (true, true) => Ok(None),
             (true, false) => Err(refused(s, "excessively sparse array")),
         }

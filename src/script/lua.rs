@@ -134,9 +134,15 @@ unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
     // SAFETY: as in `guarded`.
     unsafe {
         let s = Stack(l);
+        let odd = |i: c_int| s.top() >= i && s.kind(i) != Type::Nil && s.number(i).is_none();
+        if s.kind(1) != Type::Table || odd(2) || odd(3) {
+            // It says what is wrong.
+            let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
+            return f(l);
+        }
         let bound = |i: c_int| s.number(i).map(f64::trunc);
         let first = bound(2).unwrap_or(1.0);
-        let last = bound(3).unwrap_or_else(|| if s.kind(1) == Type::Table { s.raw_len(1) as f64 } else { 0.0 });
+        let last = bound(3).unwrap_or_else(|| s.raw_len(1) as f64);
         let exact = |n: f64| (f64::from(c_int::MIN)..=f64::from(c_int::MAX)).contains(&n);
         let wide = last - first >= UNPACK_MAX || (last >= first && !(exact(first) && exact(last)));
         if wide || (last >= first && !s.reserve((last - first) as c_int + 1)) {
@@ -148,13 +154,8 @@ unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
         if last < first {
             return 0;
         }
-        if s.kind(1) == Type::Table {
-            (first as c_int..=last as c_int).for_each(|i| s.raw_index(1, i as usize));
-            return (last - first) as c_int + 1;
-        }
-        // It says what is wrong.
-        let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
-        f(l)
+        (first as c_int..=last as c_int).for_each(|i| s.raw_index(1, i as usize));
+        (last - first) as c_int + 1
     }
 }
 

@@ -53,8 +53,10 @@ struct Format<'a> {
 }
 
 impl<'a> Format<'a> {
+    /// A zero byte ends it.
     fn new(text: &'a [u8]) -> Format<'a> {
-        Format { text, little: cfg!(target_endian = "little"), align: 1 }
+        let end = memchr::memchr(0, text).unwrap_or(text.len());
+        Format { text: &text[..end], little: cfg!(target_endian = "little"), align: 1 }
     }
 
     /// Digits at the front, or the default.
@@ -120,7 +122,7 @@ impl<'a> Format<'a> {
             b'!' => {
                 let n = self.count(ALIGN_MAX)?;
                 if n == 0 || !n.is_power_of_two() {
-                    return Err("alignment is not a power of 2".into());
+                    return Err(format!("alignment {n} is not a power of 2"));
                 }
                 self.align = n;
             }
@@ -298,10 +300,10 @@ fn size(s: Stack, _: &Context) -> Result<c_int, Raise> {
         };
         total += format.padding(kind, n, total);
         if kind == Kind::ZeroTerminated {
-            return Err(s.bad_argument(1, "size", "variable-size format for option 's'"));
+            return Err(s.bad_argument(1, "size", "option 's' has no fixed size"));
         }
         if kind == Kind::Chars && n == 0 {
-            return Err(s.bad_argument(1, "size", "variable-length format for option 'c0'"));
+            return Err(s.bad_argument(1, "size", "option 'c0' has no fixed size"));
         }
         total = total.saturating_add(n);
     }

@@ -142,6 +142,23 @@ fn connections_of_a_user_that_is_made_anew_are_closed() {
     });
 }
 
+/// `reset` closed them, as if the user had been removed.
+#[test]
+fn connections_of_a_user_that_is_reset_go_on() {
+    each_cores(|server| {
+        let mut admin = server.wire();
+        admin.run(&format!("ACL SETUSER u on nopass {ALL}"));
+        let mut users: Vec<Wire> = (0..6).map(|_| as_user(server, "u")).collect();
+        assert_eq!(users[0].run("ACL SETUSER u reset on >pw ~s* +@string"), ok());
+        for c in &mut users {
+            assert_eq!(c.run("GET s"), nil());
+            assert!(c.run("GET k").is_error());
+        }
+        assert_eq!(admin.run("ACL SETUSER u reset"), ok());
+        users.iter_mut().for_each(|c| assert!(c.run("GET s").is_error()));
+    });
+}
+
 #[test]
 fn subscribers_that_lose_a_channel_are_closed() {
     each_cores(|server| {
