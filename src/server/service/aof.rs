@@ -49,7 +49,7 @@ pub struct AofFiles {
     pub manifest: Manifest,
     /// The incremental file that is being appended to.
     file: Rc<AppendFile>,
-    /// How long commits take under `always`.
+    /// How long commits take under `always`, otherwise writes.
     pace: Pace,
     /// Its name, for messages.
     name: String,
@@ -335,12 +335,21 @@ impl Service {
 
     /// How the file is written and flushed at present.
     pub fn way_of_writing(&self) -> Way {
-        let quick = |f: &AofFiles| f.pace.way();
-        let always = self.streams.borrow().urgent;
-        // A snapshot has to get on too.
-        match always && self.intake.borrow().is_none() {
-            true => self.aof.borrow().as_ref().map_or(Way::Worker, quick),
-            false => Way::Worker,
+        // A snapshot has to get on too, and who writes beside a flush may have
+        // to wait for it.
+        let flushing = self.shared.persistence.aof.pending_fsync.load(Relaxed) > 0;
+        match flushing || self.intake.borrow().is_some() {
+            true => Way::Worker,
+            false => self.aof.borrow().as_ref().map_or(Way::Worker, |f| f.pace.way()),
+        }
+    }
+
+    /// Takes note of how long a write took, or under `always` a commit.
+    fn note_pace(&self, of_commit: bool, took: Duration) {
+        if self.streams.borrow().urgent == of_commit
+            && let Some(f) = self.aof.borrow_mut().as_mut()
+        {
+            f.pace.note(took);
         }
     }
 
@@ -375,7 +384,7 @@ impl Service {
         }
         let policy = s.persistence.appendfsync;
         let way = self.way_of_writing();
-        if way == Way::Here {
+        if way == Way::Here && policy == AppendFsync::Always {
             // What came during the last flush goes with this one.
             self.merge();
         }
@@ -444,8 +453,12 @@ impl Service {
         mut pieces: VecDeque<Piece>,
         way: Way,
     ) -> (VecDeque<Piece>, (usize, Option<i32>)) {
-        let mut done = 0;
+        let (mut done, mut since) = (0, Instant::now());
         while !pieces.is_empty() {
+            if done > 0 && way == Way::Here && since.elapsed() >= SLICE {
+                glommio::executor().yield_task_queue_now().await;
+                since = Instant::now();
+            }
             let mut sizes = pieces.iter().scan(0, |sum, p| {
                 *sum += p.bytes.len();
                 Some(*sum)
@@ -460,6 +473,7 @@ impl Service {
             let flushing = self.shared.persistence.aof.pending_fsync.load(Relaxed) > 0;
             self.latency_event(if flushing { "aof-write-pending-fsync" } else { "aof-write-alone" }, start);
             self.latency_event("aof-write", start);
+            self.note_pace(false, start.elapsed());
             done += expected;
             self.wrote_of_buffer(expected);
             for p in pieces.drain(..n) {
@@ -557,8 +571,8 @@ impl Service {
         if let Some(f) = self.aof.borrow_mut().as_mut() {
             f.unflushed = false;
             f.flushed_at = Instant::now();
-            f.pace.note(start.elapsed());
         }
+        self.note_pace(true, start.elapsed());
     }
 
     /// Everything stamped up to `past` is on disk as far as it has to be: what

@@ -4,9 +4,10 @@
 //! Writing and flushing go one of two [`Way`]s. Handed to the kernel's workers,
 //! they let the service core do other things meanwhile; but each hand-over wakes
 //! a worker and then the executor, which goes through its three rings before it
-//! sleeps and when it wakes (35 system calls a commit). Where a flush takes less
-//! than a millisecond, the service core makes the two calls itself. [`Pace`] says
-//! which it is. Neither way ever stops a data core.
+//! sleeps and when it wakes (35 system calls a commit). Where it takes less than a
+//! millisecond, the service core makes the calls itself; [`Pace`] says whether it
+//! does. The flush of `everysec` is always a worker's. Neither way ever stops a
+//! data core.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,8 +21,8 @@ use std::time::Duration;
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, OpenOptions};
 
-/// Bytes of one write, about. A write wakes a thread of the kernel's and then
-/// this one, which costs more than the writing of little. From 128 KiB on, the
+/// Bytes of one write, about. A worker's write wakes a thread of the kernel's and
+/// then this one, which costs more than the writing of little. From 128 KiB on, the
 /// kernel (6.18, ext4) takes as large pieces of its page cache at once, and
 /// finding these costs 2 us of CPU per KiB; up to 96 KiB it is 0.24.
 pub const WRITE_MAX: usize = 64 << 10;
@@ -34,9 +35,9 @@ const AT_ONCE: usize = WRITE_MAX + WRITE_MAX / 2;
 const AHEAD_MIN: u64 = 256 << 10;
 const AHEAD_MAX: u64 = 4 << 20;
 
-/// Commits that take no longer than this on average keep the service core. It
-/// bounds what its other tasks wait for a commit; and from here on a hand-over
-/// is a small part of one.
+/// Writes, and under `always` commits, that take no longer than this on average
+/// keep the service core. It bounds what its other tasks wait for one; and from
+/// here on a hand-over is a small part of it.
 const QUICK: Duration = Duration::from_millis(1);
 
 /// Who writes and flushes.
@@ -48,7 +49,7 @@ pub enum Way {
     Worker,
 }
 
-/// How long commits have taken: a moving average over about eight.
+/// How long writes or commits have taken: a moving average over about eight.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     average: Duration,

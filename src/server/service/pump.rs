@@ -70,7 +70,8 @@ impl Service {
                 idle = 0;
                 // The task that writes here sees to the rings, when it has
                 // made a commit of what has just been merged.
-                if self.way_of_writing() == Way::Worker {
+                let commits = self.streams.borrow().urgent && self.way_of_writing() == Way::Here;
+                if !commits {
                     glommio::executor().yield_task_queue_now().await;
                 }
                 future::yield_now().await;
