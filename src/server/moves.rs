@@ -101,7 +101,7 @@ impl Core {
     pub fn move_granted(&mut self, tx: Arc<Tx>, slot: u16, (from, to): (usize, usize), epoch: u32) {
         if self.id == from {
             self.forget_reads_of_slot(slot);
-            let table = Table { pack: self.store.take_slot(slot), watches: self.watches.take_slot(slot) };
+            let table = Table { pack: self.store.give_slot(slot), watches: self.watches.take_slot(slot) };
             for w in &table.watches {
                 self.watches_sent.entry(w.3).or_default().push(to);
             }

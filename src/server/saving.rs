@@ -153,7 +153,7 @@ impl Core {
         if self.snapshot.is_some() {
             self.forget_snapshot();
         }
-        self.store.begin_cut(Box::new(job.recorder(self.now)), job.lost.clone());
+        self.store.begin_cut(job.id, Box::new(job.recorder(self.now)), job.lost.clone());
         let size = |db| self.store.db(db).map_or((0, 0), |d| (d.len() as u64, d.volatile() as u64));
         let sizes: Vec<(u64, u64)> = (0..self.store.databases()).map(size).collect();
         job.add_sizes(&sizes);
@@ -203,7 +203,7 @@ impl Core {
     pub fn snapshot_slice(&mut self) {
         let Some(share) = &mut self.snapshot else { return };
         if share.job.has_failed() {
-            self.store.end_cut();
+            self.store.end_cut(false);
             return self.let_waiting_go();
         }
         if share.closed && !self.store.cut.as_ref().is_some_and(|c| c.has_work()) {
@@ -329,7 +329,8 @@ impl Core {
     }
 
     fn forget_snapshot(&mut self) {
-        self.store.end_cut();
+        let read = self.snapshot.as_ref().is_some_and(|s| s.closed && !s.job.has_failed());
+        self.store.end_cut(read);
         self.let_waiting_go();
         self.snapshot = None;
     }

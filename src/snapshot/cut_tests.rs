@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 
 use crate::base::rng::Rng;
-use crate::base::slot::Key;
+use crate::base::slot::{Key, SLOTS};
 use crate::command::testing::Bench;
 use crate::store::Store;
 use crate::store::cut::{Chunk, Recorder};
@@ -150,13 +150,14 @@ struct Run {
     rng: Rng,
     lost: Arc<AtomicBool>,
     snapshot: Option<(Picture, Taken)>,
+    snapshots: u64,
 }
 
 impl Run {
     fn new(seed: u64) -> Run {
         let mut bench = Bench { store: Store::new(DBS), ..Bench::default() };
         bench.options.list_max_listpack_size = 8;
-        let mut run = Run { bench, rng: Rng::new(seed), lost: Arc::default(), snapshot: None };
+        let mut run = Run { bench, rng: Rng::new(seed), lost: Arc::default(), snapshot: None, snapshots: 0 };
         for db in 0..DBS {
             run.bench.db = db;
             (0..60).for_each(|_| run.command());
@@ -316,7 +317,8 @@ impl Run {
 
     fn begin(&mut self) {
         let picture = picture_of(&self.bench.store);
-        self.bench.store.begin_cut(Box::new(Words), self.lost.clone());
+        self.snapshots += 1;
+        self.bench.store.begin_cut(self.snapshots, Box::new(Words), self.lost.clone());
         self.snapshot = Some((picture, Taken::default()));
     }
 
@@ -333,12 +335,12 @@ impl Run {
             return;
         }
         assert!(taken.open.is_empty());
-        self.bench.store.end_cut();
+        self.bench.store.end_cut(true);
         compare(&picture, &taken.picture);
     }
 
     fn give_up(&mut self) {
-        self.bench.store.end_cut();
+        self.bench.store.end_cut(false);
         self.snapshot = None;
     }
 }
@@ -398,11 +400,51 @@ proptest! {
     }
 }
 
+/// Marks of snapshots that were given up mislead none of the next ones.
+#[test]
+fn snapshots_after_some_that_were_given_up_are_whole() {
+    for given_up in 1..10 {
+        let mut run = Run::new(given_up);
+        for _ in 0..given_up {
+            run.begin();
+            (0..40).for_each(|_| run.command());
+            run.step();
+            run.give_up();
+            run.transaction();
+        }
+        run.begin();
+        while run.snapshot.is_some() {
+            (0..5).for_each(|_| run.command());
+            run.step();
+        }
+        assert!(!run.lost.load(Ordering::Relaxed));
+    }
+}
+
+/// Nor do slots take them along to another core.
+#[test]
+fn slots_leave_marks_behind() {
+    let mut run = Run::new(7);
+    run.begin();
+    (0..200).for_each(|_| run.command());
+    run.give_up();
+    let mut other = Store::new(DBS);
+    (0..SLOTS as u16).for_each(|slot| other.install_slot(run.bench.store.give_slot(slot)));
+    assert!(run.bench.store.is_empty() && !other.is_empty());
+    run.bench.store = other;
+    // The next snapshot with the same mark.
+    run.snapshots += 2;
+    run.begin();
+    while run.snapshot.is_some() {
+        run.step();
+    }
+}
+
 /// Nothing is recorded that was made after the cut, nothing twice, and a
 /// snapshot of an empty keyspace ends at once.
 #[test]
 fn an_empty_keyspace_makes_an_empty_snapshot() {
-    let mut run = Run { bench: Bench::default(), rng: Rng::new(1), lost: Arc::default(), snapshot: None };
+    let mut run = Run { bench: Bench::default(), ..Run::new(1) };
     run.begin();
     run.bench.run("set a 1");
     run.bench.run("del a");

@@ -4,10 +4,17 @@
 //! on a reader walks the slots in steps, in the order of SCAN, and whatever is
 //! about to change before the reader has come to it is recorded first. What is
 //! *owed* is decided per slot: the slot was occupied at the cut and has not
-//! been read, the key's position is not below the reader's, and nobody has
-//! recorded the key's hash ahead of the reader. A key that is made after the
-//! cut is marked as if it had been recorded. All entries of one hash are
-//! recorded together, so marks need no keys.
+//! been read, the key's position is not below the reader's, and the entry does
+//! not bear the snapshot's *mark*. Marked are entries that were recorded ahead
+//! of the reader, and those that were made since the cut where the reader has
+//! still to come. It takes marks away as it passes, so that none is left in the
+//! end.
+//!
+//! When a snapshot is given up, marks stay. The next ones bear others
+//! ([`mark_of`]), to which they say nothing, and take them away, too. Only when
+//! marks of the kind that a snapshot needs may still be around, after as many
+//! had been given up in a row as there are kinds, all entries are looked through
+//! at its beginning.
 //!
 //! Entries are recorded whole. A large collection is recorded in steps of some
 //! elements: it is *opened* when the reader comes to it or when it is about to
@@ -27,12 +34,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
+use super::ahead::prefetch;
 use super::db::Db;
 use super::entry::Entry;
 use super::listpack::Item;
 use super::object::Object;
+use super::table::SlotTable;
 use super::undo::{Debt, Saving, omitted};
 use crate::base::slot::{Key, ORDER_MASK, SLOTS, slot_of_hash};
 
@@ -73,14 +82,19 @@ const STEP_BYTES: usize = 128 * 1024;
 const STEP_ELEMENTS: usize = 128;
 
 /// What is still to be read of a slot.
-#[derive(Default)]
 pub struct SlotCut {
     /// The database's number at the cut.
     db: u32,
     /// The first position (order in the slot) not read.
     from: u64,
-    /// Hashes ahead of it that are not owed.
-    marked: HashSet<u64, foldhash::fast::RandomState>,
+}
+
+/// Kinds of marks: as many as two bits tell apart beside none.
+const MARKS: u64 = 3;
+
+/// The mark of a snapshot: the same on all cores, another one for the next.
+fn mark_of(id: u64) -> u8 {
+    1 + (id % MARKS) as u8
 }
 
 /// What is still to be read of a database.
@@ -103,15 +117,22 @@ impl DbCut {
         self.pending[slot as usize / 64] & (1 << (slot % 64)) != 0
     }
 
-    fn owes(&self, hash: u64) -> bool {
+    /// Has the place of a hash still to be read? The database's number at the cut.
+    #[inline]
+    fn unread(&self, hash: u64) -> Option<u32> {
         let slot = slot_of_hash(hash);
-        self.is_pending(slot)
-            && self.partial.get(&slot).is_none_or(|p| hash & ORDER_MASK >= p.from && !p.marked.contains(&hash))
+        if !self.is_pending(slot) {
+            return None;
+        }
+        match self.partial.get(&slot) {
+            None => Some(self.db),
+            Some(part) => (hash & ORDER_MASK >= part.from).then_some(part.db),
+        }
     }
 
     fn part(&mut self, slot: u16) -> &mut SlotCut {
         let db = self.db;
-        self.partial.entry(slot).or_insert_with(|| SlotCut { db, ..SlotCut::default() })
+        self.partial.entry(slot).or_insert(SlotCut { db, from: 0 })
     }
 
     /// The slot's state leaves: it has been read, or goes elsewhere.
@@ -184,6 +205,8 @@ pub struct Cut {
     open: BTreeMap<u64, Open>,
     next_id: u64,
     orphans: Vec<Db>,
+    /// See the module's description.
+    pub(super) mark: u8,
     /// The store works on entries of other cores: nothing is opened.
     pub visiting: bool,
 }
@@ -195,7 +218,8 @@ pub(super) enum Kept {
 }
 
 impl Cut {
-    pub(super) fn new(recorder: Box<dyn Recorder>, lost: Arc<AtomicBool>) -> Cut {
+    /// `id`: the snapshot's number.
+    pub(super) fn new(id: u64, recorder: Box<dyn Recorder>, lost: Arc<AtomicBool>) -> Cut {
         Cut {
             recorder,
             lost,
@@ -207,6 +231,7 @@ impl Cut {
             open: BTreeMap::new(),
             next_id: 1,
             orphans: Vec::new(),
+            mark: mark_of(id),
             visiting: false,
         }
     }
@@ -419,34 +444,51 @@ fn is_large(e: &Entry) -> bool {
 
 /// Records what stands under a hash, if that is owed.
 pub(super) fn save(cut: &mut Cut, db: &mut Db, hash: u64) {
-    let Some(owed) = &mut db.cut else { return };
-    if !owed.owes(hash) || omitted(Saving::Entry) {
+    let Some(number) = db.cut.as_ref().and_then(|c| c.unread(hash)) else { return };
+    if omitted(Saving::Entry) {
         return;
     }
-    let slot = slot_of_hash(hash);
-    let part = owed.part(slot);
-    if !omitted(Saving::Mark) {
-        part.marked.insert(hash);
-    }
-    let number = part.db;
-    let mut large = false;
-    db.table(slot).find_by(hash, |e| {
-        if Key::new(e.key()).hash == hash {
-            if is_large(e) && !cut.visiting { large = true } else { cut.record(number, e) }
+    let mut large = Vec::new();
+    db.table(slot_of_hash(hash)).find_by(hash, |e| {
+        if e.mark() != cut.mark && Key::new(e.key()).hash == hash {
+            if is_large(e) && !cut.visiting {
+                large.push(e.address())
+            } else {
+                cut.record(number, e)
+            }
+            e.set_mark(cut.mark);
         }
         false
     });
-    if large {
-        open_all(cut, db, number, hash);
+    large.into_iter().for_each(|at| open_at(cut, db, number, hash, at));
+}
+
+/// Marks an entry that is about to be put under a hash as what it is there.
+pub(super) fn mark_new(cut: &Cut, db: Option<&Db>, hash: u64, entry: &Entry) {
+    let unread = db.and_then(|d| d.cut.as_ref()).is_some_and(|c| c.unread(hash).is_some());
+    entry.set_mark(if unread && !omitted(Saving::Mark) { cut.mark } else { 0 });
+}
+
+/// Opens a large collection, which is found by its entry's address.
+fn open_at(cut: &mut Cut, db: &mut Db, number: u32, hash: u64, at: *const u8) {
+    if let Some(e) = db.find_mut_by(hash, |e| e.address() == at) {
+        cut.open(number, hash, e);
     }
 }
 
-/// Opens the large collections under a hash.
-fn open_all(cut: &mut Cut, db: &mut Db, number: u32, hash: u64) {
-    let fresh = |e: &Entry| is_large(e) && e.as_object().is_some_and(|o| o.undo_id().is_none());
-    while let Some(e) = db.find_mut_by(hash, |e| fresh(e) && Key::new(e.key()).hash == hash) {
-        cut.open(number, hash, e);
-    }
+/// Entries that a part of a slot shows from a position on, in the order of
+/// their positions, with their hashes; and where the next part begins.
+fn unread_part(db: &Db, slot: u16, from: u64) -> (Vec<(u64, &Entry)>, Option<u64>) {
+    let mut entries = Vec::new();
+    let next = db.table(slot).visit_part(from, |e| {
+        prefetch(e.address());
+        entries.push((0, e));
+    });
+    // By now the first ones are there.
+    entries.iter_mut().for_each(|(hash, e)| *hash = e.hash());
+    entries.retain(|(hash, _)| hash & ORDER_MASK >= from);
+    entries.sort_unstable_by_key(|(hash, _)| hash & ORDER_MASK);
+    (entries, next)
 }
 
 /// Reads on in a database; false when all of it has been read.
@@ -455,26 +497,20 @@ pub(super) fn step_db(cut: &mut Cut, db: &mut Db) -> bool {
     let Some(slot) = owed.first() else { return false };
     let part = owed.part(slot);
     let (number, from) = (part.db, part.from);
-    let mut found: Vec<(u64, &Entry)> = Vec::new();
-    let (marked, table) = (&part.marked, &db.tables[slot as usize]);
-    let mut next = table.visit_part(from, |e| {
-        let hash = Key::new(e.key()).hash;
-        if hash & ORDER_MASK >= from && !marked.contains(&hash) {
-            found.push((hash, e));
-        }
-    });
-    found.sort_unstable_by_key(|&(hash, _)| hash & ORDER_MASK);
+    let (entries, mut next) = unread_part(db, slot, from);
     let mut large = Vec::new();
     let (before, mut last, mut n) = (cut.backlog(), None, 0);
-    for (hash, e) in found {
+    for (hash, e) in entries {
         if (n >= STEP_ENTRIES || cut.backlog() - before >= STEP_BYTES) && last != Some(hash & ORDER_MASK) {
             next = last.map(|l| l + 1);
             break;
         }
-        if is_large(e) {
-            large.push(hash)
-        } else {
-            cut.record(number, e)
+        let mark = e.mark();
+        if mark != 0 {
+            e.set_mark(0);
+        }
+        if mark != cut.mark {
+            if is_large(e) { large.push((hash, e.address())) } else { cut.record(number, e) }
         }
         last = Some(hash & ORDER_MASK);
         n += 1;
@@ -484,6 +520,37 @@ pub(super) fn step_db(cut: &mut Cut, db: &mut Db) -> bool {
         (None, Some(owed)) => drop(owed.leave(slot)),
         _ => {}
     }
-    large.into_iter().for_each(|hash| open_all(cut, db, number, hash));
+    large.into_iter().for_each(|(hash, at)| open_at(cut, db, number, hash, at));
     true
+}
+
+/// Takes all marks away from what a table holds.
+pub(super) fn unmark(table: &SlotTable) {
+    let mut entries = Vec::new();
+    let mut from = Some(0);
+    while let Some(at) = from {
+        from = table.visit_part(at, |e| {
+            prefetch(e.address());
+            entries.push(e);
+        });
+        entries.drain(..).filter(|e| e.mark() != 0).for_each(|e| e.set_mark(0));
+    }
+}
+
+/// Marks of some kinds that may be around in a store.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Stale(u8);
+
+impl Stale {
+    pub(super) fn add(&mut self, cut: &Cut) {
+        self.0 |= 1 << cut.mark;
+    }
+
+    pub(super) fn has(self, cut: &Cut) -> bool {
+        self.0 & (1 << cut.mark) != 0
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }

@@ -55,6 +55,11 @@ impl Db {
         self.cut = Some(Box::new(cut));
     }
 
+    /// Takes the marks of snapshots away.
+    pub(super) fn unmark(&self) {
+        self.tables.iter().for_each(super::cut::unmark);
+    }
+
     pub(super) fn find_mut_by(&mut self, hash: u64, accept: impl FnMut(&Entry) -> bool) -> Option<&mut Entry> {
         self.at(hash).find_mut_by(hash, accept)
     }

@@ -4,7 +4,7 @@
 //!
 //! | at | size | what |
 //! | --- | --- | --- |
-//! | 0 | 1 | kind (low 3 bits), flags |
+//! | 0 | 1 | kind (low 3 bits), flags, a snapshot's mark (upper 2 bits) |
 //! | 1 | 1 | key length; 255 means that a 4-byte length precedes the key |
 //! | 2 | 2 | length of an inline string value |
 //! | 4 | 4 | access clock ([`super::clock`]) |
@@ -39,6 +39,10 @@ const FLAG_RAW: u8 = 0b0001_0000;
 
 /// The object is a hash that may have deadlines of fields.
 const FLAG_FIELDS: u8 = 0b0010_0000;
+
+/// What a snapshot has noted of the entry ([`super::cut`]); 0 is nothing.
+const MARK_SHIFT: u32 = 6;
+const MARK: u8 = 0b11 << MARK_SHIFT;
 
 const KIND_INLINE: u8 = 0;
 const KIND_BIG: u8 = 1;
@@ -132,6 +136,7 @@ impl Entry {
     /// Puts another entry in this one's place in its table.
     pub fn replace(&mut self, mut other: Entry) {
         other.set_tag(self.tag());
+        other.take_mark_of(self);
         std::mem::swap(self, &mut other);
     }
 
@@ -350,6 +355,26 @@ impl Entry {
         unsafe { self.base().write(self.byte(0) | FLAG_FIELDS) };
     }
 
+    /// The snapshot's mark, from 0 to 3.
+    #[inline]
+    pub(super) fn mark(&self) -> u8 {
+        self.byte(0) >> MARK_SHIFT
+    }
+
+    pub(super) fn set_mark(&self, mark: u8) {
+        debug_assert!(mark <= MARK >> MARK_SHIFT);
+        // SAFETY: the flags byte; entries are never shared between threads.
+        unsafe { self.base().write(self.byte(0) & !MARK | mark << MARK_SHIFT) };
+    }
+
+    /// What stands in an entry's place is marked as it was.
+    #[inline]
+    fn take_mark_of(&self, old: &Entry) {
+        if old.mark() != 0 {
+            self.set_mark(old.mark());
+        }
+    }
+
     /// Replaces the deadline. The caller keeps the expiry index in step.
     pub(super) fn set_deadline(&mut self, deadline: Option<UnixMs>) {
         if let (true, Some(d)) = (self.has_deadline(), deadline) {
@@ -387,6 +412,7 @@ impl Entry {
         let s = self.shape();
         let mut fresh = Entry::allocate(KIND_INLINE, b"", 0, None);
         fresh.set_tag(self.tag());
+        fresh.take_mark_of(self);
         let old = self.base();
         self.0 = fresh.0;
         std::mem::forget(fresh);

@@ -31,7 +31,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::base::clock::UnixMs;
 use crate::base::slot::{Key, SLOTS};
-use cut::{Cut, Kept, Recorder, SlotCut};
+use cut::{Cut, Kept, Recorder, SlotCut, Stale};
 use db::Db;
 use entry::Entry;
 use object::Object;
@@ -66,6 +66,8 @@ pub struct Store {
     flushed: Vec<Db>,
     /// A snapshot that reads the keyspace as it was.
     pub cut: Option<Box<Cut>>,
+    /// Marks that snapshots may have left.
+    stale: Stale,
     pub stats: Stats,
     /// The receive buffer of the one request being executed, when its last
     /// argument is large enough to take the buffer over instead of copying.
@@ -81,7 +83,15 @@ pub struct SlotPack {
 impl Store {
     pub fn new(databases: usize) -> Store {
         let dbs = (0..databases).map(|_| None).collect();
-        Store { dbs, garbage: Vec::new(), flushed: Vec::new(), cut: None, stats: Stats::default(), donor: None }
+        Store {
+            dbs,
+            garbage: Vec::new(),
+            flushed: Vec::new(),
+            cut: None,
+            stale: Stale::default(),
+            stats: Stats::default(),
+            donor: None,
+        }
     }
 
     pub fn databases(&self) -> usize {
@@ -189,17 +199,30 @@ impl Store {
         }
     }
 
+    #[cold]
+    fn mark_new(&self, db: usize, hash: u64, entry: &Entry) {
+        if let Some(cut) = &self.cut {
+            cut::mark_new(cut, self.db(db), hash, entry);
+        }
+    }
+
     /// Marks a moment: from now on the keyspace can be read as it is, with
-    /// [`Store::cut_step`], whatever becomes of it. `lost` is set should that
-    /// ever fail.
-    pub fn begin_cut(&mut self, recorder: Box<dyn Recorder>, lost: Arc<AtomicBool>) {
+    /// [`Store::cut_step`], whatever becomes of it. `id` is the snapshot's number,
+    /// which all cores give it; `lost` is set should reading ever fail.
+    pub fn begin_cut(&mut self, id: u64, recorder: Box<dyn Recorder>, lost: Arc<AtomicBool>) {
         debug_assert!(self.cut.is_none());
+        let cut = Cut::new(id, recorder, lost.clone());
+        if self.stale.has(&cut) {
+            self.dbs.iter().flatten().for_each(|d| d.unmark());
+            self.stale = Stale::default();
+        }
+        self.stale.add(&cut);
         for (i, d) in self.dbs.iter_mut().enumerate() {
             if let Some(d) = d {
                 d.begin_cut(i, undo::Debt::new(&lost));
             }
         }
-        self.cut = Some(Box::new(Cut::new(recorder, lost)));
+        self.cut = Some(Box::new(cut));
     }
 
     /// Reads on, a little; false when everything has been read. (What has been
@@ -229,9 +252,13 @@ impl Store {
         }
     }
 
-    /// The snapshot is over, or given up.
-    pub fn end_cut(&mut self) {
+    /// The snapshot is over: all has been read, here and of what is here, or it
+    /// is given up.
+    pub fn end_cut(&mut self, read: bool) {
         let Some(cut) = self.cut.take() else { return };
+        if read {
+            self.stale = Stale::default();
+        }
         let (objects, dbs) = cut.abandon(&mut self.dbs);
         self.garbage.extend(objects);
         self.flushed.extend(dbs);
@@ -263,6 +290,9 @@ impl Store {
         if let Some(cut) = &mut self.cut {
             cut.settled(hash, entry);
             self.save(db, hash);
+            self.mark_new(db, hash, entry);
+        } else if entry.mark() != 0 {
+            entry.set_mark(0);
         }
     }
 
@@ -410,8 +440,17 @@ impl Store {
         self.dbs.iter().flatten().filter_map(|d| d.next_deadline()).min()
     }
 
-    /// Takes a slot out of all databases.
-    pub fn take_slot(&mut self, slot: u16) -> SlotPack {
+    /// Takes a slot out of all databases, to live elsewhere.
+    pub fn give_slot(&mut self, slot: u16) -> SlotPack {
+        if !self.stale.is_empty() {
+            self.dbs.iter().flatten().for_each(|d| cut::unmark(d.table(slot)));
+        }
+        self.take_slot(slot)
+    }
+
+    /// Takes a slot out of all databases, to come back, or to live elsewhere if
+    /// no snapshot has been there.
+    fn take_slot(&mut self, slot: u16) -> SlotPack {
         debug_assert!((slot as usize) < SLOTS);
         let tables = self
             .dbs
