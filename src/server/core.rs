@@ -286,7 +286,7 @@ impl Core {
             moves_out: 0,
             moves_stalled: false,
             arrived: HashMap::default(),
-            slot_load: vec![0; SLOTS].into(),
+            slot_load: vec![0; if shared.cores > 1 { SLOTS } else { 0 }].into(),
             stamp: 0,
             now: clock::now_ms(),
             touch: Touch::Lru(0),

@@ -253,7 +253,9 @@ impl Core {
         }
         self.fx.wants_events = self.wants_events() || self.gathering.is_some();
         let mark = out.len();
-        self.slot_load[slot_of_hash(hash) as usize] += 1;
+        if let Some(n) = self.slot_load.get_mut(slot_of_hash(hash) as usize) {
+            *n += 1;
+        }
         let map = &self.map;
         let me = self.id;
         let everywhere = self.gathering.is_some();

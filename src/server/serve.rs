@@ -44,7 +44,7 @@ pub struct ParseSpace {
     args: Vec<&'static [u8]>,
     requests: Vec<Request>,
     /// The last command and the name it was called by.
-    last: Option<(usize, [u8; 16], &'static Entry)>,
+    last: Option<(Name, &'static Entry)>,
     /// The key that was hashed ahead of parsing, by address, and its hash.
     peeked: (*const u8, u64),
     /// Hashes of the elements that a batch's requests name.
@@ -81,19 +81,41 @@ impl ParseSpace {
     /// The command of that name; pipelines mostly repeat the last one.
     #[inline]
     fn find(&mut self, reg: &'static Registry, name: &[u8]) -> Option<&'static Entry> {
-        if let Some((len, bytes, entry)) = self.last
-            && name.len() == len
-            && name == &bytes[..len]
+        let words = Name::of(name);
+        if let (Some(words), Some((last, entry))) = (words, self.last)
+            && last == words
         {
             return Some(entry);
         }
         let entry = reg.find(name)?;
-        if name.len() <= 16 {
-            let mut bytes = [0; 16];
-            bytes[..name.len()].copy_from_slice(name);
-            self.last = Some((name.len(), bytes, entry));
+        if let Some(words) = words {
+            self.last = Some((words, entry));
         }
         Some(entry)
+    }
+}
+
+/// A name of 1 to 16 bytes in two words, which are compared without a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Name {
+    len: usize,
+    words: [u64; 2],
+}
+
+impl Name {
+    #[inline]
+    fn of(name: &[u8]) -> Option<Name> {
+        let len = name.len();
+        let long = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().unwrap_or_default());
+        let short = |at: usize| u64::from(u32::from_le_bytes(name[at..at + 4].try_into().unwrap_or_default()));
+        // The two words may overlap; together they are all bytes.
+        let words = match len {
+            1..=3 => [u64::from(name[0]) | u64::from(name[len / 2]) << 8 | u64::from(name[len - 1]) << 16, 0],
+            4..=7 => [short(0), short(len - 4)],
+            8..=16 => [long(0), long(len - 8)],
+            _ => return None,
+        };
+        Some(Name { len, words })
     }
 }
 
@@ -468,5 +490,25 @@ fn compact(conn: &mut Conn) {
     } else if conn.input_at > conn.input.len() / 2 {
         conn.input.drain(..conn.input_at);
         conn.input_at = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Name;
+
+    #[test]
+    fn names_are_compared_whole() {
+        for len in 1..=16u8 {
+            let name: Vec<u8> = (1..=len).collect();
+            assert!(Name::of(&name) == Name::of(&name.clone()) && Name::of(&name).is_some());
+            assert!(Name::of(&name) != Name::of(&[&name[..], b"x"].concat()));
+            for i in 0..name.len() {
+                let mut other = name.clone();
+                other[i] ^= 0x20;
+                assert!(Name::of(&other) != Name::of(&name), "byte {i} of {len}");
+            }
+        }
+        assert!(Name::of(b"").is_none() && Name::of(&[b'x'; 17]).is_none());
     }
 }
