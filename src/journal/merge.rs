@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
+use super::lane::RECORDS_MAX;
 use super::record::{Body, Record, Run};
 use crate::resp::encode;
 
@@ -85,10 +86,22 @@ impl Merge {
         self.aside.len()
     }
 
-    /// Bytes of memory held: what waits for other lanes, or for its commit.
-    pub fn memory(&self) -> usize {
+    /// Bytes held: what waits for other lanes, or for its commit.
+    pub fn held(&self) -> usize {
         let held: usize = self.held.iter().map(|h| h.bytes).sum();
         held + self.aside.values().map(|a| a.whole.bytes.capacity()).sum::<usize>() + self.unit.bytes.capacity()
+    }
+
+    /// Bytes of memory: that, and the queues themselves.
+    pub fn memory(&self) -> usize {
+        self.held() + self.held.iter().map(|h| h.records.capacity() * size_of::<Record>()).sum::<usize>()
+    }
+
+    /// Bytes by which the queues may grow in a round that takes full lanes.
+    pub fn growth(&self) -> usize {
+        let grows = |h: &&Held| h.records.len() + RECORDS_MAX > h.records.capacity();
+        let growth = |h: &Held| h.records.capacity().max(RECORDS_MAX) * size_of::<Record>();
+        self.held.iter().filter(grows).map(growth).sum()
     }
 
     /// Is anything held back until other cores have gone on?

@@ -450,7 +450,9 @@ impl Core {
             Msg::Reply { conn, seq, reply } => self.deliver(conn, seq, &reply),
             Msg::Locked { tx, part, vote, cargo } => self.on_locked(tx, part, vote, cargo),
             Msg::Done { tx, part, reply, spent, journaled } => self.on_done(tx, part, reply, spent, journaled),
-            Msg::Release { tx, part, cargo, events, block } => self.on_release(tx, part, cargo, (events, block)),
+            Msg::Release { tx, part, cargo, events, reads, block } => {
+                self.on_release(tx, part, cargo, (events, reads, block));
+            }
             Msg::Call(f) => f(self),
             Msg::Service(_) => debug_assert!(false, "a message for the service core"),
         }

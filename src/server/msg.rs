@@ -142,6 +142,8 @@ pub enum Msg {
         part: usize,
         cargo: Cargo,
         events: Vec<Event>,
+        /// Keys that its client has read, to be remembered behind the events.
+        reads: Vec<Vec<u8>>,
         /// It has found nothing, and waits for these keys.
         block: Option<Arc<Block>>,
     },

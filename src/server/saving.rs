@@ -338,8 +338,14 @@ impl Core {
     /// Ends a transaction that held everything while a snapshot was made.
     pub fn release_all(&mut self, tx: Arc<Tx>) {
         for i in 0..tx.parts.len() {
-            let release =
-                Msg::Release { tx: tx.clone(), part: i, cargo: Cargo::Nothing, events: Vec::new(), block: None };
+            let release = Msg::Release {
+                tx: tx.clone(),
+                part: i,
+                cargo: Cargo::Nothing,
+                events: Vec::new(),
+                reads: Vec::new(),
+                block: None,
+            };
             self.send(tx.parts[i].core, release);
         }
     }

@@ -51,6 +51,34 @@ struct Note {
     bcast: bool,
 }
 
+/// A key that was read while events were collected.
+struct Away {
+    key: Vec<u8>,
+    /// How many events came before.
+    after: usize,
+}
+
+/// Such keys, by what else became of them in the same transaction. One that was
+/// read on both sides of a change is among both.
+#[derive(Default)]
+struct Reads {
+    /// Changed after they were read: their readers are to hear of it.
+    stale: Vec<Vec<u8>>,
+    /// Read as they are now: what changed them before is known to the reader.
+    fresh: Vec<Vec<u8>>,
+}
+
+impl Reads {
+    fn new(away: Vec<Away>, events: &[Event]) -> Reads {
+        let mut reads = Reads::default();
+        for Away { key, after } in away {
+            let changed = events[after.min(events.len())..].iter().any(|e| e.class != Class::Miss && e.key == key);
+            if changed { reads.stale.push(key) } else { reads.fresh.push(key) }
+        }
+        reads
+    }
+}
+
 /// A core's part.
 #[derive(Default)]
 pub struct Tracker {
@@ -66,7 +94,7 @@ pub struct Tracker {
     /// The client whose command runs, or ran last.
     pub actor: u64,
     /// Keys read inside a gathered transaction, for their owners.
-    away: Vec<Vec<u8>>,
+    away: Vec<Away>,
     /// Keys are remembered here, or prefixes followed.
     listens: bool,
 }
@@ -112,14 +140,7 @@ impl Core {
             return;
         }
         let found = places(entry.spec, args).unwrap_or_default();
-        for p in found.iter() {
-            let key = args[p.index];
-            if self.gathering.is_some() {
-                self.tracker.away.push(key.to_vec());
-            } else {
-                self.remember_read(&Key::new(key), origin.conn);
-            }
-        }
+        found.iter().for_each(|p| self.note_read(args[p.index], origin.conn));
         self.limit_tracking();
     }
 
@@ -127,14 +148,15 @@ impl Core {
     /// that it declared are remembered, whatever was read, as in Redis.
     #[cold]
     pub fn remember_declared(&mut self, keys: Args, origin: &Origin) {
-        for key in keys {
-            if self.gathering.is_some() {
-                self.tracker.away.push(key.to_vec());
-            } else {
-                self.remember_read(&Key::new(key), origin.conn);
-            }
-        }
+        keys.iter().for_each(|key| self.note_read(key, origin.conn));
         self.limit_tracking();
+    }
+
+    fn note_read(&mut self, key: &[u8], reader: ConnRef) {
+        match &self.gathering {
+            Some(events) => self.tracker.away.push(Away { key: key.to_vec(), after: events.len() }),
+            None => self.remember_read(&Key::new(key), reader),
+        }
     }
 
     fn remember_read(&mut self, key: &Key, reader: ConnRef) {
@@ -144,25 +166,33 @@ impl Core {
         }
     }
 
-    /// What a script read that ran on its keys' core is remembered here.
-    pub fn keep_reads(&mut self, reader: ConnRef) {
-        for key in std::mem::take(&mut self.tracker.away) {
-            self.remember_read(&Key::new(&key), reader);
-        }
-        self.limit_tracking();
+    /// A script on its keys' core has ended: tells of what it did, and remembers
+    /// what it read, in this order or that ([`Reads`]).
+    pub fn tell_with_reads(&mut self, events: &[Event], reader: ConnRef) {
+        let reads = Reads::new(std::mem::take(&mut self.tracker.away), events);
+        self.remember_all(&reads.stale, reader);
+        self.tell(events);
+        self.remember_all(&reads.fresh, reader);
     }
 
-    /// What a gathered transaction read is remembered by the keys' owners
-    /// before they unlock them.
-    pub fn send_reads_home(&mut self, reader: ConnRef, owner: impl Fn(u16) -> usize) {
-        for key in std::mem::take(&mut self.tracker.away) {
-            let to = owner(slot_of_hash(Key::new(&key).hash));
-            let call = move |core: &mut Core| {
-                core.remember_read(&Key::new(&key), reader);
-                core.limit_tracking();
-            };
-            self.send(to, Msg::Call(Box::new(call)));
+    /// What a transaction has read of this core's keys is remembered.
+    pub fn remember_all(&mut self, keys: &[Vec<u8>], reader: ConnRef) {
+        if !keys.is_empty() {
+            keys.iter().for_each(|key| self.remember_read(&Key::new(key), reader));
+            self.limit_tracking();
         }
+    }
+
+    /// What a gathered transaction read and changed afterwards is remembered by
+    /// the keys' owners before they hear of the events; what it left as it was
+    /// read is returned, to be remembered after them.
+    pub fn send_reads_home(&mut self, events: &[Event], reader: ConnRef, owner: impl Fn(u16) -> usize) -> Vec<Vec<u8>> {
+        let reads = Reads::new(std::mem::take(&mut self.tracker.away), events);
+        for key in reads.stale {
+            let to = owner(slot_of_hash(Key::new(&key).hash));
+            self.send(to, Msg::Call(Box::new(move |core: &mut Core| core.remember_all(&[key], reader))));
+        }
+        reads.fresh
     }
 
     /// Forgets keys while more are remembered than `tracking-table-max-keys`.

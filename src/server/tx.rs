@@ -485,7 +485,7 @@ impl Core {
         (events, block): (Vec<Event>, Option<Arc<Block>>),
         whole: bool,
     ) {
-        self.send_reads_home(tx.origin.conn, |slot| tx.map[slot as usize] as usize);
+        let fresh = self.send_reads_home(&events, tx.origin.conn, |slot| tx.map[slot as usize] as usize);
         let n = tx.parts.len();
         let mut entries: Vec<Vec<(usize, u64, Entry)>> = (0..n).map(|_| Vec::new()).collect();
         let mut slots: Vec<Vec<SlotPack>> = (0..n).map(|_| Vec::new()).collect();
@@ -507,10 +507,14 @@ impl Core {
             let slot = slot_of_hash(Key::new(&e.key).hash);
             told[part_of(slot)].push(e);
         }
-        for (i, ((list, packs), events)) in entries.into_iter().zip(slots).zip(told).enumerate() {
+        let mut read: Vec<Vec<Vec<u8>>> = (0..n).map(|_| Vec::new()).collect();
+        for key in fresh {
+            read[part_of(slot_of_hash(Key::new(&key).hash))].push(key);
+        }
+        for (i, (((list, packs), events), reads)) in entries.into_iter().zip(slots).zip(told).zip(read).enumerate() {
             let cargo = if whole { Cargo::Slots(packs) } else { Cargo::Entries(list) };
             let block = block.clone();
-            self.send(tx.parts[i].core, Msg::Release { tx: tx.clone(), part: i, cargo, events, block });
+            self.send(tx.parts[i].core, Msg::Release { tx: tx.clone(), part: i, cargo, events, reads, block });
         }
     }
 
@@ -520,7 +524,7 @@ impl Core {
         tx: Arc<Tx>,
         part: usize,
         cargo: Cargo,
-        (events, block): (Vec<Event>, Option<Arc<Block>>),
+        (events, reads, block): (Vec<Event>, Vec<Vec<u8>>, Option<Arc<Block>>),
     ) {
         match cargo {
             Cargo::Entries(list) => list.into_iter().for_each(|(db, hash, e)| self.store.put_hashed(db, hash, e)),
@@ -535,6 +539,7 @@ impl Core {
         }
         self.tracker.actor = tx.origin.client;
         self.tell(&events);
+        self.remember_all(&reads, tx.origin.conn);
         self.unlock(tx.id);
     }
 

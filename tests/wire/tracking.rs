@@ -353,6 +353,43 @@ fn transactions_are_tracked_in_every_mode() {
     });
 }
 
+/// What a transaction has read after it wrote it stays known; what it has
+/// written after it read it does not, or not for long.
+#[test]
+fn a_transaction_knows_its_own_writes() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        for (i, mut c) in trackers(server, 8, "").into_iter().enumerate() {
+            // On one core, and perhaps on two.
+            for keys in [format!("{{x{i}}}a {{x{i}}}b"), format!("a{i} b{i}")] {
+                let (a, b) = keys.split_once(' ').expect("two");
+                let [set, get] = [format!("MSET {a} 1 {b} 1"), format!("GET {a}")];
+                exec(&mut c, &[&set, &get]);
+                assert_eq!(c.run("PING").as_text(), "PONG");
+                w.run(&set);
+                assert_eq!(c.read(), invalid(a));
+                exec(&mut c, &[&get, &set]);
+                assert_eq!(c.read(), invalid(a));
+                w.run(&set);
+                assert_eq!(c.run("PING").as_text(), "PONG");
+                // Read again after the change: the message tells of the first.
+                exec(&mut c, &[&get, &set, &get]);
+                assert_eq!(c.read(), invalid(a));
+                w.run(&set);
+                assert_eq!(c.read(), invalid(a));
+                let script = "redis.call('mset', KEYS[1], 1, KEYS[2], 1) return redis.call('get', KEYS[1])";
+                assert_eq!(c.cmd(&["EVAL", script, "2", a, b]), bulk("1"));
+                assert_eq!(c.run("PING").as_text(), "PONG");
+                // All that it has declared is remembered.
+                w.cmd(&["SET", b, "2"]);
+                assert_eq!(c.read(), invalid(b));
+                w.cmd(&["SET", a, "2"]);
+                assert_eq!(c.read(), invalid(a));
+            }
+        }
+    });
+}
+
 #[test]
 fn transactions_are_told_of_where_they_are_redirected() {
     each_cores(|server| {

@@ -92,9 +92,8 @@ impl Undo {
     /// read for `reader`.
     pub fn release(self, core: &mut Core, reader: ConnRef) {
         if self.own_events {
-            core.keep_reads(reader);
             let events = core.gathering.take().unwrap_or_default();
-            core.tell(&events);
+            core.tell_with_reads(&events, reader);
         }
         for said in self.said {
             match said {

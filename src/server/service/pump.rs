@@ -95,11 +95,15 @@ impl Service {
         let past = streams.merge.past();
         let waiting = |out: &Outputs| out.aof.as_ref().map_or(0, |a| a.len());
         let before = waiting(&streams.out);
-        // Blocks count when they are made, not when the round has ended.
+        // Blocks and queues count when they are made, not when the round has ended.
         let kept = &self.shared.stream_memory;
+        let coming = self.shared.lanes.iter().map(|l| l.bytes()).sum::<usize>();
         if let Some(backlog) = streams.out.backlog() {
-            let coming = self.shared.lanes.iter().map(|l| l.bytes()).sum::<usize>() + streams.merge.memory();
-            kept.beyond_backlog.store(backlog.beyond() + backlog.growth(coming), Ordering::Relaxed);
+            let growth = backlog.growth(coming + streams.merge.held());
+            kept.beyond_backlog.store(backlog.beyond() + growth, Ordering::Relaxed);
+        }
+        if coming > 0 {
+            kept.merging.fetch_add(streams.merge.growth(), Ordering::Relaxed);
         }
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
         let more = waiting(&streams.out).saturating_sub(before);
