@@ -368,7 +368,8 @@ impl Core {
         let is_index = |word: &&[u8]| parse_u64(word).is_some_and(|n| n < self.store.databases() as u64);
         match entry.spec.name {
             "flushdb" | "flushall" => args.len() <= 2 && args[1..].iter().all(is_mode),
-            "swapdb" => args.len() == 3 && args[1..].iter().all(is_index),
+            // A database swapped with itself stays what it is.
+            "swapdb" => args.len() == 3 && args[1..].iter().all(is_index) && parse_u64(args[1]) != parse_u64(args[2]),
             _ => false,
         }
     }

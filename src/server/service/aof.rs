@@ -384,7 +384,7 @@ impl Service {
         }
         let policy = s.persistence.appendfsync;
         let way = self.way_of_writing();
-        if way == Way::Here && policy == AppendFsync::Always {
+        if policy == AppendFsync::Always {
             // What came during the last flush goes with this one.
             self.merge();
         }
