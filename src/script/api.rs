@@ -311,7 +311,7 @@ fn set_repl(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     if s.top() != 1 {
         return Err(refuse(s, "redis.set_repl() requires two arguments."));
     }
-    let flags = s.number(1).unwrap_or_default() as c_int;
+    let flags = s.number(1).map_or(0, |n| if n.is_nan() { c_int::MIN } else { n as c_int });
     if flags & !REPL_ALL != 0 {
         let text = "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.";
         return Err(refuse(s, text));

@@ -56,7 +56,8 @@ fn one(s: Stack, name: &str, f: fn(u32) -> u32) -> Result<c_int, Raise> {
 
 fn fold(s: Stack, name: &str, f: fn(u32, u32) -> u32) -> Result<c_int, Raise> {
     let mut x = argument(s, 1, name)?;
-    for i in 2..=s.top() {
+    // From the last one on: so Redis finds what is no number.
+    for i in (2..=s.top()).rev() {
         x = f(x, argument(s, i, name)?);
     }
     result(s, x)

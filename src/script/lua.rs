@@ -606,9 +606,9 @@ impl Stack {
 
     /// The error of a bad argument, as Lua's own library raises it.
     /// The function goes by the name that it was called by.
-    pub fn bad_argument(self, n: c_int, function: &str, text: &str) -> Raise {
+    pub fn bad_argument(self, n: c_int, function: &str, text: impl AsRef<[u8]>) -> Raise {
         let known = if self.is_called_by_name() { function } else { "?" };
-        self.fail(format!("bad argument #{n} to '{known}' ({text})"))
+        self.fail([format!("bad argument #{n} to '{known}' (").as_bytes(), text.as_ref(), b")"].concat())
     }
 
     /// Does the code that called the running function name it?

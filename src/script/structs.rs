@@ -26,7 +26,9 @@ const INVALID: &str = "invalid format option";
 
 /// Raises the error of a format.
 fn bad_format(s: Stack, function: &str, why: &str) -> Raise {
-    if why.starts_with(INVALID) { s.bad_argument(1, function, why) } else { s.fail(why) }
+    // The option is shown as the byte that it is.
+    let bytes: Vec<u8> = why.chars().map(|c| c as u8).collect();
+    if why.starts_with(INVALID) { s.bad_argument(1, function, bytes) } else { s.fail(bytes) }
 }
 
 /// What the format asks for.
@@ -155,7 +157,14 @@ fn number(s: Stack, i: c_int) -> Result<f64, Raise> {
 
 /// The integer that a number stands for, in two's complement.
 fn to_bits(n: f64) -> u64 {
-    if n < 0.0 { n as i64 as u64 } else { n as u64 }
+    const TOO_LARGE: f64 = 18_446_744_073_709_551_616.0;
+    match n {
+        n if n < 0.0 => n as i64 as u64,
+        // As the processor has it that Redis usually runs on.
+        n if n >= TOO_LARGE => 0,
+        n if n.is_nan() => 1 << 63,
+        n => n as u64,
+    }
 }
 
 fn ordered(mut bytes: Vec<u8>, little: bool) -> Vec<u8> {
@@ -196,8 +205,7 @@ fn pack(s: Stack, cx: &Context) -> Result<c_int, Raise> {
                 };
                 let size = if kind == Kind::ZeroTerminated || size == 0 { text.len() } else { size };
                 if text.len() < size {
-                    let text = format!("string too short, expected at least {size} bytes, but got {}", text.len());
-                    return Err(s.bad_argument(arg, "pack", &text));
+                    return Err(s.bad_argument(arg + 1, "pack", "string too short"));
                 }
                 out.extend_from_slice(&text[..size]);
                 if kind == Kind::ZeroTerminated {
@@ -232,7 +240,8 @@ fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
     };
     let start = match s.number(3) {
         Some(n) if n >= 1.0 => n as usize - 1,
-        Some(_) => return Err(s.bad_argument(3, "unpack", "offset must be 1 or greater")),
+        // Behind the end of any string.
+        Some(_) => usize::MAX,
         None if s.top() >= 3 => {
             return Err(s.bad_argument(3, "unpack", &format!("number expected, got {}", s.kind_name(3))));
         }
@@ -293,9 +302,12 @@ fn read_float(bytes: &[u8], little: bool) -> f64 {
 fn size(s: Stack, _: &Context) -> Result<c_int, Raise> {
     let mut format = format_argument(s, "size")?;
     let mut total = 0usize;
-    while let Some(item) = format.next() {
+    while let Some(&code) = format.text.first() {
+        let Some(item) = format.next() else { break };
         let (kind, n) = match item {
             Ok(item) => item,
+            // Letters that mean nothing have no size.
+            Err(why) if why.starts_with(INVALID) && code.is_ascii_alphanumeric() => continue,
             Err(why) => return Err(bad_format(s, "size", &why)),
         };
         total += format.padding(kind, n, total);

@@ -28,6 +28,8 @@ const FAMILIES: &[(&[&str], usize)] = &[
     (GEO, 2),
     (SORTS, 2),
     (DEEP, 2),
+    (EDGES, 8),
+    (LUA_LIBRARIES, 1),
     (FUNCTIONS, 1),
     (ACCESS, 1),
     (MISCELLANY, 2),
@@ -83,7 +85,8 @@ impl Generator {
         if let Some(command) = self.pending.pop_front() {
             return command;
         }
-        if self.login > 0 {
+        // Not within a transaction, which may be discarded.
+        if self.login > 0 && !(self.login == 1 && self.in_multi) {
             self.login -= 1;
             if self.login == 0 {
                 return words("AUTH default x");
@@ -93,8 +96,14 @@ impl Generator {
             return vec![words.as_bytes().to_vec()];
         }
         let template = self.template();
-        let mut command: Command = template.split(' ').map(|word| self.fill(word)).collect();
+        let mut command: Command = template.split(' ').flat_map(|word| self.fill_all(word)).collect();
         self.spoil(&mut command);
+        if (self.login > 0 || self.in_multi) && is_open_in_redis(&command) {
+            return words("PING");
+        }
+        if is_of_the_moment(&command) {
+            return words("PING");
+        }
         self.look_at_encoding(template, &command);
         if command[0].eq_ignore_ascii_case(b"AUTH") {
             self.login = 1 + self.rng.below(LOGIN_MAX);
@@ -156,9 +165,19 @@ impl Generator {
             1 => Some("DISCARD"),
             2 => Some("FLUSHDB"),
             3 => Some("RESET"),
+            4 => Some("FLUSHALL"),
             _ => None,
         }
         .inspect(|_| self.in_multi = false)
+    }
+
+    /// `~9:%a:%b` stands for `%a %b` nine times.
+    fn fill_all(&mut self, word: &str) -> Vec<Vec<u8>> {
+        let Some((times, group)) = word.strip_prefix('~').and_then(|rest| rest.split_once(':')) else {
+            return vec![self.fill(word)];
+        };
+        let Ok(times) = times.parse::<usize>() else { return vec![self.fill(word)] };
+        (0..times).flat_map(|_| group.split(':').map(|word| self.fill(word)).collect::<Vec<_>>()).collect()
     }
 
     fn fill(&mut self, word: &str) -> Vec<u8> {
@@ -191,6 +210,19 @@ impl Generator {
             // looks: KEYS removes it in Redis only.
             "D" => rng.pick(&["33177117420", "33177117421", "0", "-1", "9223372036854775807"]),
             "v" => return rng.pick(VALUES).to_vec(),
+            // As long as the compact encodings hold, and a bit longer.
+            "V" => {
+                let len = *rng.pick(LENGTHS);
+                let byte = |i: usize| if rng.one_in(3) { b'a' + (i % 23) as u8 } else { b'x' };
+                return (0..len).map(byte).collect();
+            }
+            "w" => return format!("w{}", rng.below(200)).into_bytes(),
+            "P" => rng.pick(PATTERNS),
+            "j" => rng.pick(JSON),
+            "F" => rng.pick(FORMATS),
+            "q" => rng.pick(LUA_FORMATS),
+            "Q" => rng.pick(LUA_PATTERNS),
+            "N" => rng.pick(AWAY),
             "I" if rng.one_in(60) => "18446744073709551615-18446744073709551615",
             "I" if rng.one_in(2) => return format!("{}-{}", rng.below(30), rng.below(4)).into_bytes(),
             "I" => rng.pick(IDS),
@@ -219,6 +251,8 @@ impl Generator {
         let by_chance = name == b"SPOP" || name.windows(4).any(|part| part == b"RAND") || name.ends_with(b"SCAN");
         let waits = matches!(name.first_chunk(), Some(b"BL" | b"BR" | b"BZ")) || name.starts_with(b"XREAD");
         let of_server = matches!(&name[..], b"CLIENT" | b"CONFIG" | b"AUTH" | b"ACL" | b"HELLO" | b"WAIT" | b"MEMORY");
+        // More words make them act, or tell of the server.
+        let of_server = of_server || matches!(&name[..], b"INFO" | b"FAILOVER" | b"REPLCONF" | b"CLUSTER");
         // They take an argument more than those of 7.0.
         let of_server = of_server || matches!(&name[..], b"ZRANK" | b"ZREVRANK");
         // Without sources Redis lets everybody make its key.
@@ -260,6 +294,17 @@ impl Generator {
             command.push(b"PING".to_vec());
         }
     }
+}
+
+/// What Redis lets users do who may not use the key: the data would differ.
+fn is_open_in_redis(command: &Command) -> bool {
+    let name = command[0].to_ascii_uppercase();
+    name == b"DEBUG" || (name == b"PFMERGE" && command.len() < 3)
+}
+
+/// An entry whose identifier is the time.
+fn is_of_the_moment(command: &Command) -> bool {
+    command[0].eq_ignore_ascii_case(b"XADD") && command.iter().any(|word| word == b"*")
 }
 
 fn key(rng: &mut Rng, kind: &str) -> Vec<u8> {

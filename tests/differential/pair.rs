@@ -9,6 +9,8 @@ use super::support::{Rng, Server, Value, Wire};
 /// Directives that commands change, with their defaults.
 const SETTINGS: &str = "CONFIG SET hash-max-listpack-entries 128 hash-max-listpack-value 64 \
     zset-max-listpack-entries 128 zset-max-listpack-value 64 set-max-intset-entries 512 list-max-listpack-size -2 \
+    list-compress-depth 0 stream-node-max-bytes 4096 stream-node-max-entries 100 hll-sparse-max-bytes 3000 \
+    proto-max-bulk-len 512mb \
     maxmemory-samples 5";
 /// The database into which dumped values are restored.
 const SPARE: &str = "9";
