@@ -40,7 +40,7 @@ fn bits(n: f64) -> u32 {
 fn argument(s: Stack, n: c_int, function: &str) -> Result<u32, Raise> {
     match s.number(n) {
         Some(v) => Ok(bits(v)),
-        None => Err(s.bad_argument(n, function, &format!("number expected, got {}", s.kind_name(n)))),
+        None => Err(s.bad_argument(n, function, format!("number expected, got {}", s.kind_name(n)))),
     }
 }
 

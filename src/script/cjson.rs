@@ -106,7 +106,7 @@ fn decode(s: Stack, _: &Context) -> Result<c_int, Raise> {
         return Err(s.bad_argument(1, "decode", "expected 1 argument"));
     }
     let Some(text) = s.text(1) else {
-        return Err(s.bad_argument(1, "decode", &format!("string expected, got {}", s.kind_name(1))));
+        return Err(s.bad_argument(1, "decode", format!("string expected, got {}", s.kind_name(1))));
     };
     if text.len() >= 2 && (text[0] == 0 || text[1] == 0) {
         return Err(s.fail("JSON parser does not support UTF-16 or UTF-32"));
@@ -129,10 +129,10 @@ fn integer(s: Stack, i: c_int, function: &str, (min, max): (i32, i32)) -> Result
         return Ok(None);
     }
     let Some(n) = s.number(i) else {
-        return Err(s.bad_argument(i, function, &format!("number expected, got {}", s.kind_name(i))));
+        return Err(s.bad_argument(i, function, format!("number expected, got {}", s.kind_name(i))));
     };
     if n < f64::from(min) || n > f64::from(max) || n.is_nan() {
-        return Err(s.bad_argument(i, function, &format!("expected integer between {min} and {max}")));
+        return Err(s.bad_argument(i, function, format!("expected integer between {min} and {max}")));
     }
     Ok(Some(n as i32))
 }
@@ -163,7 +163,7 @@ fn choice(s: Stack, i: c_int, function: &str, words: &[&str]) -> Result<Option<u
                 Some(n) => Ok(Some(n)),
                 None => {
                     let shown = String::from_utf8_lossy(word).into_owned();
-                    Err(s.bad_argument(i, function, &format!("invalid option '{shown}'")))
+                    Err(s.bad_argument(i, function, format!("invalid option '{shown}'")))
                 }
             }
         }

@@ -263,7 +263,7 @@ fn optional(s: Stack, i: c_int, function: &str, otherwise: f64) -> Result<f64, R
     if matches!(s.kind(i), Type::None | Type::Nil) {
         return Ok(otherwise);
     }
-    let wrong = || s.bad_argument(i, function, &format!("number expected, got {}", s.kind_name(i)));
+    let wrong = || s.bad_argument(i, function, format!("number expected, got {}", s.kind_name(i)));
     s.number(i).map(f64::trunc).ok_or_else(wrong)
 }
 
@@ -275,7 +275,7 @@ fn unpack_one(s: Stack, _: &Context) -> Result<c_int, Raise> {
 
 fn unpack_limit(s: Stack, _: &Context) -> Result<c_int, Raise> {
     let Some(limit) = s.number(2).map(f64::trunc) else {
-        return Err(s.bad_argument(2, "unpack_limit", &format!("number expected, got {}", s.kind_name(2))));
+        return Err(s.bad_argument(2, "unpack_limit", format!("number expected, got {}", s.kind_name(2))));
     };
     let offset = optional(s, 3, "unpack_limit", 0.0)?;
     s.set_top(1);
@@ -287,7 +287,7 @@ fn unpack_limit(s: Stack, _: &Context) -> Result<c_int, Raise> {
 /// end.
 fn unpack_some(s: Stack, function: &str, limit: f64, offset: f64) -> Result<c_int, Raise> {
     let Some(text) = s.text(1) else {
-        return Err(s.bad_argument(1, function, &format!("string expected, got {}", s.kind_name(1))));
+        return Err(s.bad_argument(1, function, format!("string expected, got {}", s.kind_name(1))));
     };
     if limit < 0.0 || offset < 0.0 {
         return Err(s.fail(format!("Invalid request to unpack with offset of {offset} and limit of {}.", text.len())));

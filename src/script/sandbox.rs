@@ -201,7 +201,7 @@ fn table_argument(s: Stack, function: &str) -> Result<(), Raise> {
     if s.kind(1) == Type::Table {
         return Ok(());
     }
-    Err(s.bad_argument(1, function, &format!("table expected, got {}", s.kind_name(1))))
+    Err(s.bad_argument(1, function, format!("table expected, got {}", s.kind_name(1))))
 }
 
 /// Its upvalues are the functions that walk plain and frozen tables.
@@ -318,7 +318,7 @@ fn compile(s: Stack, cx: &Context, source: &[u8], name: &[u8]) -> Result<c_int, 
 
 fn load_string(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     let Some(source) = s.text(1) else {
-        return Err(s.bad_argument(1, "loadstring", &format!("string expected, got {}", s.kind_name(1))));
+        return Err(s.bad_argument(1, "loadstring", format!("string expected, got {}", s.kind_name(1))));
     };
     let name = s.text(2).unwrap_or(source);
     compile(s, cx, source, name)
@@ -327,7 +327,7 @@ fn load_string(s: Stack, cx: &Context) -> Result<c_int, Raise> {
 /// The source comes in pieces from a function.
 fn load(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     if s.kind(1) != Type::Function {
-        return Err(s.bad_argument(1, "load", &format!("function expected, got {}", s.kind_name(1))));
+        return Err(s.bad_argument(1, "load", format!("function expected, got {}", s.kind_name(1))));
     }
     let mut source = Vec::new();
     loop {
@@ -368,7 +368,7 @@ fn random(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     let r = generator.unit();
     cx.random.set(generator);
     let bound = |n: c_int| {
-        let expected = || s.bad_argument(n, "random", &format!("number expected, got {}", s.kind_name(n)));
+        let expected = || s.bad_argument(n, "random", format!("number expected, got {}", s.kind_name(n)));
         s.number(n).map(f64::trunc).ok_or_else(expected)
     };
     let value = match s.top() {
@@ -395,7 +395,7 @@ fn random(s: Stack, cx: &Context) -> Result<c_int, Raise> {
 
 fn random_seed(s: Stack, cx: &Context) -> Result<c_int, Raise> {
     let Some(seed) = s.number(1) else {
-        return Err(s.bad_argument(1, "randomseed", &format!("number expected, got {}", s.kind_name(1))));
+        return Err(s.bad_argument(1, "randomseed", format!("number expected, got {}", s.kind_name(1))));
     };
     cx.random.set(Rand48::seeded(seed as i64 as i32));
     Ok(0)

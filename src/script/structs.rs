@@ -147,12 +147,12 @@ impl<'a> Format<'a> {
 fn format_argument<'a>(s: Stack, function: &str) -> Result<Format<'a>, Raise> {
     match s.text(1) {
         Some(text) => Ok(Format::new(text)),
-        None => Err(s.bad_argument(1, function, &format!("string expected, got {}", s.kind_name(1)))),
+        None => Err(s.bad_argument(1, function, format!("string expected, got {}", s.kind_name(1)))),
     }
 }
 
 fn number(s: Stack, i: c_int) -> Result<f64, Raise> {
-    s.number(i).ok_or_else(|| s.bad_argument(i, "pack", &format!("number expected, got {}", s.kind_name(i))))
+    s.number(i).ok_or_else(|| s.bad_argument(i, "pack", format!("number expected, got {}", s.kind_name(i))))
 }
 
 /// The integer that a number stands for, in two's complement.
@@ -201,7 +201,7 @@ fn pack(s: Stack, cx: &Context) -> Result<c_int, Raise> {
             Kind::Double => out.extend(ordered(number(s, arg)?.to_le_bytes().to_vec(), format.little)),
             Kind::Chars | Kind::ZeroTerminated => {
                 let Some(text) = s.text(arg) else {
-                    return Err(s.bad_argument(arg, "pack", &format!("string expected, got {}", s.kind_name(arg))));
+                    return Err(s.bad_argument(arg, "pack", format!("string expected, got {}", s.kind_name(arg))));
                 };
                 let size = if kind == Kind::ZeroTerminated || size == 0 { text.len() } else { size };
                 if text.len() < size {
@@ -236,14 +236,14 @@ fn read_integer(bytes: &[u8], signed: bool, little: bool) -> f64 {
 fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
     let mut format = format_argument(s, "unpack")?;
     let Some(data) = s.text(2) else {
-        return Err(s.bad_argument(2, "unpack", &format!("string expected, got {}", s.kind_name(2))));
+        return Err(s.bad_argument(2, "unpack", format!("string expected, got {}", s.kind_name(2))));
     };
     let start = match s.number(3) {
         Some(n) if n >= 1.0 => n as usize - 1,
         // Behind the end of any string.
         Some(_) => usize::MAX,
         None if s.top() >= 3 => {
-            return Err(s.bad_argument(3, "unpack", &format!("number expected, got {}", s.kind_name(3))));
+            return Err(s.bad_argument(3, "unpack", format!("number expected, got {}", s.kind_name(3))));
         }
         None => 0,
     };
