@@ -1,15 +1,18 @@
 //! Random commands: small pools of keys and values, so that commands meet, and
-//! adversarial arguments. `templates.rs` holds the lines that they are made
+//! adversarial arguments. `templates.rs` and `templates_edges.rs` hold the lines that they are made
 //! from, `words.rs` what these are filled with.
 
 #[path = "templates.rs"]
 mod templates;
+#[path = "templates_edges.rs"]
+mod templates_edges;
 #[path = "words.rs"]
 mod words;
 
 use super::support::Rng;
 use std::collections::VecDeque;
 use templates::*;
+use templates_edges::*;
 use words::*;
 
 pub type Command = Vec<Vec<u8>>;
