@@ -79,7 +79,7 @@ pub struct Repl {
     batches: RefCell<VecDeque<Batch>>,
     batch_bytes: Cell<usize>,
     applied: Bell,
-    /// Name of the last command of the primary's that was applied.
+    /// Name of the last command of the primary's that was applied, `NULL` before.
     last_applied: RefCell<String>,
     disk: disk::Disk,
     arrived: Bell,
@@ -146,7 +146,7 @@ impl Repl {
             batches: RefCell::default(),
             batch_bytes: Cell::new(0),
             applied: Bell::default(),
-            last_applied: RefCell::default(),
+            last_applied: RefCell::new("NULL".to_owned()),
             disk: disk::Disk::default(),
             arrived: Bell::default(),
             asks: ask::Asks::default(),
