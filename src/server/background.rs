@@ -180,6 +180,7 @@ impl Core {
         super::commands::info::tell(self);
         // INFO, on whatever core, knows what this one uses.
         memory::settle();
+        self.look_for_room();
         self.show_candidates();
         self.show_largest_client();
         self.look_at_save_points();

@@ -403,6 +403,14 @@ impl Core {
         }
     }
 
+    /// Now and then: what others had to free first may be free by now, and where
+    /// no commands come nobody else would look.
+    pub fn look_for_room(&mut self) {
+        if self.room.limit != 0 && self.room.outcome == Outcome::Waiting {
+            self.make_room(BACKGROUND_US);
+        }
+    }
+
     /// Now and then: the others learn what could go here.
     pub fn show_candidates(&mut self) {
         self.room.told = 0;

@@ -1,5 +1,6 @@
 //! `maxmemory`: what goes, what is refused, and who hears of it.
 
+use super::support::wire::encode_into;
 use super::support::{Server, Value, Wire, bulk, each_cores, encode, error, eventually, int, nil_array, ok, plain};
 use std::time::Duration;
 
@@ -273,6 +274,26 @@ fn without_eviction_what_needs_memory_is_refused() {
         assert_eq!(c.run("GET x"), bulk("2"));
         let counted = c.run("INFO errorstats").as_text();
         assert!(counted.contains("errorstat_OOM:count="), "{counted}");
+    });
+}
+
+/// Room is made also when what a flush frees was waited for first, and no command
+/// comes that would look again.
+#[test]
+fn room_is_made_after_a_flush_without_further_commands() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET notify-keyspace-events Ee maxmemory-policy allkeys-random"), ok());
+        let mut listener = server.wire();
+        listener.run("SUBSCRIBE __keyevent@0__:evicted");
+        assert_eq!(c.run("SET only 1"), ok());
+        assert_eq!(c.run("SELECT 1"), ok());
+        assert_eq!(c.run("DEBUG POPULATE 200000"), ok());
+        let mut request = encode(&["FLUSHDB", "ASYNC"]);
+        encode_into(&mut request, &["CONFIG", "SET", "maxmemory", "1"]);
+        assert_eq!(c.pipeline(&request, 2), [ok(), ok()]);
+        assert_eq!(listener.read().items()[2], bulk("only"));
+        assert_eq!(c.run("CONFIG SET maxmemory 0 maxmemory-policy noeviction"), ok());
     });
 }
 
