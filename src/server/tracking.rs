@@ -18,6 +18,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashMap;
+
 use super::core::Core;
 use super::msg::{Msg, Origin};
 use super::registry::Entry;
@@ -69,10 +71,16 @@ struct Reads {
 }
 
 impl Reads {
-    fn new(away: Vec<Away>, events: &[Event]) -> Reads {
+    /// Goes through the events once, however many reads there are.
+    fn new<'a>(away: Vec<Away>, events: impl IntoIterator<Item = &'a Event>) -> Reads {
         let mut reads = Reads::default();
+        if away.is_empty() {
+            return reads;
+        }
+        let changes = events.into_iter().enumerate().filter(|(_, e)| e.class != Class::Miss);
+        let last: HashMap<&[u8], usize, foldhash::fast::RandomState> = changes.map(|(i, e)| (&e.key[..], i)).collect();
         for Away { key, after } in away {
-            let changed = events[after.min(events.len())..].iter().any(|e| e.class != Class::Miss && e.key == key);
+            let changed = last.get(&key[..]).is_some_and(|i| *i >= after);
             if changed { reads.stale.push(key) } else { reads.fresh.push(key) }
         }
         reads
@@ -438,4 +446,44 @@ fn broadcast(followers: &[Follower], changed: &Changed) -> Vec<Note> {
         (!keys.is_empty()).then_some(Note { to: f.conn, what: Invalid::Keys(keys), by: 0, bcast: true })
     };
     followers.iter().filter_map(note).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(key: &str, class: Class) -> Event {
+        Event { class, name: "set", db: 0, key: key.into() }
+    }
+
+    fn away(key: &str, after: usize) -> Away {
+        Away { key: key.into(), after }
+    }
+
+    #[test]
+    fn a_read_is_stale_when_a_change_follows_it() {
+        let events = [event("a", Class::String), event("b", Class::Miss), event("c", Class::Expired)];
+        let reads = vec![away("a", 0), away("a", 1), away("b", 0), away("c", 2), away("c", 3), away("d", 0)];
+        let reads = Reads::new(reads, &events);
+        assert_eq!(reads.stale, [b"a", b"c"]);
+        assert_eq!(reads.fresh, [b"a", b"b", b"c", b"d"]);
+        // A change before the read does not hide one after it, nor does a miss.
+        let events = [event("a", Class::String), event("a", Class::String), event("a", Class::Miss)];
+        let reads = Reads::new(vec![away("a", 1), away("a", 2), away("a", 9)], &events);
+        assert_eq!((reads.stale.len(), reads.fresh.len()), (1, 2));
+    }
+
+    /// A script of many reads and writes took time by their product.
+    #[test]
+    fn events_are_looked_at_once_however_many_reads_there_are() {
+        let events: Vec<Event> = (0..1000).map(|i| event(&format!("k{i}"), Class::Generic)).collect();
+        let many = (0..1000).map(|i| away(&format!("k{i}"), 500)).collect();
+        let mut looked = 0;
+        let reads = Reads::new(many, events.iter().inspect(|_| looked += 1));
+        assert_eq!((reads.stale.len(), reads.fresh.len()), (500, 500));
+        assert_eq!(looked, events.len());
+        looked = 0;
+        Reads::new(Vec::new(), events.iter().inspect(|_| looked += 1));
+        assert_eq!(looked, 0, "without reads nothing is to be found out");
+    }
 }
