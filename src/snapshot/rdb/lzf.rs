@@ -200,7 +200,7 @@ pub fn expand(input: &[u8], len: usize, out: &mut Vec<u8>) -> bool {
 }
 
 /// With so many bytes behind those that are asked for, none is copied alone.
-pub const SLACK: usize = COPY_MAX + WIDE;
+pub const SLACK: usize = COPY_MAX + LITERALS_MAX;
 
 /// Copies are made in pieces of so many bytes where that is possible; what they
 /// write beyond their end is written again later, or of no meaning.
@@ -210,7 +210,7 @@ const WORD: usize = 8;
 /// Expands `input` to exactly `len` bytes at the beginning of `out`, or answers
 /// `None`. Behind them, `out` is overwritten in both cases.
 pub fn expand_into(input: &[u8], len: usize, out: &mut [u8]) -> Option<()> {
-    let (mut i, mut at) = (0, 0);
+    let (mut i, mut at) = expand_most(input, out)?;
     while let Some(&head) = input.get(i) {
         if head < 32 {
             let n = usize::from(head) + 1;
@@ -228,6 +228,45 @@ pub fn expand_into(input: &[u8], len: usize, out: &mut [u8]) -> Option<()> {
         at += n;
     }
     (at == len).then_some(())
+}
+
+/// The longest step of the input: the longest head, or literals.
+const STEP_MAX: usize = 1 + LITERALS_MAX;
+
+/// Expands as long as neither input nor output is near its end, so that one look
+/// at each is enough for a step; how far it came in both.
+#[inline(always)]
+fn expand_most(input: &[u8], out: &mut [u8]) -> Option<(usize, usize)> {
+    let (mut i, mut at) = (0, 0);
+    let Some(last) = out.len().checked_sub(SLACK) else { return Some((i, at)) };
+    while at <= last
+        && let Some(step) = input.get(i..i + STEP_MAX)
+    {
+        let step: &[u8; STEP_MAX] = step.try_into().ok()?;
+        let head = step[0];
+        if head < 32 {
+            out[at..at + LITERALS_MAX].copy_from_slice(&step[1..]);
+            let n = usize::from(head) + 1;
+            (i, at) = (i + 1 + n, at + n);
+            continue;
+        }
+        let high = usize::from(head & 31) << 8;
+        let (n, back, len) = if head >> 5 == 7 {
+            (usize::from(step[1]) + 9, (high | usize::from(step[2])) + 1, 3)
+        } else {
+            (usize::from(head >> 5) + 2, (high | usize::from(step[1])) + 1, 2)
+        };
+        let from = at.checked_sub(back)?;
+        if n <= WIDE && n <= back {
+            // Nearly always. What is read beyond the copy may be anything.
+            let piece: [u8; WIDE] = out[from..from + WIDE].try_into().ok()?;
+            out[at..at + WIDE].copy_from_slice(&piece);
+        } else {
+            copy(out, at, from, n)?;
+        }
+        (i, at) = (i + len, at + n);
+    }
+    Some((i, at))
 }
 
 #[inline(always)]
@@ -312,6 +351,50 @@ mod tests {
         assert!(!expand(&[1, b'a'], 2, &mut Vec::new()));
     }
 
+    /// The format, a byte at a time.
+    fn plainly(input: &[u8]) -> Option<Vec<u8>> {
+        let (mut out, mut rest) = (Vec::new(), input.iter().map(|b| usize::from(*b)));
+        while let Some(head) = rest.next() {
+            if head < 32 {
+                for _ in 0..=head {
+                    out.push(rest.next()? as u8);
+                }
+                continue;
+            }
+            let extra = if head >> 5 == 7 { rest.next()? } else { 0 };
+            let back = ((head & 31) << 8 | rest.next()?) + 1;
+            for _ in 0..(head >> 5) + extra + 2 {
+                out.push(out[out.len().checked_sub(back)?]);
+            }
+        }
+        Some(out)
+    }
+
+    /// Steps of the format, nearly all of them possible where they stand.
+    fn steps() -> impl Strategy<Value = Vec<u8>> {
+        let literals = proptest::collection::vec(any::<u8>(), 1..=LITERALS_MAX).prop_map(|bytes| {
+            let mut step = vec![(bytes.len() - 1) as u8];
+            step.extend(bytes);
+            step
+        });
+        let copy = (1u8..=7, any::<u8>(), prop_oneof![0u16..40, 0u16..600]).prop_map(|(kind, extra, back)| {
+            let mut step = vec![kind << 5 | (back >> 8) as u8];
+            step.extend((kind == 7).then_some(extra));
+            step.push(back as u8);
+            step
+        });
+        let all = proptest::collection::vec(prop_oneof![1 => literals, 2 => copy], 0..40);
+        (proptest::collection::vec(any::<u8>(), LITERALS_MAX * 6), all).prop_map(|(first, all)| {
+            let mut input: Vec<u8> = Vec::new();
+            for run in first.chunks(LITERALS_MAX) {
+                input.push((run.len() - 1) as u8);
+                input.extend(run);
+            }
+            all.into_iter().for_each(|step| input.extend(step));
+            input
+        })
+    }
+
     fn text() -> impl Strategy<Value = Vec<u8>> {
         proptest::collection::vec((0u8..4, 1usize..400), 0..40).prop_map(|runs| {
             let mut all = Vec::new();
@@ -344,6 +427,16 @@ mod tests {
                     lzf.compress(&input, &mut out[..n]);
                 }
             }
+        }
+
+        /// With any room behind what comes out, and cut off anywhere.
+        #[test]
+        fn it_expands_as_the_format_says(input in steps(), cut in 0usize..60, more in 0usize..3, room in 0usize..400) {
+            let input = &input[..input.len().saturating_sub(cut.saturating_sub(30))];
+            let len = plainly(input).map_or(700, |out| out.len()) + more / 2;
+            let mut out = vec![0xAA; len + room];
+            let found = expand_into(input, len, &mut out).map(|()| out[..len].to_vec());
+            prop_assert_eq!(found, plainly(input).filter(|out| out.len() == len));
         }
 
         #[test]
