@@ -401,6 +401,8 @@ impl Core {
             || !self.stranded.is_empty()
             || !self.scripts.waiting.is_empty()
             || !self.scripts.late.is_empty()
+            || !self.scripts.arrived.is_empty()
+            || !self.fresh_parts.is_empty()
             || !self.ready.is_empty()
             || !self.rearm.is_empty()
             || !self.selfq.is_empty()
@@ -453,6 +455,8 @@ impl Core {
             Msg::Release { tx, part, cargo, events, reads, block } => {
                 self.on_release(tx, part, cargo, (events, reads, block));
             }
+            Msg::Refused(tx) => self.tell_refused(&tx),
+            Msg::Again(again) => self.run_again(*again),
             Msg::Call(f) => f(self),
             Msg::Service(_) => debug_assert!(false, "a message for the service core"),
         }
@@ -520,6 +524,9 @@ impl Stages for Core {
         }
         self.serve_all();
         self.handle_self();
+        if self.scripts.busy {
+            self.refuse_waiting();
+        }
         if broken(Mutation::NoHold) {
             self.place_inbox();
             self.grant_fresh();

@@ -53,6 +53,18 @@ pub struct Gathers {
     open: HashMap<u64, Gather, foldhash::fast::RandomState>,
 }
 
+impl Gathers {
+    /// Takes the askers of commands for which `which` holds: nobody waits for
+    /// those answers any more.
+    pub fn withdraw(&mut self, which: impl Fn(&Entry) -> bool) -> Vec<((ConnRef, u32, Proto), &'static Entry)> {
+        let asked = self.open.values_mut().filter_map(|g| {
+            let entry = g.command.as_ref()?.entry;
+            if which(entry) { g.asker.take().map(|asker| (asker, entry)) } else { None }
+        });
+        asked.collect()
+    }
+}
+
 impl Core {
     /// Runs `each` on every core and then `finish` here with the answers, in
     /// the order of the cores; the reply goes to `conn`.

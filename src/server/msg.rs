@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::core::Core;
+use super::scripts::Again;
 use super::service::Service;
 use super::tx::{Cargo, Tx};
 use crate::command::effect::{Block, Event};
@@ -147,6 +148,11 @@ pub enum Msg {
         /// It has found nothing, and waits for these keys.
         block: Option<Arc<Block>>,
     },
+    /// A transaction was called off before it ran, for a script's sake: its
+    /// client is to be told.
+    Refused(Arc<Tx>),
+    /// A script that ran here or elsewhere is to run once more.
+    Again(Box<Again>),
     /// For the service core.
     Service(ServiceCall),
     /// Anything rare.

@@ -76,7 +76,8 @@ impl Core {
             gate |= WRITES;
         }
         let beside = p.async_loading.load(Ordering::SeqCst);
-        if self.stale() || loading || beside || self.shared.scripts.slow_count.load(Ordering::SeqCst) > 0 {
+        self.scripts.busy = self.shared.scripts.slow_count.load(Ordering::SeqCst) > 0;
+        if self.stale() || loading || beside || self.scripts.busy {
             gate |= ALL;
         }
         if self.monitors.any() {

@@ -13,7 +13,7 @@
 //! All locks are held until the coordinator has heard from every part.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::applying::{Apply, Work};
 use super::core::Core;
@@ -83,6 +83,40 @@ pub struct Tx {
     pub parts: Vec<Part>,
     /// Owner of every slot when the transaction was ordered.
     pub map: Arc<Vec<u16>>,
+    pub stage: Stage,
+}
+
+/// How far a transaction has come, as all its cores see it. One that is called
+/// off goes through all its locks like any other, but does nothing.
+#[derive(Default)]
+pub struct Stage(AtomicU8);
+
+impl Stage {
+    const BEGUN: u8 = 1;
+    const CALLED_OFF: u8 = 2;
+    const ENDED: u8 = 3;
+
+    fn step(&self, from: &[u8], to: u8) -> bool {
+        let next = |now: u8| from.contains(&now).then_some(to);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+    }
+
+    /// (A part of) it is to run: false if it was called off.
+    pub fn begin(&self) -> bool {
+        self.step(&[0, Stage::BEGUN], Stage::BEGUN)
+    }
+
+    /// It is not to run; false if that is too late. What only reads may have
+    /// begun, as long as nobody has heard of it.
+    pub fn call_off(&self, reads: bool) -> bool {
+        let from: &[u8] = if reads { &[0, Stage::BEGUN] } else { &[0] };
+        self.step(from, Stage::CALLED_OFF)
+    }
+
+    /// All its parts have run; false if it was called off.
+    fn end(&self) -> bool {
+        self.step(&[0, Stage::BEGUN], Stage::ENDED)
+    }
 }
 
 /// Entries or slots in a message.
@@ -173,7 +207,8 @@ impl Core {
             let parts = if refused { Vec::new() } else { plan(map, &mut kind).parts };
             let cores: Vec<usize> = parts.iter().map(|p| p.core).collect();
             let id = shared.next_tx();
-            let tx = Tx { id, coordinator: me, now: clock::unix_ms(stamp), origin, kind, parts, map: map.clone() };
+            let (now, map, stage) = (clock::unix_ms(stamp), map.clone(), Stage::default());
+            let tx = Tx { id, coordinator: me, now, origin, kind, parts, map, stage };
             (Arc::new(tx), cores.clone(), cores)
         });
         let Some(cores) = cores.filter(|c| !c.is_empty()) else { return false };
@@ -188,11 +223,11 @@ impl Core {
 
     /// Takes the inbox over into the lock queue.
     pub fn place_inbox(&mut self) {
-        let shared = self.shared.clone();
-        if !shared.sequencer.has_mail(self.id) {
+        if !self.shared.sequencer.has_mail(self.id) && self.scripts.arrived.is_empty() {
             return;
         }
-        let mut arrived = shared.sequencer.take(self.id);
+        let mut arrived = std::mem::take(&mut self.scripts.arrived);
+        arrived.append(&mut self.shared.sequencer.take(self.id));
         if broken(Mutation::NoAgreedOrder) && self.id % 2 == 1 {
             arrived.make_contiguous().reverse();
         }
@@ -321,6 +356,9 @@ impl Core {
 
     /// Runs a split command on this core's keys.
     fn run_part(&mut self, tx: &Arc<Tx>, at: usize, command: usize) -> Msg {
+        if !tx.stage.begin() {
+            return Msg::Done { tx: tx.clone(), part: at, reply: Vec::new(), spent: 0, journaled: false };
+        }
         let part = &tx.parts[at];
         let entry = &registry().entries[command];
         let args: Vec<&[u8]> = part.args.iter().map(|a| &a[..]).collect();
@@ -381,7 +419,9 @@ impl Core {
         if p.journaled && self.fx.wants_stream {
             self.journal.commit(tx.id);
         }
-        if let Kind::Split { merge, places, command } = &tx.kind {
+        if let Kind::Split { merge, places, command } = &tx.kind
+            && tx.stage.end()
+        {
             let reply = merge_replies(*merge, places.len(), &tx, &p.replies, &mut self.rng);
             let entry = &registry().entries[*command];
             let failed = reply.first() == Some(&b'-');
@@ -429,6 +469,7 @@ impl Core {
         self.store.visit_cut(&mut scratch);
         self.gathering = Some(Vec::new());
         match &tx.kind {
+            Kind::Gather { .. } | Kind::Script { .. } | Kind::Exec if !tx.stage.begin() => {}
             Kind::Gather { command, args } => self.run_gather_command(tx, *command, args),
             Kind::Script { command, args, more } => self.run_gather_script(tx, *command, args, more),
             Kind::Exec => self.run_gather_exec(tx, refused),

@@ -168,6 +168,11 @@ impl<T> Locks<T> {
         self.entries.get(&seq).map(|e| &e.payload)
     }
 
+    /// All that have not been granted, in order.
+    pub fn waiting(&self) -> impl Iterator<Item = (Seq, &T)> {
+        self.entries.iter().filter(|(_, e)| !e.granted).map(|(seq, e)| (*seq, &e.payload))
+    }
+
     /// A transaction holds its locks from now on.
     pub fn grant(&mut self, seq: Seq) {
         if let Some(e) = self.entries.get_mut(&seq) {

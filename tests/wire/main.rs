@@ -11,6 +11,7 @@ mod acl;
 mod admin;
 mod blocking;
 mod blocking_streams;
+mod busy_scripts;
 mod check_rdb;
 mod clients;
 mod clients_admin;

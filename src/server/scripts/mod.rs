@@ -15,17 +15,20 @@
 //! sees anything of it: its effects are one unit of the journal, events and
 //! messages wait for its end. So it is atomic whatever it touches.
 mod host;
+mod refuse;
 mod route;
 mod run;
 mod slow;
 mod undo;
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use hashbrown::HashSet;
 
 use super::msg::Origin;
+use super::tx::Tx;
 use crate::acl::User;
 use crate::script::cache::Scripts;
 use crate::script::engine::Engine;
@@ -75,6 +78,11 @@ pub struct CoreScripts {
     pub user: Option<(Option<Arc<User>>, bool)>,
     /// Those that could not be ordered yet.
     pub waiting: Vec<Again>,
+    /// A script is slow, on whatever core.
+    pub busy: bool,
+    /// Transactions of the inbox that came while a slow script ran here; they
+    /// take their places in the lock queue when it has ended.
+    pub arrived: VecDeque<Arc<Tx>>,
     /// Completions for connections that were in use when they came.
     pub late: Vec<crate::reactor::ring::Completion>,
     /// Connections that had output when the running script became slow.
@@ -89,6 +97,8 @@ impl Default for CoreScripts {
             wanted: None,
             user: None,
             waiting: Vec::new(),
+            busy: false,
+            arrived: VecDeque::new(),
             late: Vec::new(),
             dirty_before: 0,
         }

@@ -115,12 +115,17 @@ impl Core {
         let Some(wanted) = self.scripts.wanted.take() else { return false };
         let again = Again { origin: *origin, command, args: owned(args), wanted };
         let home = origin.conn.core as usize;
-        self.send(home, Msg::Call(Box::new(move |core: &mut Core| core.run_again(again))));
+        self.send(home, Msg::Again(Box::new(again)));
         true
     }
 
     /// Orders a script with what it wants; in a later turn if need be.
     pub fn run_again(&mut self, again: Again) {
+        if self.scripts.busy {
+            // Nothing of it has been done: refused, but not while its
+            // connection may be in use.
+            return self.scripts.waiting.push(again);
+        }
         let entry = &registry().entries[again.command];
         let args: Vec<&[u8]> = again.args.iter().map(|a| &a[..]).collect();
         if !self.order_script(entry, &args, again.origin, &again.wanted) {
@@ -131,7 +136,9 @@ impl Core {
     /// Tries those again that could not be ordered.
     pub fn order_waiting_scripts(&mut self) {
         for again in std::mem::take(&mut self.scripts.waiting) {
-            self.run_again(again);
+            if !self.refuse_again(&again) {
+                self.run_again(again);
+            }
         }
     }
 

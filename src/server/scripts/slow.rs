@@ -6,14 +6,15 @@
 //! then. What it does there is little and safe: it takes in what has arrived,
 //! and serves connections other than its own. As the gate is closed, no command
 //! that reaches the keyspace gets through. Requests that other cores had sent
-//! before they knew are answered with -BUSY as well, and replies are taken; all
-//! other messages wait.
+//! before they knew are answered with -BUSY as well, as is what waits behind
+//! locks ([`super::refuse`]), and replies are taken; all other messages wait.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::host::Running;
+use super::refuse::may_refuse;
 use crate::command::Fault;
 use crate::observe::log;
 use crate::reactor::ring::Op;
@@ -43,7 +44,7 @@ pub enum Kill {
     OtherKind,
 }
 
-const BUSY_SCRIPT: Fault =
+pub(super) const BUSY_SCRIPT: Fault =
     Fault::Text("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
 const BUSY_FUNCTION: Fault =
     Fault::Text("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.");
@@ -124,11 +125,12 @@ impl Running<'_> {
             if self.function { "FUNCTION KILL" } else { "SCRIPT KILL" }
         ));
         self.core.update_gate();
+        self.core.refuse_waiting();
         let me = self.core.id;
         for other in (0..shared.cores).filter(|c| *c != me) {
             // Not by way of the outbox, which is sent at the end of the turn. A
             // core whose queue is full finds out at its next tick.
-            let _ = self.core.port.send(other, Msg::Call(Box::new(Core::update_gate)));
+            let _ = self.core.port.send(other, Msg::Call(Box::new(Core::hear_of_slow)));
             shared.mesh.rouse(other);
         }
         slow
@@ -161,6 +163,7 @@ impl Core {
         self.serve_urgent_ready();
         self.arm_ended();
         self.answer_busy();
+        self.refuse_inbox();
         self.flush_urgent();
         self.ring.enter(false);
     }
@@ -230,6 +233,15 @@ impl Core {
         while let Some(m) = self.mail.pop_front() {
             match m {
                 Msg::Requests(batch) => self.refuse_all(batch),
+                Msg::Forward(p) if may_refuse(&p.head) => self.refuse_request(&p.head),
+                Msg::Again(again) => {
+                    self.refuse_again(&again);
+                }
+                Msg::Refused(tx) => self.tell_refused(&tx),
+                Msg::Locked { ref tx, .. } | Msg::Done { ref tx, .. } => {
+                    self.refuse_tx(&tx.clone());
+                    self.selfq.push_back(m);
+                }
                 Msg::Replies(_) | Msg::Reply { .. } if !self.holds_replies() => self.handle(m),
                 other => self.selfq.push_back(other),
             }
