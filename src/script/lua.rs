@@ -248,6 +248,14 @@ unsafe extern "C-unwind" fn hook(l: *mut ffi::lua_State, _: *mut ffi::lua_Debug)
     }
 }
 
+/// A number as C functions of Lua take it for an integer: without its fraction,
+/// and what has no such integer is the smallest, as the processor has it that
+/// Redis usually runs on.
+pub fn to_integer(n: f64) -> i64 {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    if (-LIMIT..LIMIT).contains(&n) { n as i64 } else { i64::MIN }
+}
+
 /// The stack of a state, or of one of its threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Stack(*mut ffi::lua_State);

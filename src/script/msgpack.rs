@@ -4,7 +4,7 @@
 use std::ffi::c_int;
 
 use super::context::Context;
-use super::lua::{Native, Raise, Stack, Type};
+use super::lua::{Native, Raise, Stack, Type, to_integer};
 
 /// Tables nested deeper are packed as nil.
 const NESTING_MAX: usize = 16;
@@ -256,28 +256,28 @@ impl<'a> Reader<'a> {
 }
 
 fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
-    unpack_some(s, "unpack", 0.0, 0.0)
+    unpack_some(s, "unpack", 0, 0)
 }
 
-fn optional(s: Stack, i: c_int, function: &str, otherwise: f64) -> Result<f64, Raise> {
+fn optional(s: Stack, i: c_int, function: &str, otherwise: i64) -> Result<i64, Raise> {
     if matches!(s.kind(i), Type::None | Type::Nil) {
         return Ok(otherwise);
     }
     let wrong = || s.bad_argument(i, function, format!("number expected, got {}", s.kind_name(i)));
-    s.number(i).map(f64::trunc).ok_or_else(wrong)
+    s.number(i).map(to_integer).ok_or_else(wrong)
 }
 
 fn unpack_one(s: Stack, _: &Context) -> Result<c_int, Raise> {
-    let offset = optional(s, 2, "unpack_one", 0.0)?;
+    let offset = optional(s, 2, "unpack_one", 0)?;
     s.set_top(1);
-    unpack_some(s, "unpack_one", 1.0, offset)
+    unpack_some(s, "unpack_one", 1, offset)
 }
 
 fn unpack_limit(s: Stack, _: &Context) -> Result<c_int, Raise> {
-    let Some(limit) = s.number(2).map(f64::trunc) else {
+    let Some(limit) = s.number(2).map(to_integer) else {
         return Err(s.bad_argument(2, "unpack_limit", format!("number expected, got {}", s.kind_name(2))));
     };
-    let offset = optional(s, 3, "unpack_limit", 0.0)?;
+    let offset = optional(s, 3, "unpack_limit", 0)?;
     s.set_top(1);
     unpack_some(s, "unpack_limit", limit, offset)
 }
@@ -285,21 +285,23 @@ fn unpack_limit(s: Stack, _: &Context) -> Result<c_int, Raise> {
 /// Unpacks up to `limit` values from `offset` on; with neither, all of them.
 /// With one of them, the place where to go on is the first result, -1 at the
 /// end.
-fn unpack_some(s: Stack, function: &str, limit: f64, offset: f64) -> Result<c_int, Raise> {
+fn unpack_some(s: Stack, function: &str, limit: i64, offset: i64) -> Result<c_int, Raise> {
     let Some(text) = s.text(1) else {
         return Err(s.bad_argument(1, function, format!("string expected, got {}", s.kind_name(1))));
     };
-    if limit < 0.0 || offset < 0.0 {
-        return Err(s.fail(format!("Invalid request to unpack with offset of {offset} and limit of {}.", text.len())));
+    // The texts show the lower 32 bits, as in Redis.
+    let (shown, length) = (offset as i32, text.len() as i32);
+    if limit < 0 || offset < 0 {
+        return Err(s.fail(format!("Invalid request to unpack with offset of {shown} and limit of {length}.")));
     }
-    if offset > text.len() as f64 {
-        return Err(s.fail(format!("Start offset {offset} greater than input length {}.", text.len())));
+    if offset as u64 > text.len() as u64 {
+        return Err(s.fail(format!("Start offset {shown} greater than input length {length}.")));
     }
-    let all = limit == 0.0 && offset == 0.0;
-    let limit = if all { f64::INFINITY } else { limit };
+    let all = limit == 0 && offset == 0;
+    let limit = if all { i64::MAX } else { limit };
     let mut reader = Reader { text: &text[offset as usize..] };
     let mut n = 0;
-    while !reader.text.is_empty() && f64::from(n) < limit {
+    while !reader.text.is_empty() && i64::from(n) < limit {
         match reader.value(s) {
             Ok(()) => n += 1,
             Err(Bad::Format) => return Err(s.fail("Bad data format in input.")),

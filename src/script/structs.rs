@@ -4,7 +4,7 @@
 use std::ffi::c_int;
 
 use super::context::Context;
-use super::lua::{Native, Raise, Stack};
+use super::lua::{Native, Raise, Stack, to_integer};
 
 const FUNCTIONS: [(&str, Native); 3] = [("pack", pack), ("unpack", unpack), ("size", size)];
 
@@ -229,8 +229,11 @@ fn read_integer(bytes: &[u8], signed: bool, little: bool) -> f64 {
     if !signed {
         return bits as f64;
     }
-    let shift = 64 - 8 * bytes.len().min(8) as u32;
-    if shift == 64 { 0.0 } else { ((bits << shift) as i64 >> shift) as f64 }
+    // The bits above the sign are like the sign. Of wider integers only the lower
+    // 64 bits are kept; the place of their sign then counts modulo 64, as the
+    // processor shifts that Redis usually runs on.
+    let above = u64::MAX << ((8 * bytes.len()).wrapping_sub(1) % 64);
+    (if bits & above == 0 { bits } else { bits | above }) as i64 as f64
 }
 
 fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
@@ -239,9 +242,11 @@ fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
         return Err(s.bad_argument(2, "unpack", format!("string expected, got {}", s.kind_name(2))));
     };
     let start = match s.number(3) {
-        Some(n) if n >= 1.0 => n as usize - 1,
-        // Behind the end of any string.
-        Some(_) => usize::MAX,
+        // Negative ones lie behind the end of any string.
+        Some(n) => match to_integer(n) {
+            0 => return Err(s.bad_argument(3, "unpack", "offset must be 1 or greater")),
+            n => (n as u64 - 1) as usize,
+        },
         None if s.top() >= 3 => {
             return Err(s.bad_argument(3, "unpack", format!("number expected, got {}", s.kind_name(3))));
         }
@@ -287,7 +292,7 @@ fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
         }
         at += size;
     }
-    s.push_number(at as f64 + 1.0);
+    s.push_number((at as i64).wrapping_add(1) as f64);
     Ok(s.top() - base)
 }
 

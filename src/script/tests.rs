@@ -210,7 +210,16 @@ fn nothing_leads_out_of_the_sandbox() {
         ("return struct.size('z')", ":0"),
         ("return struct.pack('<H', 1e59)", "$2 \0\0"),
         ("return {pcall(struct.pack, 'c3', 'ab')}", "*2 $-1 $41 bad argument #3 to '?' (string too short)"),
-        ("return {pcall(struct.unpack, 'b', 'ab', 0)}", "*2 $-1 $46 bad argument #2 to '?' (data string too short)"),
+        (
+            "return {pcall(struct.unpack, 'b', 'ab', 0)}",
+            "*2 $-1 $52 bad argument #3 to '?' (offset must be 1 or greater)",
+        ),
+        ("return {pcall(struct.unpack, 'b', 'ab', -1)}", "*2 $-1 $46 bad argument #2 to '?' (data string too short)"),
+        ("return {struct.unpack('', 'ab', -1)}", "*1 :-1"),
+        ("return {struct.unpack('<i9>i9', '\\200' .. ('\\0'):rep(8) .. ('\\1'):rep(9))}", "*3 :-56 :-127 :19"),
+        ("return {struct.unpack('<i10', ('\\1'):rep(8) .. '\\0\\0')}", "*2 :-32511 :11"),
+        ("return {struct.unpack('<i16', ('\\1'):rep(8) .. ('\\0'):rep(8))}", "*2 :72340172838076672 :17"),
+        ("return {struct.unpack('<i3>i16', struct.pack('<i3>i16', -2, -3))}", "*3 :-2 :-3 :20"),
         ("return redis.setresp('3.5')", "$-1"),
         ("return {unpack({1,2,3}, 3, 1)}", "*0"),
         ("return {pcall(string.find, 'a', string.rep('.-', 1000000))}", "*2 $-1 $19 pattern too complex"),
@@ -306,6 +315,19 @@ fn messagepack_and_structures_and_bits() {
         ("return {cmsgpack.unpack(cmsgpack.pack(1,2,3))}", "*3 :1 :2 :3"),
         ("return {cmsgpack.unpack_one(cmsgpack.pack(1,2), 1)}", "*2 :-1 :2"),
         ("return {cmsgpack.unpack_limit(cmsgpack.pack(1,2,3), 2)}", "*3 :2 :1 :2"),
+        ("return {cmsgpack.unpack_limit(cmsgpack.pack(1,2,3), 2^32)}", "*4 :-1 :1 :2 :3"),
+        (
+            "return {pcall(cmsgpack.unpack_one, cmsgpack.pack(1), 2^31)}",
+            "*2 $-1 $53 Start offset -2147483648 greater than input length 1.",
+        ),
+        (
+            "return {pcall(cmsgpack.unpack_one, cmsgpack.pack(1), 2^32 + 1)}",
+            "*2 $-1 $43 Start offset 1 greater than input length 1.",
+        ),
+        (
+            "return {pcall(cmsgpack.unpack_limit, cmsgpack.pack(1), 0/0)}",
+            "*2 $-1 $58 Invalid request to unpack with offset of 0 and limit of 1.",
+        ),
         (
             "return cmsgpack.unpack('\\192\\193')",
             "ERR user_script:1: Bad data format in input. script: SHA, on \
