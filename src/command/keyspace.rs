@@ -176,10 +176,15 @@ fn scan_keys(cx: &mut Cx, args: Args) -> Done {
     let mut digits = itoa::Buffer::new();
     cx.reply.array(2);
     cx.reply.bulk(digits.format(step.next.map_or(0, scan::cursor_of)).as_bytes());
-    let found = step.entries.iter().filter(|e| !e.expired(cx.now) && o.accepts(e));
-    let found: Vec<&[u8]> = found.map(|e| e.key()).collect();
+    let accepted = step.entries.iter().filter(|e| o.accepts(e));
+    let (expired, found): (Vec<&Entry>, Vec<&Entry>) = accepted.partition(|e| e.expired(cx.now));
     cx.reply.array(found.len());
-    found.iter().for_each(|k| cx.reply.bulk(k));
+    found.iter().for_each(|e| cx.reply.bulk(e.key()));
+    // What has expired goes, as if it had been asked for.
+    let expired: Vec<Vec<u8>> = expired.into_iter().map(|e| e.key().to_vec()).collect();
+    for key in expired {
+        cx.peek(&Key::new(&key));
+    }
     Ok(())
 }
 

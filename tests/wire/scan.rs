@@ -1,7 +1,7 @@
 //! SCAN's guarantee: what is there from begin to end of an iteration is
 //! returned, what never was is not, while the keyspace grows and shrinks.
 
-use super::support::{Rng, Server, Wire, each_cores, encode, ok, plain, wire::encode_into, with_cores};
+use super::support::{Rng, Server, Wire, each_cores, encode, int, ok, plain, wire::encode_into, with_cores};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -167,6 +167,8 @@ fn expired_keys_are_not_returned() {
         let found: HashSet<String> = iterate(&mut c, &["SCAN"], "").into_iter().collect();
         assert_eq!(found.len(), 100);
         assert!(found.iter().all(|key| key.starts_with("later")));
+        // Those that it met are gone, as after a GET.
+        assert_eq!(c.run("DBSIZE"), int(100));
     });
 }
 
