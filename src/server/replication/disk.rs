@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use glommio::io::{BufferedFile, OpenOptions};
@@ -158,7 +159,7 @@ impl Service {
                 b.ring_id(),
                 match b.read(from, CHUNK) {
                     Found::Memory([]) => return Some((from, 0, Err(Piece::Nothing))),
-                    Found::Memory(piece) => Err(Piece::Bytes(piece.to_vec(), from + piece.len() as u64)),
+                    Found::Memory(piece) => Err(self.piece(piece, from)),
                     Found::Gone => Err(Piece::Lost),
                     Found::Disk { at, len } => Ok((at, len)),
                 },
@@ -177,8 +178,14 @@ impl Service {
         // It may have been written over while it was read.
         let stands = self.with_backlog(|b| b.ring_id() == ring && b.first() <= from) == Some(true);
         match read {
-            Ok(bytes) if stands && bytes.len() == len => Piece::Bytes(bytes.to_vec(), from + len as u64),
+            Ok(bytes) if stands && bytes.len() == len => self.piece(&bytes, from),
             _ => Piece::Lost,
         }
+    }
+
+    /// A copy to be sent; it is known to be on its way before it takes memory.
+    fn piece(&self, bytes: &[u8], from: u64) -> Piece {
+        self.shared.stream_memory.sending.fetch_add(bytes.len(), Ordering::Relaxed);
+        Piece::Bytes(bytes.to_vec(), from + bytes.len() as u64)
     }
 }

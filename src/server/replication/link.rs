@@ -229,10 +229,11 @@ impl Service {
                     Piece::Nothing => {}
                     Piece::Bytes(piece, end) => {
                         self.repl.count_net(0, piece.len());
-                        let sending = &self.shared.stream_memory.sending;
-                        sending.fetch_add(piece.capacity(), Ordering::Relaxed);
                         let fine = write(&link, &mut socket, &piece).await;
-                        sending.fetch_sub(piece.capacity(), Ordering::Relaxed);
+                        let sent = piece.len();
+                        drop(piece);
+                        memory::settle();
+                        self.shared.stream_memory.sending.fetch_sub(sent, Ordering::Relaxed);
                         if !fine {
                             break;
                         }
@@ -254,8 +255,8 @@ impl Service {
     fn sent_to_replica(self: &Rc<Self>, link: &Link, end: u64) {
         if let (Some(reader), Some(r)) = (link.reader.get(), &mut self.streams.borrow_mut().out.replication) {
             r.backlog.advance(reader, end);
-            self.shared.stream_memory.note_backlog(Some(&r.backlog));
             memory::settle();
+            self.shared.stream_memory.note_backlog(Some(&r.backlog));
         }
         self.replicate(Event::Sent { link: link.id, offset: end });
     }
@@ -264,8 +265,8 @@ impl Service {
     fn release_reader(&self, link: &Link) {
         if let (Some(reader), Some(r)) = (link.reader.take(), &mut self.streams.borrow_mut().out.replication) {
             r.backlog.detach(reader);
-            self.shared.stream_memory.note_backlog(Some(&r.backlog));
             memory::settle();
+            self.shared.stream_memory.note_backlog(Some(&r.backlog));
         }
     }
 

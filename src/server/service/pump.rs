@@ -108,11 +108,13 @@ impl Service {
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
         let more = waiting(&streams.out).saturating_sub(before);
         self.shared.persistence.aof.buffer_bytes.fetch_add(more as u64, Ordering::Relaxed);
-        kept.note_backlog(streams.out.backlog());
-        kept.merging.store(streams.merge.memory(), Ordering::Relaxed);
+        // What was freed is counted before it ceases to be left out, or the cores
+        // would evict for it.
         if worked {
             memory::settle();
         }
+        kept.note_backlog(streams.out.backlog());
+        kept.merging.store(streams.merge.memory(), Ordering::Relaxed);
         if worked || ((streams.hurried > 0 || streams.urgent) && streams.merge.past() > past) {
             self.advanced.ring();
         }
