@@ -84,6 +84,9 @@ impl Core {
             return self.reject(conn, told, &f);
         }
         if self.gate != 0 {
+            if self.held_for_room(conn) {
+                return Flow::Hold;
+            }
             if let Some(f) = self.refused_by_state(conn, entry) {
                 return self.reject(conn, Some(entry), &f);
             }

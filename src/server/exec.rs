@@ -407,7 +407,7 @@ impl Core {
 
     /// Requests that another core forwarded: the same passes.
     pub fn run_batch(&mut self, mut batch: Box<Batch>) {
-        self.keep_room();
+        self.keep_room_and_tell();
         for h in &batch.heads {
             self.store.prefetch_table(h.origin.db as usize, h.hash);
         }
@@ -439,6 +439,10 @@ impl Core {
         batch.ends = ends;
         batch.data = data;
         self.settle_clock();
+        if batch.replies.capacity() > BATCH_KEPT_MIN {
+            batch.passing = batch.replies.capacity();
+            self.count_passing(batch.passing);
+        }
         self.send(from, Msg::Replies(batch));
     }
 
@@ -618,11 +622,16 @@ impl Core {
         if let Some(c) = open {
             self.delivered(c);
         }
+        let passed = std::mem::take(&mut batch.passing);
         if batch.memory() > self.batch_kept {
             self.batch_kept = (2 * self.batch_kept).min(BATCH_KEPT);
+            drop(batch);
         } else if self.batch_pool.len() < BATCH_POOL && batch.memory() <= self.spare_max(BATCH_KEPT) {
             batch.clear();
             self.batch_pool.push(batch);
+        }
+        if passed > 0 {
+            self.count_passed(passed);
         }
     }
 

@@ -368,6 +368,8 @@ impl Core {
             return;
         }
         conn.closing = true;
+        conn.leaving = conn.memory();
+        self.count_passing(conn.leaving);
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.forget_watches(conn);
         self.forget_subscriptions(conn);
@@ -403,8 +405,9 @@ impl Core {
             b.clear();
             self.recycle(b);
         }
-        let me = conn.me;
+        let (me, leaving) = (conn.me, conn.leaving);
         drop(conn);
+        self.count_passed(leaving);
         self.conns.free(me);
     }
 

@@ -77,6 +77,8 @@ pub struct Batch {
     pub replies: Vec<u8>,
     /// End of each reply in `replies`; `None` when it comes later by itself.
     pub reply_ends: Vec<Option<usize>>,
+    /// Bytes of large replies, while they are on their way.
+    pub passing: usize,
 }
 
 impl Batch {

@@ -84,6 +84,9 @@ impl Core {
             gate |= SHOWN;
         }
         self.update_room();
+        if self.room_is_awaited() {
+            gate |= ALL;
+        }
         if self.out_of_memory() {
             gate |= MEMORY;
         }

@@ -18,6 +18,11 @@
 //!
 //! A command waits for the room that its own core makes, within the time that
 //! `maxmemory-eviction-tenacity` allows; the rest is made in the background.
+//!
+//! Clients that track keys hear of evictions before they get the reply to the
+//! command that made room necessary. Where another core has been asked, the
+//! commands of such clients wait for its word ([`Core::held_for_room`]), which
+//! comes behind the messages that it sent; those of all others do not.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -53,6 +58,13 @@ const FREEING_SHARE: usize = 16;
 /// Bytes that one core asks another to free at a time.
 const ASK_BYTES: usize = 16 * 1024;
 
+/// Bytes below the limit up to which a core goes on that others have asked.
+const AHEAD_BYTES: usize = 8 * 1024;
+
+/// Milliseconds that commands wait for the word of a core at most: one that
+/// runs something long does not answer.
+const WORD_MS: u64 = 100;
+
 /// A client that has grown or shrunk by so many bytes is told to other cores at
 /// once, not at the end of the turn.
 const TOLD_AT_ONCE: usize = 16 * 1024;
@@ -72,6 +84,9 @@ pub struct Desk {
     /// Bytes of its clients, while they are limited, and of the largest of them.
     clients: AtomicUsize,
     largest: AtomicUsize,
+    /// Bytes that telling of evictions took since the last tick. They leave with
+    /// the turn; evicting more for them would not end.
+    told: AtomicUsize,
 }
 
 /// The process's side.
@@ -82,6 +97,10 @@ pub struct Rooms {
     /// Since when the limit is passed, monotonic microseconds; 0 when it is not.
     exceeded_since_us: AtomicU64,
     exceeded_total_us: AtomicU64,
+    /// Bytes that are as good as free, or will be a client's in a moment: of
+    /// closed clients, until the ring lets them go; of large replies on their way
+    /// from core to core.
+    passing: AtomicUsize,
 }
 
 impl Rooms {
@@ -91,6 +110,7 @@ impl Rooms {
             evicting: AtomicBool::new(false),
             exceeded_since_us: AtomicU64::new(0),
             exceeded_total_us: AtomicU64::new(0),
+            passing: AtomicUsize::new(0),
         }
     }
 
@@ -143,9 +163,6 @@ pub struct Room {
     outcome: Outcome,
     key: Vec<u8>,
     evictions: u32,
-    /// Bytes that telling of evictions took since the last tick. They leave with
-    /// the turn; evicting more for them would not end.
-    told: usize,
     /// The core that is asked to evict in the place of this one.
     lender: Option<usize>,
     /// Bytes that clients may use (`maxmemory-clients`); 0 for no limit.
@@ -155,6 +172,22 @@ pub struct Room {
     clients_grew: bool,
     /// Somebody has to be evicted unless what is being sent leaves first.
     clients_exceed: bool,
+    word: Word,
+}
+
+/// What this core's tracking clients wait for.
+#[derive(Default)]
+struct Word {
+    /// Number of the question, and when it was asked (Unix milliseconds), while
+    /// another core is making room.
+    awaited: Option<(u64, u64)>,
+    asked: u64,
+    /// Stamp of the turn in which the last word came: whoever waited for it goes
+    /// on in this turn, whatever is lacking by then.
+    came: u64,
+    /// It did not come in time: until then (Unix milliseconds) nobody is asked.
+    not_before_ms: u64,
+    waiting: Vec<ConnRef>,
 }
 
 fn policy_of(s: &Settings) -> Option<Policy> {
@@ -305,8 +338,26 @@ impl Core {
         self.shared.rooms.desks.iter().map(|d| d.clients.load(Ordering::Relaxed)).sum()
     }
 
+    /// Clients that take more than they may go before any key does, even those
+    /// whose replies are only passing through. Will room come that way, from
+    /// another core?
+    fn clients_go_first(&mut self) -> bool {
+        if self.room.clients_limit == 0 || self.clients_of_all() <= self.room.clients_limit {
+            return false;
+        }
+        if self.shared.rooms.evicting.swap(true, Ordering::Acquire) {
+            return true;
+        }
+        self.show_clients();
+        let elsewhere = self.evict_clients();
+        self.shared.rooms.evicting.store(false, Ordering::Release);
+        elsewhere
+    }
+
+    /// Closes the largest while they exceed their limit; whether the largest is
+    /// another core's, which has been told.
     #[cold]
-    fn evict_clients(&mut self) {
+    fn evict_clients(&mut self) -> bool {
         // The limit may have been lifted since.
         while self.room.clients_limit != 0 && self.clients_of_all() > self.room.clients_limit {
             let largest = self.largest_client();
@@ -317,12 +368,14 @@ impl Core {
                 (0..desks.len()).filter(|i| *i != self.id).map(|i| (desks[i].largest.load(Ordering::Relaxed), i));
             let other = others.max().unwrap_or((0, 0));
             if other.0 > size {
-                return self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
+                self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
+                return true;
             }
-            let Some((_, place)) = largest else { return };
+            let Some((_, place)) = largest else { break };
             self.evict_client(place);
             self.show_clients();
         }
+        false
     }
 
     fn evict_client(&mut self, place: ConnRef) {
@@ -332,6 +385,17 @@ impl Core {
         self.stats.evicted_clients += 1;
         self.close(&mut c);
         self.put_conn(c);
+    }
+
+    /// Memory of a connection that is being closed, or of replies that are sent to
+    /// another core: no key has to go for it. [`Core::count_passed`] must follow,
+    /// on whatever core, when it is freed.
+    pub fn count_passing(&self, bytes: usize) {
+        self.shared.rooms.passing.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn count_passed(&self, bytes: usize) {
+        self.shared.rooms.passing.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Now and then: the others learn how large this core's largest client is.
@@ -406,6 +470,12 @@ impl Core {
     /// Now and then: what others had to free first may be free by now, and where
     /// no commands come nobody else would look.
     pub fn look_for_room(&mut self) {
+        if let Some((question, asked_ms)) = self.room.word.awaited
+            && self.now >= asked_ms + WORD_MS
+        {
+            self.hear_of_room(question);
+            self.room.word.not_before_ms = self.now + WORD_MS;
+        }
         if self.room.limit != 0 && self.room.outcome == Outcome::Waiting {
             self.make_room(BACKGROUND_US);
         }
@@ -413,7 +483,7 @@ impl Core {
 
     /// Now and then: the others learn what could go here.
     pub fn show_candidates(&mut self) {
-        self.room.told = 0;
+        self.shared.rooms.desks[self.id].told.store(0, Ordering::Relaxed);
         let Some(policy) = self.room.policy.filter(|_| self.room.limit != 0) else { return };
         let desk = &self.shared.rooms.desks[self.id];
         let near = memory::used_here() > self.room.limit / 8 * 7;
@@ -423,13 +493,21 @@ impl Core {
         }
     }
 
-    /// Bytes over the limit. What waits to be written to the append-only file
-    /// or sent to replicas does not count: evicting makes more of it.
+    /// Bytes over the limit.
     fn over_by(&self) -> usize {
         match memory::used_here().saturating_sub(self.room.limit) {
             0 => 0,
-            over => over.saturating_sub(self.shared.not_counted() + self.room.told),
+            over => over.saturating_sub(self.exempt()),
         }
+    }
+
+    /// Bytes in use for which nothing is evicted. What waits to be written to the
+    /// append-only file, or to be sent to replicas or clients that track keys:
+    /// evicting makes more of it. And what is only passing through.
+    fn exempt(&self) -> usize {
+        let rooms = &self.shared.rooms;
+        let told: usize = rooms.desks.iter().map(|d| d.told.load(Ordering::Relaxed)).sum();
+        self.shared.not_counted() + told + rooms.passing.load(Ordering::Relaxed)
     }
 
     /// Bytes of memory that a spare buffer may keep: little where memory is
@@ -478,6 +556,9 @@ impl Core {
     }
 
     fn evict_until_fine(&mut self, start: u64, budget: u64) -> Outcome {
+        if self.over_by() > 0 && self.clients_go_first() {
+            return Outcome::Waiting;
+        }
         let mut n = 0;
         loop {
             let over = self.over_by();
@@ -539,7 +620,7 @@ impl Core {
     /// ahead, so that a core that leaves eviction to this one need not ask for
     /// each key.
     fn asked_and_near(&self) -> bool {
-        self.asked() > 0 && memory::used_here() + ASK_BYTES > self.room.limit
+        self.asked() > 0 && memory::used_here() + AHEAD_BYTES > self.room.limit + self.exempt()
     }
 
     /// Has another core much better candidates? Then it is asked.
@@ -570,6 +651,64 @@ impl Core {
         let desk = &self.shared.rooms.desks[core];
         desk.asked.store(self.over_by().max(ASK_BYTES), Ordering::Relaxed);
         self.wake_later(core);
+        let word = &self.room.word;
+        let late = word.came == self.stamp || self.now < word.not_before_ms;
+        if self.tracker.has_clients() && word.awaited.is_none() && !late {
+            self.ask_for_word(core);
+        }
+    }
+
+    /// Clients that track keys go on when a core has made the room that it was
+    /// asked for, as far as its time allows, and has told of it.
+    #[cold]
+    fn ask_for_word(&mut self, core: usize) {
+        let (me, word) = (self.id, &mut self.room.word);
+        word.asked += 1;
+        let question = word.asked;
+        word.awaited = Some((question, self.now));
+        self.update_gate();
+        let answer = move |core: &mut Core| {
+            core.keep_room_and_tell();
+            core.send(me, Msg::Call(Box::new(move |asker: &mut Core| asker.hear_of_room(question))));
+        };
+        self.send(core, Msg::Call(Box::new(answer)));
+    }
+
+    /// Another core has made what room it could.
+    fn hear_of_room(&mut self, question: u64) {
+        let word = &mut self.room.word;
+        if word.awaited.is_none_or(|(q, _)| q != question) {
+            return;
+        }
+        word.awaited = None;
+        word.came = self.stamp;
+        let waiting = std::mem::take(&mut word.waiting);
+        self.update_gate();
+        for place in waiting {
+            if let Some(mut c) = self.take_conn(place) {
+                self.mark_ready(&mut c);
+                self.put_conn(c);
+            }
+        }
+    }
+
+    /// Is another core making room, which this core's clients may have to hear of?
+    #[inline]
+    pub fn room_is_awaited(&self) -> bool {
+        self.room.word.awaited.is_some()
+    }
+
+    /// Must a connection wait until it has heard what another core evicts? If so
+    /// it is listed.
+    pub fn held_for_room(&mut self, conn: &Conn) -> bool {
+        let hears = conn.tracking().is_some_and(|t| t.redirect.is_none());
+        if !hears || !self.room_is_awaited() {
+            return false;
+        }
+        if !self.room.word.waiting.contains(&conn.me) {
+            self.room.word.waiting.push(conn.me);
+        }
+        true
     }
 
     /// Evicts the key that deserves it most; false when none was found.
@@ -607,7 +746,8 @@ impl Core {
         let before = memory::used_here();
         tell(self);
         if self.room.limit != 0 {
-            self.room.told += memory::used_here().saturating_sub(before);
+            let told = memory::used_here().saturating_sub(before);
+            self.shared.rooms.desks[self.id].told.fetch_add(told, Ordering::Relaxed);
         }
     }
 

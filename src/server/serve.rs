@@ -164,6 +164,7 @@ impl Core {
         self.arrivals_done = 0;
         for _ in 0..listed {
             let Some(index) = self.ready.pop_front() else { break };
+            self.keep_room_and_tell();
             let Some(mut conn) = self.conns.take_at(index) else { continue };
             conn.listed_ready = false;
             if congested {

@@ -118,6 +118,11 @@ impl Tracker {
         self.listens = !self.table.is_empty() || !self.prefixes.is_empty();
     }
 
+    /// Does a connection of this core track keys?
+    pub fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
     /// Is there something to send?
     #[inline]
     pub fn pending(&self) -> bool {
@@ -283,7 +288,8 @@ impl Core {
         if core == self.id {
             f(self);
         } else {
-            self.send(core, Msg::Call(Box::new(f)));
+            // What it takes there counts as little as what it took here.
+            self.send(core, Msg::Call(Box::new(move |core: &mut Core| core.telling(f))));
         }
     }
 
@@ -326,7 +332,9 @@ impl Core {
     }
 
     fn pass_redirected(&mut self, target: ConnRef, id: u64, from: ConnRef, what: &Invalid) {
-        let there = self.conns.get(target.index).is_some_and(|c| c.me == target && c.id == id && !c.closing);
+        // One that has said QUIT gets nothing any more.
+        let there =
+            self.conns.get(target.index).is_some_and(|c| c.me == target && c.id == id && !c.closing && !c.close_after);
         if there {
             return self.push_invalid(target, what, true);
         }
@@ -421,7 +429,7 @@ impl Core {
 
     /// A connection by its client id, if it is one of this core.
     pub fn place_of_client(&self, id: u64) -> Option<ConnRef> {
-        self.conns.iter().find(|c| c.id == id && !c.closing).map(|c| c.me)
+        self.conns.iter().find(|c| c.id == id && !c.closing && !c.close_after).map(|c| c.me)
     }
 
     /// The command after CLIENT CACHING has run.

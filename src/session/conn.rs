@@ -232,6 +232,8 @@ pub struct Conn {
     pub bytes_out: u64,
     /// Its memory, as the core has it in its sum (`maxmemory-clients`).
     pub counted: usize,
+    /// Bytes that it took when it was closed.
+    pub leaving: usize,
     pub extra: Option<Box<Extra>>,
 }
 
@@ -285,6 +287,7 @@ impl Conn {
             bytes_in: 0,
             bytes_out: 0,
             counted: 0,
+            leaving: 0,
             extra: None,
         }
     }

@@ -449,6 +449,58 @@ fn what_vanishes_by_itself_is_invalid_too() {
     });
 }
 
+/// A message to a connection that had said QUIT and was still open was lost, and
+/// with it the news that nobody listens any more.
+#[test]
+fn a_redirection_breaks_with_quit() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut c = server.wire3();
+        for round in 0..50 {
+            let mut sink = server.wire();
+            let id = sink.run("CLIENT ID").as_int();
+            assert_eq!(c.run(&format!("CLIENT TRACKING on REDIRECT {id}")), ok());
+            c.run("GET a");
+            assert_eq!(sink.run("QUIT"), ok());
+            w.run(&format!("SET a {round}"));
+            assert_eq!(c.read(), Value::Push(vec![bulk("tracking-redir-broken"), int(id)]));
+            assert_eq!(c.run("CLIENT TRACKING off"), ok());
+        }
+    });
+}
+
+/// The core that runs a command may have nothing to evict for it: then another
+/// one does, whose message must not come behind the reply.
+#[test]
+fn evictions_are_told_before_the_reply() {
+    const MIB: i64 = 1 << 20;
+    each_cores(|server| {
+        let mut w = server.wire();
+        w.run("CONFIG SET maxmemory-policy volatile-random");
+        let base = field(&mut w, "used_memory");
+        for (i, mut c) in trackers(server, 8, "").into_iter().enumerate() {
+            eventually("the memory of the last round to be free", LIMIT, || {
+                field(&mut w, "used_memory") < base + 2 * MIB
+            });
+            let used = field(&mut w, "used_memory") - field(&mut w, "mem_not_counted_for_evict");
+            w.run(&format!("CONFIG SET maxmemory {}", used + 4 * MIB));
+            for round in 0..4 {
+                assert_eq!(c.run(&format!("SETEX v{i}:{round} 10000 x")), ok());
+                assert_eq!(c.run(&format!("GET v{i}:{round}")), bulk("x"));
+                assert_eq!(c.run("SETBIT big 64000000 0"), int(0));
+                assert_eq!(c.run("GETBIT big 0"), invalid(&format!("v{i}:{round}")));
+                assert_eq!(c.read(), int(0));
+                // There is nothing left that may go; what is refused is told so.
+                assert!(c.run("SET more x").as_error().starts_with("OOM"));
+                w.run("DEL big");
+                assert_eq!(c.read(), invalid("big"));
+                eventually("commands to be let in again", LIMIT, || c.run("SET little x") == ok());
+            }
+            w.run("CONFIG SET maxmemory 0");
+        }
+    });
+}
+
 fn nil_of_resp3() -> Value {
     Value::Null
 }
