@@ -240,6 +240,8 @@ impl Backlog {
     pub fn detach(&mut self, reader: ReaderId) {
         self.readers[reader.0] = None;
         self.trim();
+        // The list has grown with what the reader lagged, which is no excuse any more.
+        self.blocks.shrink_to(2 * self.blocks.len());
     }
 
     /// Bytes that a reader has not read yet.
@@ -384,6 +386,20 @@ mod tests {
             out.extend_from_slice(part);
             from += part.len() as u64;
         }
+    }
+
+    /// Once nobody reads nothing is beyond the size: a list of blocks that stayed
+    /// as long as it had been made a server evict that was at its limit.
+    #[test]
+    fn a_reader_that_lagged_leaves_nothing_behind() {
+        let mut b = Backlog::new(10 << 10, 0);
+        let before = b.memory();
+        let reader = b.attach(0).expect("at the end");
+        (0..10_000).for_each(|_| b.append(&[0; 1000]));
+        assert!(b.beyond() > 10_000_000 && b.list_bytes() > 16 << 10);
+        b.detach(reader);
+        assert_eq!(b.beyond(), 0);
+        assert!(b.memory() < before + BLOCK_MIN + 1024, "{} of {before}", b.memory());
     }
 
     proptest! {
