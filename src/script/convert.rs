@@ -201,7 +201,7 @@ fn write(s: Stack, script: Proto, reply: &mut Reply) {
 
 /// The number without its fraction; what no integer holds becomes the least
 /// one, as the conversion of the machine has it.
-fn to_integer(n: f64) -> i64 {
+pub(super) fn to_integer(n: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     if (-LIMIT..LIMIT).contains(&n) { n as i64 } else { i64::MIN }
 }

@@ -16,6 +16,7 @@ use std::ffi::{c_int, c_void};
 use mlua_sys as ffi;
 
 use super::context::Context;
+use super::convert::to_integer;
 
 /// A function for scripts: it finds its arguments on the stack and leaves its
 /// results on top; their number.
@@ -123,9 +124,10 @@ unsafe extern "C-unwind" fn trampoline(l: *mut ffi::lua_State) -> c_int {
 }
 
 /// Values that `unpack` gives at most: what the stack of a C function holds.
-const UNPACK_MAX: f64 = 8000.0;
+const UNPACK_MAX: i64 = 8000;
 
-/// The function `unpack` on tables: that of Lua 5.1 computes lengths in an
+/// The function `unpack` on tables, with the bounds of Lua 5.1: whatever no
+/// `int` holds is cut off as the machine does. It computes lengths in an
 /// integer that may overflow.
 ///
 /// # Safety
@@ -140,22 +142,21 @@ unsafe extern "C-unwind" fn unpack(l: *mut ffi::lua_State) -> c_int {
             let f: ffi::lua_CFunction = std::mem::transmute(ffi::lua_touserdata(l, ffi::lua_upvalueindex(1)));
             return f(l);
         }
-        let bound = |i: c_int| s.number(i).map(f64::trunc);
-        let first = bound(2).unwrap_or(1.0);
-        let last = bound(3).unwrap_or_else(|| s.raw_len(1) as f64);
-        let exact = |n: f64| (f64::from(c_int::MIN)..=f64::from(c_int::MAX)).contains(&n);
-        let wide = last - first >= UNPACK_MAX || (last >= first && !(exact(first) && exact(last)));
-        if wide || (last >= first && !s.reserve((last - first) as c_int + 1)) {
+        let bound = |i: c_int| s.number(i).map(|n| to_integer(n) as c_int);
+        let first = bound(2).unwrap_or(1);
+        let last = bound(3).unwrap_or_else(|| s.raw_len(1) as c_int);
+        let count = i64::from(last) - i64::from(first) + 1;
+        if count <= 0 {
+            return 0;
+        }
+        if count > UNPACK_MAX || !s.reserve(count as c_int) {
             ffi::luaL_where(l, 1);
             s.push(b"too many results to unpack");
             ffi::lua_concat(l, 2);
             ffi::lua_error(l);
         }
-        if last < first {
-            return 0;
-        }
-        (first as c_int..=last as c_int).for_each(|i| s.raw_index(1, i as usize));
-        (last - first) as c_int + 1
+        (first..=last).for_each(|i| s.raw_index(1, i as usize));
+        count as c_int
     }
 }
 

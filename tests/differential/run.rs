@@ -1,6 +1,6 @@
 //! Plays commands on both servers, compares, and shrinks what differs.
 
-use super::arrangement::{Arrangement, Subject};
+use super::arrangement::{Arrangement, NEVER_SLOW, Subject};
 use super::compare::Differences;
 use super::generate::{Command, Generator, words};
 use super::pair::{Mismatch, Pair, show};
@@ -108,7 +108,7 @@ impl Case<'_> {
 }
 
 fn compare(arrangement: Arrangement, cores: &str, resp3: bool, first_seed: u64) {
-    let stock = Server::stock(&[]);
+    let stock = Server::stock(&NEVER_SLOW);
     let mut differences = Differences::read();
     // What is read from a file is encoded by its size alone, not its history.
     differences.encodings = matches!(arrangement, Arrangement::Alone | Arrangement::Replica);
@@ -198,7 +198,7 @@ fn through_snapshots() {
 /// The comparison must be able to fail, and to shrink.
 #[test]
 fn a_difference_is_found_and_shrunk() {
-    let stock = Server::stock(&[]);
+    let stock = Server::stock(&NEVER_SLOW);
     let differences = Differences::read();
     let case = Case::new(Arrangement::Alone, "1", &stock, false, &differences);
     let mut generator = Generator::new(1);
