@@ -164,23 +164,31 @@ def watch_memory(server, stop, peak):
         peak[0] = max(peak[0], resident(server))
 
 
-def kept(bench, server, work):
-    """Throughput during a work (see `saving`) over that before; extra memory
-    over memory; the work's seconds."""
-    before = closed_loop(bench, server, lambda runs: runs == 5)
+@contextlib.contextmanager
+def extra_memory(server):
+    """Watches a server's memory; gives what tells its peak over that of the
+    beginning, minus 1."""
     memory, stop = resident(server), threading.Event()
     peak = [memory]
     watcher = threading.Thread(target=watch_memory, args=(server, stop, peak))
     watcher.start()
     try:
+        yield lambda: peak[0] / memory - 1
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def kept(bench, server, work):
+    """Throughput during a work (see `saving`) over that before; extra memory
+    over memory; the work's seconds."""
+    before = closed_loop(bench, server, lambda runs: runs == 5)
+    with extra_memory(server) as extra:
         began = time.monotonic()
         with work(bench, server) as goes_on:
             during = closed_loop(bench, server, lambda _: not goes_on())
             took = time.monotonic() - began
-    finally:
-        stop.set()
-        watcher.join()
-    return during / before, peak[0] / memory - 1, took
+    return during / before, extra(), took
 
 
 def stalls(bench, server, work):

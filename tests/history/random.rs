@@ -78,6 +78,16 @@ fn collections_pipelined_on_1_core() {
     rounds("1", 4, &[], Mix::Collections);
 }
 
+#[test]
+fn twins_one_at_a_time_on_4_cores() {
+    rounds("4", 1, &[], Mix::Twins);
+}
+
+#[test]
+fn twins_pipelined_on_4_cores() {
+    rounds("4", 3, &[], Mix::Twins);
+}
+
 /// A recorded history in which one read is replaced by an older version, of
 /// any kind of key, is rejected; so the loads do produce histories that can be
 /// judged.

@@ -332,6 +332,9 @@ pub enum Mix {
     #[default]
     Strings,
     Collections,
+    /// Keys that are only ever written together, and read one by one: shows who
+    /// sees one part of a command before another part has run.
+    Twins,
 }
 
 impl<'a> Planner<'a> {
@@ -364,6 +367,8 @@ impl<'a> Planner<'a> {
         let mut plan = match self.mix {
             Mix::Strings => self.plan_commands(),
             Mix::Collections => self.collection(),
+            Mix::Twins if self.rng.one_in(4) => self.write_twins(),
+            Mix::Twins => self.read_twin(),
         };
         if plan.may_be_script() && self.rng.one_in(2) {
             plan.script = Some(self.rng.below(3));
@@ -429,17 +434,28 @@ impl<'a> Planner<'a> {
             .in_multi()
     }
 
-    fn write_many(&mut self) -> Plan {
+    fn read_twin(&mut self) -> Plan {
+        let key = *self.rng.pick(&self.keys.twins);
+        Plan::new("GET of a twin").step(&["GET", self.keys.name(key)], Says::Holds(key))
+    }
+
+    fn write_twins(&mut self) -> Plan {
         let version = self.version();
         let text = token(version);
-        if self.rng.one_in(2) {
-            let mut words = vec!["MSET"];
-            for key in &self.keys.twins {
-                words.extend([self.keys.name(*key), &text]);
-            }
-            let plan = Plan::new("MSET twins").step(&words, Says::Nothing);
-            return self.keys.twins.iter().fold(plan, |plan, key| plan.writing(*key, version));
+        let mut words = vec!["MSET"];
+        for key in &self.keys.twins {
+            words.extend([self.keys.name(*key), &text]);
         }
+        let plan = Plan::new("MSET twins").step(&words, Says::Nothing);
+        self.keys.twins.iter().fold(plan, |plan, key| plan.writing(*key, version))
+    }
+
+    fn write_many(&mut self) -> Plan {
+        if self.rng.one_in(2) {
+            return self.write_twins();
+        }
+        let version = self.version();
+        let text = token(version);
         let [(a, a_name), (b, b_name)] = self.two_registers();
         Plan::new("MSET")
             .step(&["MSET", a_name, &text, b_name, &text], Says::Nothing)
