@@ -78,6 +78,12 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
     if changes("loglevel") {
         log::set_level(new.loglevel);
     }
+    if changes("crash-log-enabled") {
+        process::crash::report(new.internals.crash_log_enabled);
+    }
+    if changes("use-exit-on-panic") {
+        process::crash::exit_on_panic(new.internals.use_exit_on_panic);
+    }
     let used = crate::base::memory::used() as u64;
     if changes("maxmemory") && (1..used).contains(&new.maxmemory) {
         log::warning(format_args!(

@@ -3,9 +3,11 @@
 //! The order at start, and why: [`Program::from_args`] first, since the name
 //! decides what the arguments mean; then the configuration; then
 //! [`enter_dir`], [`daemonize`] (it forks, so no thread may run yet), the
-//! process [`title`] (likewise), the log, the pid file, [`signals::install`], [`raise_open_files`], and at last
+//! process [`title`] (likewise), the log, [`crash::install`], the pid file, [`signals::install`],
+//! [`raise_open_files`], and at last
 //! threads and [`Supervisor::ready`].
 
+pub mod crash;
 mod daemon;
 mod kernel;
 mod limits;

@@ -142,6 +142,7 @@ fn serve(config: Config, program: &str) -> Result<usize, String> {
     }
     process::title::begin(&config, program);
     log::configure(&s)?;
+    process::crash::install(&s);
     log::notice(format_args!("oO0OoO0OoO0Oo Coreslot is starting oO0OoO0OoO0Oo"));
     log::notice(format_args!(
         "Coreslot version={}, bits=64, pid={}, just started",

@@ -49,9 +49,15 @@ pub struct Server {
     pub port: u16,
     dir: PathBuf,
     block: Option<Block>,
+    may_crash: bool,
 }
 
 impl Server {
+    /// From now on a crash is no failure of the test.
+    pub fn may_crash(&mut self) {
+        self.may_crash = true;
+    }
+
     /// Starts the server under test with these arguments.
     #[track_caller]
     pub fn start(args: &[&str]) -> Server {
@@ -149,7 +155,7 @@ impl Server {
             });
         }
         let child = command.spawn().unwrap_or_else(|e| panic!("spawn {}: {e}", program.display()));
-        Server { child, port, dir, block }
+        Server { child, port, dir, block, may_crash: false }
     }
 
     #[track_caller]
@@ -230,7 +236,7 @@ impl Drop for Server {
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(30)..];
             eprintln!("server ended early: {ended:?}; end of its log:\n{}", tail.join("\n"));
-        } else if let Some(line) = crash {
+        } else if let Some(line) = crash.filter(|_| !self.may_crash) {
             panic!("the server crashed: {line}");
         }
         self.block = None;

@@ -17,6 +17,7 @@ mod clients;
 mod clients_admin;
 mod clients_memory;
 mod cores;
+mod crash;
 mod dump;
 mod expiry_exactness;
 mod introspection;

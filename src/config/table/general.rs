@@ -5,8 +5,6 @@ use crate::config::directive::{Directive, Kind, Unit};
 use crate::config::words;
 
 const CPU_LISTS: &str = "cores are pinned with `cores` and `service-core`";
-const NO_CRASH_REPORT: &str = "there is no crash report";
-
 /// `hz` is limited to 1..=500 without an error, as in Redis.
 const HZ: Kind = Kind::Number {
     default: 10,
@@ -53,9 +51,10 @@ pub(super) static ROWS: &[Directive] = &[
     number!("watchdog-period", 0, 0, i32::MAX, internals.watchdog_period_ms)
         .hidden()
         .no_effect("there is no software watchdog"),
-    flag!("crash-log-enabled", true, internals.crash_log_enabled).no_effect(NO_CRASH_REPORT),
-    flag!("crash-memcheck-enabled", true, internals.crash_memcheck_enabled).no_effect(NO_CRASH_REPORT),
-    flag!("use-exit-on-panic", false, internals.use_exit_on_panic).hidden().no_effect(NO_CRASH_REPORT),
+    flag!("crash-log-enabled", true, internals.crash_log_enabled),
+    flag!("crash-memcheck-enabled", true, internals.crash_memcheck_enabled)
+        .no_effect("a crash report does not test the memory"),
+    flag!("use-exit-on-panic", false, internals.use_exit_on_panic).hidden(),
     text!("ignore-warnings", "", words::any_text, internals.ignore_warnings)
         .no_effect("the warnings that it names are not given"),
     text!("locale-collate", "", words::any_text, internals.locale_collate).later("SORT compares bytes, not by locale"),

@@ -58,6 +58,8 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
             crate::resp::encode::command(&mut bytes, rest);
             core.tell_service(move |s| s.feed_replicas(&bytes));
         }
+        [] if is(word, "segfault") => segfault(),
+        [] if is(word, "panic") || is(word, "assert") => panic!("asked for by DEBUG"),
         [seconds] if is(word, "sleep") => return sleep(core, conn, seconds),
         [kind] if is(word, "protocol") => return protocol(conn, kind),
         [flag] if is(word, "set-active-expire") => {
@@ -218,6 +220,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Writes the message to the log.",
             "OBJECT <key>",
             "    How a key's value is held.",
+            "PANIC | ASSERT",
+            "    Ends the server as a bug would that it notices.",
             "PAUSE-CRON <0|1>",
             "    Whether the work that is done ten times a second is left undone; a signal",
             "    that asks for the end has to wait, too.",
@@ -236,6 +240,8 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Puts a command into the replication stream that is not executed here.",
             "REPLYBUFFER RESIZING <0|1>",
             "    Whether idle connections give their buffers back.",
+            "SEGFAULT",
+            "    Ends the server by writing where nothing may be written.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys past their deadline are deleted before anyone asks for them.",
             "SET-DISABLE-DENY-SCRIPTS <0|1>",
@@ -250,4 +256,15 @@ fn help(conn: &mut Conn) -> Result<Outcome, Fault> {
             "    Prints this help.",
         ],
     )
+}
+
+fn segfault() {
+    // SAFETY: a fresh page of the process, which may be read.
+    let page = unsafe {
+        libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    if page != libc::MAP_FAILED {
+        // SAFETY: the page is there; that it may not be written is the point.
+        unsafe { page.cast::<u8>().write_volatile(1) };
+    }
 }
