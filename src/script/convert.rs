@@ -1,7 +1,7 @@
 //! Replies to Lua values and back (the rules of Redis's "Lua API" page).
 
 use super::api::coded;
-use super::lua::{Stack, Type};
+use super::lua::{Stack, Type, to_integer};
 use crate::base::num::{parse_f64, parse_i64};
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
@@ -197,13 +197,6 @@ fn write(s: Stack, script: Proto, reply: &mut Reply) {
         _ => reply.null(),
     }
     s.pop(1);
-}
-
-/// The number without its fraction; what no integer holds becomes the least
-/// one, as the conversion of the machine has it.
-pub(super) fn to_integer(n: f64) -> i64 {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if (-LIMIT..LIMIT).contains(&n) { n as i64 } else { i64::MIN }
 }
 
 /// Has the table on top this field, of this type? The value is then on top.

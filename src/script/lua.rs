@@ -16,7 +16,6 @@ use std::ffi::{c_int, c_void};
 use mlua_sys as ffi;
 
 use super::context::Context;
-use super::convert::to_integer;
 
 /// A function for scripts: it finds its arguments on the stack and leaves its
 /// results on top; their number.
