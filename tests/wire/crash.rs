@@ -22,7 +22,7 @@ fn crashed(args: &[&str], end: impl FnOnce(&Server)) -> (ExitStatus, String) {
 fn debug(command: &'static str) -> impl FnOnce(&Server) {
     move |server| {
         let mut c = server.wire();
-        c.send(&format!("DEBUG {command}\r\n"));
+        c.send(format!("DEBUG {command}\r\n"));
         c.expect_closed();
     }
 }
