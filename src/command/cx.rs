@@ -32,6 +32,8 @@ pub struct Options {
     /// in scripts. One for RESP2 and one for RESP3, where subscribers, who have
     /// a limit of their own, may run any command.
     pub reply_bytes_max: [usize; 2],
+    /// A script runs the command.
+    pub in_script: bool,
     pub list_max_listpack_size: i64,
     /// Larger elements have nodes of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub list_node_max_bytes: usize,
@@ -69,6 +71,7 @@ impl Default for Options {
         Options {
             proto_max_bulk_len: 512 * 1024 * 1024,
             reply_bytes_max: [0; 2],
+            in_script: false,
             list_max_listpack_size: -2,
             list_node_max_bytes: usize::MAX,
             hash_max_listpack_entries: 128,

@@ -156,8 +156,9 @@ fn elements(cx: &mut Cx, key: &[u8]) -> Result<(Vec<Vec<u8>>, bool), Fault> {
 fn sort(cx: &mut Cx, args: Args, may_store: bool) -> Done {
     let mut s = Sorting::parse(&args[2..], may_store)?;
     let (mut all, unordered) = elements(cx, args[1])?;
-    if s.unsorted && unordered && s.store.is_some() {
-        // A set has no order of its own that replicas would share.
+    if s.unsorted && unordered && (s.store.is_some() || cx.options.in_script) {
+        // A set has no order of its own that replicas would share, and scripts
+        // get the same every time.
         (s.unsorted, s.alpha, s.by) = (false, true, None);
     }
     if !s.unsorted {

@@ -49,6 +49,15 @@ fn push_value(s: Stack, buf: &[u8], at: usize) -> Option<usize> {
         b'*' | b'>' => push_array(s, buf, next, len() as usize),
         b'%' => push_map(s, buf, next, len() as usize, false),
         b'~' => push_map(s, buf, next, len() as usize, true),
+        b'|' => {
+            // Attributes of what follows, which scripts do not see.
+            let mut at = next;
+            for _ in 0..2 * len().max(0) {
+                at = push_value(s, buf, at)?;
+                s.pop(1);
+            }
+            push_value(s, buf, at)
+        }
         b'_' => {
             s.push_nil();
             Some(next)

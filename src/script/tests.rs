@@ -313,6 +313,7 @@ fn json() {
 #[test]
 fn messagepack_and_structures_and_bits() {
     check(&[
+        ("return redis.call('raw', '|1\\r\\n+a\\r\\n*2\\r\\n:1\\r\\n:2\\r\\n:7\\r\\n')", ":7"),
         ("return cmsgpack.unpack(cmsgpack.pack({1,-300,'x',{a=2.5}}))", "*4 :1 :-300 $1 x *0"),
         ("return {cmsgpack.unpack(cmsgpack.pack(1,2,3))}", "*3 :1 :2 :3"),
         ("return {cmsgpack.unpack_one(cmsgpack.pack(1,2), 1)}", "*2 :-1 :2"),

@@ -100,6 +100,7 @@ pub fn options(s: &Settings) -> Options {
     Options {
         proto_max_bulk_len: s.proto_max_bulk_len as usize,
         reply_bytes_max,
+        in_script: false,
         list_max_listpack_size: i64::from(s.list_max_listpack_size),
         list_node_max_bytes: usize::MAX,
         hash_max_listpack_entries: s.hash_max_listpack_entries,

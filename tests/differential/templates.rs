@@ -683,6 +683,8 @@ pub const MORE_SCRIPTS: &[&str] = &[
     "EVAL return(redis.acl_check_cmd('GET',KEYS[1])) 1 %k",
     "EVAL return(redis.acl_check_cmd(ARGV[1])) 0 %v",
     "EVAL return(redis.pcall('SORT',KEYS[1],'ALPHA')) 1 %t",
+    "EVAL return(redis.pcall('SORT',KEYS[1],'BY','nosort',unpack(ARGV))) 1 %s",
+    "EVAL return(redis.pcall('SORT',KEYS[1],'BY','nosort',unpack(ARGV))) 1 %s GET # DESC LIMIT 1 3",
     "EVAL return(redis.pcall('SCAN','abc')) 0",
     "EVAL return(redis.pcall('XADD',KEYS[1],ARGV[1],'a','b')) 1 %x %I",
     "EVAL return(redis.pcall('INCR',KEYS[1]))..'' 1 %s",

@@ -37,6 +37,20 @@ fn keys_need_not_be_named() {
     });
 }
 
+/// A set has no order of its own; scripts get the same one every time.
+#[test]
+fn scripts_get_sets_in_order() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        for i in 0..200 {
+            assert_eq!(c.run(&format!("SADD s m{i}")), int(1));
+        }
+        let body = "local all = redis.call('sort', KEYS[1], 'by', 'nosort') local sorted = {unpack(all)} \
+                    table.sort(sorted) for i = 1, 200 do if all[i] ~= sorted[i] then return i end end return #all";
+        assert_eq!(eval(&mut c, body, &["s"], &[]), int(200));
+    });
+}
+
 /// Large values are changed in place, not copied to be put back.
 #[test]
 fn large_values_are_changed_by_scripts() {

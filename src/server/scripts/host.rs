@@ -215,8 +215,10 @@ impl Running<'_> {
         self.core.fx.wants_stream &= self.propagate;
         // What a script gets is no client's output.
         let reply_bytes_max = std::mem::take(&mut self.core.options.reply_bytes_max);
+        let outer = std::mem::replace(&mut self.core.options.in_script, true);
         self.core.start_clock();
         self.core.run_command(entry, args, &origin, self.now, (0, 0), out);
+        self.core.options.in_script = outer;
         self.core.options.reply_bytes_max = reply_bytes_max;
         self.core.fx.wants_stream = streams;
         if origin.tracked && entry.spec.is(flag::READONLY) {
