@@ -1,6 +1,8 @@
 //! What CLIENT LIST says of a client's buffers, and the limits on them.
 
 use super::support::{Server, Wire, each_cores, error, eventually, ok};
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -152,4 +154,28 @@ fn the_largest_clients_are_evicted_first() {
             |c: &mut Wire| (0..8).filter(|i| field(c, &format!("c{i}"), "tot-mem").is_some()).collect::<Vec<_>>();
         eventually("the large ones are gone", LIMIT, || left(&mut c) == [0, 2, 4, 6]);
     });
+}
+
+/// Replies that nobody reads took the process to `maxmemory` before clients were
+/// held to their own limit, and keys went in their place.
+#[test]
+fn clients_go_before_keys() {
+    let memory = ["--maxmemory", "11mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-clients", "3mb"];
+    let server = Server::start(&[&["--cores", "1"][..], &memory].concat());
+    let mut c = server.wire();
+    assert_eq!(c.run("CLIENT NO-EVICT on"), ok());
+    for i in 0..50 {
+        c.run(&format!("SETRANGE {i} 100000 x"));
+    }
+    let mut deaf: Vec<TcpStream> =
+        (0..20).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("a connection")).collect();
+    eventually("a client is evicted", LIMIT, || {
+        // One that is gone refuses.
+        deaf.retain_mut(|d| d.write_all(b"MGET 1\r\n").is_ok());
+        // What was sent before it has run when it has its reply.
+        let info = c.run("INFO stats").as_text();
+        assert!(info.contains("evicted_keys:0\r"), "{info}");
+        !info.contains("evicted_clients:0\r")
+    });
+    assert_eq!(c.run("DBSIZE").as_int(), 50);
 }
