@@ -248,6 +248,7 @@ impl Core {
         if conn.replies.outstanding() == 0 {
             conn.route_epoch = self.map_epoch;
         }
+        conn.prompt = false;
         let seq = conn.replies.expect(conn.muted());
         Origin::of(conn, seq)
     }
@@ -277,7 +278,9 @@ impl Core {
             if several && conn.replies.outstanding() > 0 {
                 return Flow::Hold;
             }
+            let prompt = conn.prompt || conn.replies.outstanding() == 0;
             self.forward(conn, owner, Job::Command(entry.index), args, (k, hash));
+            conn.prompt = prompt;
             conn.barrier |= several;
             return Flow::Next;
         }

@@ -51,6 +51,27 @@ pub struct Arrival {
 
 const OWN: u32 = 0;
 
+/// Output of a connection from which it is sent even if more will follow soon.
+const KEPT_MAX: usize = 16 << 10;
+
+/// Does the output wait for what other cores are about to answer? A pipeline
+/// over several cores would else be answered by two sends, which cost more than
+/// the rest of the work. Nothing waits for more than was asked for when it
+/// came; what may take its time, and much output, keeps nothing back.
+fn keeps_output(conn: &mut Conn) -> bool {
+    let out = conn.replies.out.len();
+    if !conn.prompt || conn.replies.outstanding() == 0 || out == 0 || out >= KEPT_MAX {
+        conn.held_for = None;
+        return false;
+    }
+    let end = *conn.held_for.get_or_insert(conn.replies.end());
+    if conn.replies.reached(end) {
+        conn.held_for = None;
+        return false;
+    }
+    true
+}
+
 impl Core {
     /// Arms what is always armed: the wake-up and the tick.
     pub fn arm_start(&mut self) {
@@ -458,7 +479,9 @@ impl Core {
         for index in dirty.drain(..) {
             let Some(mut conn) = self.conns.take_at(index) else { continue };
             conn.listed_dirty = false;
-            self.flush_one(&mut conn);
+            if !keeps_output(&mut conn) {
+                self.flush_one(&mut conn);
+            }
             self.put_conn(conn);
         }
         self.dirty = dirty;

@@ -173,6 +173,11 @@ pub struct Conn {
     /// A request that reaches beyond its own keys is under way; what follows
     /// waits for it.
     pub barrier: bool,
+    /// All that is outstanding are commands on other cores that wait for nobody
+    /// (no blocking ones, no scripts, no transactions).
+    pub prompt: bool,
+    /// Output is kept until the replies up to this place have come.
+    pub held_for: Option<u32>,
     /// It sees the commands of all connections (MONITOR).
     pub monitor: bool,
     pub no_evict: bool,
@@ -251,6 +256,8 @@ impl Conn {
             restricted: false,
             special: false,
             barrier: false,
+            prompt: false,
+            held_for: None,
             monitor: false,
             no_evict: false,
             no_touch: false,

@@ -55,15 +55,25 @@ impl Replies {
 
     /// Reserves the place of a reply that comes later; its number.
     pub fn expect(&mut self, muted: bool) -> u32 {
-        let seq = self.head.wrapping_add(self.order.len() as u32);
+        let seq = self.end();
         self.order.push_back(if muted { Place::Muted } else { Place::Waiting });
         self.waiting += 1;
         seq
     }
 
+    /// The place that the next request will have.
+    pub fn end(&self) -> u32 {
+        self.head.wrapping_add(self.order.len() as u32)
+    }
+
+    /// Have all places before `end` been filled?
+    pub fn reached(&self, end: u32) -> bool {
+        self.head.wrapping_sub(end).cast_signed() >= 0
+    }
+
     /// Gives up the last place, so that its reply can be made here and now.
     pub fn withdraw(&mut self, seq: u32) {
-        let last = self.head.wrapping_add(self.order.len() as u32).wrapping_sub(1);
+        let last = self.end().wrapping_sub(1);
         assert!(seq == last && self.waiting > 0, "only the last place can be withdrawn");
         self.order.pop_back();
         self.waiting -= 1;
@@ -137,6 +147,17 @@ mod tests {
         let start = r.buffer().len();
         r.buffer().extend_from_slice(text.as_bytes());
         r.commit(start);
+    }
+
+    #[test]
+    fn places_are_reached_when_all_before_them_are_filled() {
+        let mut r = Replies::default();
+        let (a, b) = (r.expect(false), r.expect(true));
+        let end = r.end();
+        r.fill(b, b"b");
+        assert!(!r.reached(end));
+        r.fill(a, b"a");
+        assert!(r.reached(end) && !r.reached(end + 1));
     }
 
     proptest! {

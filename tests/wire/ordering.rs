@@ -1,7 +1,9 @@
 //! The order of effects within one connection's pipeline, as others see it:
 //! what reaches beyond its own keys waits for what was sent before.
 
-use super::support::{Value, bulk, each_cores, encode, int, lacks, ok, simple, wire::encode_into};
+use super::support::{
+    Server, Value, Wire, array, bulk, each_cores, encode, int, lacks, ok, plain, simple, wire::encode_into,
+};
 use std::time::Duration;
 
 /// Who hears a message finds the writes that preceded it in its pipeline,
@@ -111,5 +113,49 @@ fn increments_of_many_clients_are_all_counted() {
             }
         });
         assert_eq!(server.wire().run("GET shared"), bulk("4000"));
+    });
+}
+
+fn writes(c: &mut Wire) -> i64 {
+    let info = c.run("INFO stats").as_text();
+    let value = info.lines().find_map(|l| l.strip_prefix("total_writes_processed:")).expect("the field");
+    value.parse().expect("a number")
+}
+
+/// What other cores are about to answer is waited for: one send, not two.
+#[test]
+fn a_pipeline_over_cores_is_answered_by_one_send() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "4"]);
+    let mut c = server.wire();
+    let mut request = Vec::new();
+    (0..16).for_each(|i| encode_into(&mut request, &["INCR", &format!("n{i}")]));
+    let before = writes(&mut c);
+    for round in 1..=100 {
+        assert!(c.pipeline(&request, 16).iter().all(|reply| *reply == int(round)));
+    }
+    let sends = writes(&mut c) - before;
+    assert!((100..=110).contains(&sends), "{sends} sends");
+}
+
+/// Nobody waits for the reply to what may take its time.
+#[test]
+fn replies_before_a_command_that_waits_are_sent() {
+    each_cores(|server| {
+        let (mut c, mut other) = (server.wire(), server.wire());
+        for i in 0..8 {
+            let key = format!("list{i}");
+            let mut request = Vec::new();
+            (0..8).for_each(|n| encode_into(&mut request, &["SET", &format!("s{n}"), "x"]));
+            encode_into(&mut request, &["BLPOP", &key, "0"]);
+            encode_into(&mut request, &["PING"]);
+            c.send(&request);
+            (0..8).for_each(|_| assert_eq!(c.read(), ok()));
+            other.cmd(&["RPUSH", &key, "v"]);
+            assert_eq!(c.read(), array([bulk(&key), bulk("v")]));
+            assert_eq!(c.read(), simple("PONG"));
+        }
     });
 }
