@@ -4,7 +4,7 @@
 use std::ffi::c_int;
 
 use super::context::Context;
-use super::lua::{Native, Raise, Stack, to_integer};
+use super::lua::{Native, Raise, Stack, Type, to_integer};
 
 const FUNCTIONS: [(&str, Native); 3] = [("pack", pack), ("unpack", unpack), ("size", size)];
 
@@ -247,7 +247,7 @@ fn unpack(s: Stack, _: &Context) -> Result<c_int, Raise> {
             0 => return Err(s.bad_argument(3, "unpack", "offset must be 1 or greater")),
             n => (n as u64 - 1) as usize,
         },
-        None if s.top() >= 3 => {
+        None if !matches!(s.kind(3), Type::None | Type::Nil) => {
             return Err(s.bad_argument(3, "unpack", format!("number expected, got {}", s.kind_name(3))));
         }
         None => 0,

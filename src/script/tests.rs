@@ -210,6 +210,7 @@ fn nothing_leads_out_of_the_sandbox() {
         ("return cjson.encode({[2147483648]=1})", "$16 {\"2147483648\":1}"),
         ("return struct.size('h\\0h')", ":2"),
         ("return struct.size('z')", ":0"),
+        ("return {struct.unpack('<b', 'a', nil)}", "*2 :97 :2"),
         ("return struct.pack('<H', 1e59)", "$2 \0\0"),
         ("return {pcall(struct.pack, 'c3', 'ab')}", "*2 $-1 $41 bad argument #3 to '?' (string too short)"),
         (
