@@ -278,8 +278,17 @@ mod tests {
         assert_eq!(delay_ms(), 1000);
         purge_on_request_only();
         assert_eq!(delay_ms(), PURGE_NEVER);
-        const BLOCKS: usize = 256;
-        const BLOCK: usize = 256 * 1024;
+        // Other tests of this process may take what was freed into use at once.
+        let outcomes: Vec<_> = (0..5).map(|_| resident_after_purge()).collect();
+        assert!(outcomes.iter().any(|(full, left)| *full == BLOCKS && *left < BLOCKS / 2), "{outcomes:?}");
+    }
+
+    const BLOCKS: usize = 256;
+    const BLOCK: usize = 256 * 1024;
+
+    /// How many blocks of a thread are resident, and how many still are when it
+    /// has freed them and another thread has asked for the purge.
+    fn resident_after_purge() -> (usize, usize) {
         let (freed, is_freed) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let owner = std::thread::spawn(move || {
@@ -296,8 +305,7 @@ mod tests {
         let left = places.iter().filter(|place| is_resident(**place)).count();
         drop(end);
         owner.join().unwrap();
-        // Some may be in use again.
-        assert!(full == BLOCKS && left < BLOCKS / 2, "{left} resident of {full}");
+        (full, left)
     }
 
     /// Is there memory behind the page at this address?
