@@ -209,11 +209,16 @@ impl Core {
     }
 
     /// Forgets keys while more are remembered than `tracking-table-max-keys`.
+    /// Each is counted off before it goes: other cores look at the same number.
     pub fn limit_tracking(&mut self) {
         let max = self.settings.tracking_table_max_keys;
-        while max > 0 && self.shared.tracked_keys.load(Ordering::Relaxed) > max {
-            let Some(key) = self.tracker.table.any(&mut self.rng) else { break };
-            self.invalidate(&key, 0);
+        let one_less = |n: usize| (n > max).then(|| n - 1);
+        while max > 0
+            && self.shared.tracked_keys.load(Ordering::Relaxed) > max
+            && let Some(key) = self.tracker.table.any(&mut self.rng)
+            && self.shared.tracked_keys.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+        {
+            self.take_and_tell(&key, 0);
         }
     }
 
@@ -232,13 +237,20 @@ impl Core {
 
     /// Those who have read the key are to hear that it has changed.
     fn invalidate(&mut self, key: &[u8], by: u64) {
-        let Some(readers) = self.tracker.table.take(&Key::new(key)) else { return };
+        if self.take_and_tell(key, by) {
+            self.shared.tracked_keys.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same without counting; whether anybody had read it.
+    fn take_and_tell(&mut self, key: &[u8], by: u64) -> bool {
+        let Some(readers) = self.tracker.table.take(&Key::new(key)) else { return false };
         self.tracker.update();
-        self.shared.tracked_keys.fetch_sub(1, Ordering::Relaxed);
         let keys = Arc::new(vec![key.to_vec()]);
         for to in readers {
             self.tracker.notes.push(Note { to, what: Invalid::Keys(keys.clone()), by, bcast: false });
         }
+        true
     }
 
     /// A slot leaves this core: what is remembered of it would be lost.
