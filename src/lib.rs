@@ -64,7 +64,8 @@
 //!    the clock has passed the turn's stamp:
 //!    [`Core::flush_connections`](server::core::Core::flush_connections) queues
 //!    one send per connection with output and gives the ring its buffers back.
-//!    The next *reap* submits the sends.
+//!    (What other cores are about to answer is waited for.) The next *reap*
+//!    submits the sends.
 //! 7. *background*: expiry and other work, within a time budget.
 //!
 //! ## On another core
