@@ -56,6 +56,11 @@ impl<M, const N: usize> Queue<M, N> {
         Some(message)
     }
 
+    /// Messages in it, at least as the caller's end knows it.
+    pub fn len(&self) -> usize {
+        self.tail.0.load(Ordering::Acquire).saturating_sub(self.head.0.load(Ordering::Acquire))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.head.0.load(Ordering::Relaxed) == self.tail.0.load(Ordering::Acquire)
     }

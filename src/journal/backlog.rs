@@ -10,6 +10,11 @@
 //! reader that lags makes the backlog larger; who reads watches
 //! [`Backlog::lag`] and drops readers that lag too far.
 //!
+//! New memory is dear, so blocks that are dropped while somebody reads are kept
+//! for what comes next, up to [`SPARE_BYTES`]; [`Backlog::relax`] lets go what
+//! nobody has needed for a while. What a reader that lags makes the backlog larger
+//! by lies in huge pages.
+//!
 //! With a disk ([`Backlog::use_disk`]) what is older than the backlog's size is
 //! first written to a ring of bytes in a file: position `p` lies at `p` modulo
 //! the ring's size. Readers that lag then read there, and pin nothing. Whoever
@@ -23,11 +28,23 @@
 //! `first..end` without a gap.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::block::{Block, Stretch};
+use crate::base::memory::HugePage;
 
 /// Capacity of a block: a sixteenth of the backlog, within these bounds.
 const BLOCK_MIN: usize = 16 << 10;
 const BLOCK_MAX: usize = 1 << 20;
+
+/// Bytes of dropped blocks that are kept for reuse at most: what a reader that
+/// keeps up lags by now and then.
+const SPARE_BYTES: usize = 16 << 20;
+
+/// A backlog with so many bytes beyond its size, for readers that lag, grows by
+/// huge pages.
+const HUGE_BEYOND: usize = 4 << 20;
 
 /// Bytes of one write to the ring at most.
 const SPILL_MAX: usize = 1 << 20;
@@ -47,10 +64,11 @@ struct Ring {
 }
 
 /// Where the bytes after a position are.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Found<'a> {
-    /// Here; none at the end of the stream.
-    Memory(&'a [u8]),
+pub enum Found {
+    /// Here.
+    Memory(Stretch),
+    /// There are none yet: this is the end of the stream.
+    End,
     /// In the file, so many bytes from this offset on. Once they are read they
     /// count only if [`Backlog::first`] has not passed the position meanwhile,
     /// and [`Backlog::ring_id`] is the same.
@@ -70,10 +88,18 @@ pub struct Spill {
     pub ring_id: u64,
 }
 
-struct Block {
+/// A block in its place.
+struct Placed {
     /// Position of its first byte.
     start: u64,
-    bytes: Vec<u8>,
+    block: Rc<Block>,
+}
+
+impl Placed {
+    /// Position after its last byte.
+    fn end(&self) -> u64 {
+        self.start + self.block.len() as u64
+    }
 }
 
 /// A reader's registration.
@@ -83,10 +109,14 @@ pub struct ReaderId(usize);
 /// See the module's description.
 pub struct Backlog {
     size: u64,
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<Placed>,
+    /// Blocks for reuse, of any capacity, the latest last; and how few there have
+    /// been since [`Backlog::relax`].
+    spares: Vec<Block>,
+    spares_least: usize,
     /// Position of the first byte in the blocks.
     kept: u64,
-    /// Capacity of the blocks.
+    /// Capacity of all blocks.
     memory: usize,
     ring: Option<Ring>,
     ring_id: u64,
@@ -101,6 +131,8 @@ impl Backlog {
         let mut new = Backlog {
             size,
             blocks: VecDeque::new(),
+            spares: Vec::new(),
+            spares_least: 0,
             kept: end,
             memory: 0,
             ring: None,
@@ -154,14 +186,16 @@ impl Backlog {
     }
 
     fn list_bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Block>()
+        self.blocks.capacity() * size_of::<Placed>()
     }
 
     /// Bytes by which memory grows at most when so many are appended.
     pub fn growth(&self, bytes: usize) -> usize {
         let blocks = bytes / self.block_capacity() + 2;
         let list = if self.blocks.len() + blocks > self.blocks.capacity() { self.list_bytes() } else { 0 };
-        bytes + self.block_capacity() + list
+        let huge = self.is_read() && self.memory + bytes >= self.size as usize + HUGE_BEYOND;
+        let last = if huge { HugePage::BYTES.max(self.block_capacity()) } else { self.block_capacity() };
+        bytes + last + list
     }
 
     fn block_capacity(&self) -> usize {
@@ -170,18 +204,20 @@ impl Backlog {
 
     /// Bytes of memory beyond the backlog's size, for readers that lag.
     pub fn beyond(&self) -> usize {
-        let read = self.readers.iter().any(Option::is_some);
-        if read { self.memory().saturating_sub(self.size as usize) } else { 0 }
+        if self.is_read() { self.memory().saturating_sub(self.size as usize) } else { 0 }
+    }
+
+    fn is_read(&self) -> bool {
+        self.readers.iter().any(Option::is_some)
     }
 
     pub fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.blocks.back().is_none_or(|b| b.bytes.len() == b.bytes.capacity()) {
+            if self.blocks.back().is_none_or(|b| b.block.is_full()) {
                 self.add_block();
             }
-            let Some(block) = self.blocks.back_mut() else { return };
-            let n = bytes.len().min(block.bytes.capacity() - block.bytes.len());
-            block.bytes.extend_from_slice(&bytes[..n]);
+            let Some(last) = self.blocks.back() else { return };
+            let n = last.block.append(bytes);
             self.end += n as u64;
             bytes = &bytes[n..];
         }
@@ -189,14 +225,69 @@ impl Backlog {
     }
 
     fn add_block(&mut self) {
-        let block = Block { start: self.end, bytes: Vec::with_capacity(self.block_capacity()) };
-        self.memory += block.bytes.capacity();
-        self.blocks.push_back(block);
+        let block = self.spares.pop().unwrap_or_else(|| {
+            let huge = self.is_read() && self.memory >= self.size as usize + HUGE_BEYOND;
+            let new = if huge { Block::huge() } else { None };
+            let new = new.unwrap_or_else(|| Block::new(self.block_capacity()));
+            self.memory += new.capacity();
+            new
+        });
+        self.spares_least = self.spares_least.min(self.spares.len());
+        self.blocks.push_back(Placed { start: self.end, block: Rc::new(block) });
     }
 
-    /// Bytes from position `from` on, as many as lie together and at most
-    /// `max`; empty at the end of the stream, `None` when they are not kept.
-    pub fn read(&self, from: u64, max: usize) -> Found<'_> {
+    fn spare_bytes(&self) -> usize {
+        self.spares.iter().map(Block::capacity).sum()
+    }
+
+    /// Frees so many blocks for reuse, those first that were not used for longest.
+    fn drop_spares(&mut self, n: usize) {
+        for spare in self.spares.drain(..n) {
+            self.memory -= spare.capacity();
+        }
+        self.spares_least = self.spares_least.min(self.spares.len());
+    }
+
+    /// A block has left the list.
+    fn retire(&mut self, block: Rc<Block>) {
+        let capacity = block.capacity();
+        let keep = self.is_read() && self.spare_bytes() + capacity <= SPARE_BYTES;
+        match Rc::try_unwrap(block) {
+            Ok(mut own) if keep => {
+                own.clear();
+                self.spares.push(own);
+            }
+            _ => self.memory -= capacity,
+        }
+    }
+
+    /// Lets go blocks for reuse that have not been needed since the last call; to
+    /// be called now and then.
+    pub fn relax(&mut self) {
+        self.drop_spares(self.spares_least);
+        self.spares_least = self.spares.len();
+    }
+
+    /// Nobody reads any more: the backlog takes the memory of its size again. (Where
+    /// huge pages are a small part of that, they stay until their turn comes.)
+    fn shrink(&mut self) {
+        self.drop_spares(self.spares.len());
+        let large = |p: &Placed| p.block.capacity() > self.block_capacity();
+        if HugePage::BYTES as u64 > self.size / 16 && self.blocks.iter().any(large) {
+            let blocks = std::mem::take(&mut self.blocks);
+            self.memory = 0;
+            self.end = self.kept;
+            blocks.iter().for_each(|p| self.append(p.block.bytes()));
+            if self.blocks.is_empty() {
+                self.add_block();
+            }
+        }
+        // The list has grown with what the readers lagged.
+        self.blocks.shrink_to(2 * self.blocks.len());
+    }
+
+    /// Bytes from position `from` on, as many as lie together and at most `max`.
+    pub fn read(&self, from: u64, max: usize) -> Found {
         if from < self.first() || from > self.end {
             return Found::Gone;
         }
@@ -205,10 +296,9 @@ impl Backlog {
             let len = (max as u64).min(self.kept - from).min(r.size - at) as usize;
             return Found::Disk { at, len };
         }
-        let at = self.blocks.partition_point(|b| b.start + b.bytes.len() as u64 <= from);
-        let Some(block) = self.blocks.get(at) else { return Found::Memory(&[]) };
-        let rest = &block.bytes[(from - block.start) as usize..];
-        Found::Memory(&rest[..rest.len().min(max)])
+        let at = self.blocks.partition_point(|b| b.end() <= from);
+        let Some(placed) = self.blocks.get(at) else { return Found::End };
+        Found::Memory(Stretch::of(&placed.block, (from - placed.start) as usize, max))
     }
 
     /// Registers a reader that has read up to `from`; `None` when what follows
@@ -240,8 +330,10 @@ impl Backlog {
     pub fn detach(&mut self, reader: ReaderId) {
         self.readers[reader.0] = None;
         self.trim();
-        // The list has grown with what the reader lagged, which is no excuse any more.
-        self.blocks.shrink_to(2 * self.blocks.len());
+        match self.is_read() {
+            true => self.blocks.shrink_to(2 * self.blocks.len()),
+            false => self.shrink(),
+        }
     }
 
     /// Bytes that a reader has not read yet.
@@ -252,7 +344,7 @@ impl Backlog {
     /// Blocks that hold something a reader has not read yet.
     pub fn blocks_ahead(&self, reader: ReaderId) -> usize {
         let Some(position) = self.readers[reader.0] else { return 0 };
-        self.blocks.len() - self.blocks.partition_point(|b| b.start + b.bytes.len() as u64 <= position)
+        self.blocks.len() - self.blocks.partition_point(|b| b.end() <= position)
     }
 
     /// Position of a reader.
@@ -293,11 +385,11 @@ impl Backlog {
     pub fn to_spill(&mut self) -> Option<Spill> {
         let (old, needed) = (self.end.saturating_sub(self.size), self.needed());
         let ring = self.ring.as_mut()?;
-        let block = self.blocks.iter().find(|b| b.start + b.bytes.len() as u64 > ring.end)?;
-        if block.start + block.bytes.len() as u64 > old {
+        let placed = self.blocks.iter().find(|b| b.end() > ring.end)?;
+        if placed.end() > old {
             return None;
         }
-        let rest = &block.bytes[(ring.end - block.start) as usize..];
+        let rest = &placed.block.bytes()[(ring.end - placed.start) as usize..];
         let at = ring.end % ring.size;
         let n = rest.len().min(SPILL_MAX).min((ring.size - at) as usize);
         let end = ring.end + n as u64;
@@ -338,13 +430,11 @@ impl Backlog {
                 old.min(ring.end)
             }
         };
-        while let Some(front) = self.blocks.front()
-            && !front.bytes.is_empty()
-            && front.start + front.bytes.len() as u64 <= keep
+        while self.blocks.front().is_some_and(|b| !b.block.is_empty() && b.end() <= keep)
+            && let Some(front) = self.blocks.pop_front()
         {
-            self.kept = front.start + front.bytes.len() as u64;
-            self.memory -= front.bytes.capacity();
-            self.blocks.pop_front();
+            self.kept = front.end();
+            self.retire(front.block);
         }
         if let Some(ring) = &mut self.ring
             && ring.end < self.kept
@@ -364,9 +454,9 @@ mod tests {
         loop {
             match b.read(from, 1000) {
                 Found::Gone | Found::Disk { .. } => return None,
-                Found::Memory([]) => return Some(out),
+                Found::End => return Some(out),
                 Found::Memory(part) => {
-                    out.extend_from_slice(part);
+                    out.extend_from_slice(&part);
                     from += part.len() as u64;
                 }
             }
@@ -379,11 +469,11 @@ mod tests {
         loop {
             let part = match b.read(from, 1000) {
                 Found::Gone => return None,
-                Found::Memory([]) => return Some(out),
-                Found::Memory(part) => part,
-                Found::Disk { at, len } => &file[at as usize..at as usize + len],
+                Found::End => return Some(out),
+                Found::Memory(part) => part.to_vec(),
+                Found::Disk { at, len } => file[at as usize..at as usize + len].to_vec(),
             };
-            out.extend_from_slice(part);
+            out.extend_from_slice(&part);
             from += part.len() as u64;
         }
     }
@@ -396,10 +486,59 @@ mod tests {
         let before = b.memory();
         let reader = b.attach(0).expect("at the end");
         (0..10_000).for_each(|_| b.append(&[0; 1000]));
-        assert!(b.beyond() > 10_000_000 && b.list_bytes() > 16 << 10);
+        assert!(b.beyond() > 10_000_000 && b.list_bytes() > 4 << 10);
         b.detach(reader);
         assert_eq!(b.beyond(), 0);
         assert!(b.memory() < before + BLOCK_MIN + 1024, "{} of {before}", b.memory());
+    }
+
+    /// With a reader that keeps up, a full backlog takes no new memory, and gives
+    /// back what it does not need.
+    #[test]
+    fn blocks_are_used_again() {
+        let mut b = Backlog::new(1 << 20, 0);
+        let reader = b.attach(0).expect("at the end");
+        let write = |b: &mut Backlog, bytes: usize| {
+            (0..bytes / 1000).for_each(|_| b.append(&[1; 1000]));
+            b.advance(reader, b.end());
+        };
+        write(&mut b, 3 << 20);
+        let (memory, places) = (b.memory(), |b: &Backlog| {
+            let mut all: Vec<_> = b.blocks.iter().map(|p| p.block.bytes().as_ptr()).collect();
+            all.extend(b.spares.iter().map(|s| s.bytes().as_ptr()));
+            all.sort();
+            all
+        });
+        let before = places(&b);
+        for _ in 0..20 {
+            write(&mut b, 1 << 20);
+            b.relax();
+        }
+        assert!(b.memory() <= memory, "{} of {memory}", b.memory());
+        assert!(places(&b).iter().all(|place| before.contains(place)));
+        b.relax();
+        b.relax();
+        assert!(b.spares.is_empty());
+    }
+
+    /// What waits for a reader that lags lies in huge pages, which go as it reads.
+    #[test]
+    fn what_waits_for_a_reader_lies_in_huge_pages() {
+        let mut b = Backlog::new(1 << 20, 0);
+        let reader = b.attach(0).expect("at the end");
+        (0..20_000).for_each(|_| b.append(&[1; 1000]));
+        let huge = |b: &Backlog| b.blocks.iter().filter(|p| p.block.capacity() == HugePage::BYTES).count();
+        assert!((6..10).contains(&huge(&b)), "{} pages", huge(&b));
+        b.advance(reader, b.end());
+        (0..2_000).for_each(|_| b.append(&[1; 1000]));
+        b.advance(reader, b.end());
+        b.relax();
+        b.relax();
+        assert!(b.spares.is_empty() && b.memory() < 6 << 20, "{} bytes", b.memory());
+        let kept = all(&b, b.first()).expect("kept");
+        b.detach(reader);
+        assert!(huge(&b) == 0 && b.memory() < (1 << 20) + (200 << 10), "{} bytes", b.memory());
+        assert!(kept.ends_with(&all(&b, b.first()).expect("kept")) && b.len() >= 1 << 20);
     }
 
     proptest! {
@@ -423,9 +562,10 @@ mod tests {
                 prop_assert_eq!(&all(&b, position).unwrap()[..], &model[(position - start) as usize..]);
                 b.advance(reader, position + u64::from(reads[i]) % (b.lag(reader) + 1));
                 prop_assert!(b.len() >= size.min(model.len() as u64));
-                let blocks = b.blocks.iter().map(|x| x.bytes.capacity()).sum::<usize>();
-                prop_assert_eq!(b.memory(), blocks + b.blocks.capacity() * size_of::<Block>());
-                prop_assert!(b.memory() as u64 <= b.len() + 2 * BLOCK_MAX as u64);
+                let blocks = b.blocks.iter().map(|x| x.block.capacity()).sum::<usize>() + b.spare_bytes();
+                prop_assert_eq!(b.memory(), blocks + b.blocks.capacity() * size_of::<Placed>());
+                prop_assert!(b.spare_bytes() <= SPARE_BYTES);
+                prop_assert!(b.memory() - b.spare_bytes() <= b.len() as usize + 2 * HugePage::BYTES);
                 prop_assert_eq!(b.beyond(), b.memory().saturating_sub(size as usize));
             }
             b.detach(reader);

@@ -17,9 +17,11 @@ pub const RECORDS_MAX: usize = 2048;
 /// still add what it had begun.
 pub const BYTES_MAX: usize = 16 << 20;
 
-/// Emptied buffers that wait for reuse in one lane. More are not worth their
-/// memory: a turn fills few, and the next ones come back meanwhile.
-const SPARES: usize = 4;
+/// Emptied buffers that wait for reuse in one lane: what a core fills while the
+/// service core has not had its turn, some milliseconds. New memory would cost
+/// 25 us a buffer and more (PERF.md, the machine's memory). What has not been
+/// needed for a while goes ([`Lane::relax`]).
+const SPARES: usize = 64;
 
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -38,6 +40,8 @@ pub struct Lane {
     /// Bytes of the buffers in which the core writes.
     own: AtomicUsize,
     spare_bytes: AtomicUsize,
+    /// The fewest buffers for reuse since [`Lane::relax`]; the core's own.
+    spares_least: AtomicUsize,
     bytes: Padded<AtomicUsize>,
 }
 
@@ -52,6 +56,7 @@ impl Default for Lane {
             awaits: AtomicU64::new(0),
             own: AtomicUsize::new(0),
             spare_bytes: AtomicUsize::new(0),
+            spares_least: AtomicUsize::new(0),
             bytes: Padded(AtomicUsize::new(0)),
         }
     }
@@ -100,9 +105,18 @@ impl Lane {
 
     /// An emptied buffer that comes back.
     pub fn take_spare(&self) -> Option<Vec<u8>> {
-        let spare = self.spares.pop()?;
-        self.spare_bytes.fetch_sub(spare.capacity(), Ordering::Relaxed);
-        Some(spare)
+        let spare = self.spares.pop();
+        self.spares_least.fetch_min(self.spares.len(), Ordering::Relaxed);
+        self.spare_bytes.fetch_sub(spare.as_ref().map_or(0, Vec::capacity), Ordering::Relaxed);
+        spare
+    }
+
+    /// Frees buffers that have not been needed since the last call. To be called
+    /// now and then.
+    pub fn relax(&self) {
+        let idle = self.spares_least.load(Ordering::Relaxed);
+        (0..idle).for_each(|_| drop(self.take_spare()));
+        self.spares_least.store(self.spares.len(), Ordering::Relaxed);
     }
 
     /// So many bytes of memory hold what the core has not pushed, or is yet to
@@ -174,5 +188,30 @@ impl Lane {
     /// Stamp of the last record published.
     pub fn last(&self) -> u64 {
         self.last.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Buffers come back as they are needed, are counted, and go when they are not.
+    #[test]
+    fn spares_that_nobody_needs_are_freed() {
+        let lane = Lane::default();
+        (0..SPARES + 5).for_each(|_| lane.give_spare(Vec::with_capacity(1000)));
+        assert_eq!(lane.memory(), 1000 * SPARES);
+        lane.relax();
+        for _ in 0..10 {
+            let (one, other) = (lane.take_spare().unwrap(), lane.take_spare().unwrap());
+            assert!(one.is_empty() && one.capacity() == 1000);
+            lane.give_spare(one);
+            lane.give_spare(other);
+        }
+        lane.relax();
+        assert_eq!(lane.memory(), 2000, "two were needed");
+        lane.relax();
+        assert_eq!(lane.memory(), 0);
+        assert!(lane.take_spare().is_none());
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod aof;
 pub mod backlog;
+pub mod block;
 pub mod lane;
 pub mod merge;
 #[cfg(test)]

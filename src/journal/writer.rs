@@ -13,13 +13,13 @@ use crate::command::effect::Item;
 use crate::resp::encode;
 
 /// Bytes after which a run is closed and another begun.
-const RUN_BYTES: usize = 64 * 1024;
+pub const RUN_BYTES: usize = 64 * 1024;
 
 /// Runs up to this size are copied into a buffer of their own size, so that
 /// many small ones do not hold large buffers.
 const SMALL_RUN: usize = 4 * 1024;
 
-/// Buffers up to this capacity are used again.
+/// Buffers of [`RUN_BYTES`] up to this capacity are used again.
 pub const SPARE_MAX: usize = 2 * RUN_BYTES;
 
 /// An execution unit, or a part, while it is written.

@@ -174,6 +174,7 @@ impl Core {
         }
         self.parse.shrink();
         self.shrink_pools();
+        self.lane.relax();
         self.look_after_connections();
         super::rebalance::tick(self);
         super::sampling::tick(self);

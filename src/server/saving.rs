@@ -27,7 +27,7 @@ use crate::observe::ticks;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::session::conn::ConnRef;
-use crate::snapshot::job::{IN_FLIGHT_MAX, Job};
+use crate::snapshot::job::{IN_FLIGHT_MAX, Job, SPARES};
 use crate::store::Store;
 use crate::transaction::locks::Mode;
 
@@ -260,6 +260,11 @@ impl Core {
             chunks.push(c);
         }
         job.note_unsent(self.id, cut.backlog());
+        while cut.spares() < SPARES
+            && let Some(buffer) = job.take_spare(self.id)
+        {
+            cut.give_spare(buffer);
+        }
         if !chunks.is_empty() {
             let (core, id) = (self.id, job.id);
             self.tell_service(move |s| s.take_chunks(id, core, chunks));

@@ -120,7 +120,7 @@ pub struct StreamMemory {
     pub merging: AtomicUsize,
     /// Blocks of the backlog beyond its size, kept for replicas that lag.
     pub beyond_backlog: AtomicUsize,
-    /// Copies that are being sent.
+    /// What was read from the disk and is being sent.
     pub sending: AtomicUsize,
 }
 

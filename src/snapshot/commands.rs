@@ -234,11 +234,13 @@ impl<S: Sink> CommandSink<S> {
 }
 
 impl<S: Sink> Sink for CommandSink<S> {
-    fn write(&mut self, bytes: Vec<u8>) -> Later<'_, io::Result<()>> {
-        match self.commands.take(&bytes) {
-            Ok(commands) => self.sink.write(commands),
-            Err(e) => Box::pin(std::future::ready(Err(io::Error::other(e.to_string())))),
-        }
+    fn write<'a>(&'a mut self, bytes: &'a mut Vec<u8>) -> Later<'a, io::Result<()>> {
+        Box::pin(async move {
+            let commands = self.commands.take(bytes);
+            bytes.clear();
+            let mut commands = commands.map_err(|e| io::Error::other(e.to_string()))?;
+            self.sink.write(&mut commands).await
+        })
     }
 
     fn finish(&mut self) -> Later<'_, io::Result<()>> {

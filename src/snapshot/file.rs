@@ -74,9 +74,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, bytes: Vec<u8>) -> Later<'_, io::Result<()>> {
+    fn write<'a>(&'a mut self, bytes: &'a mut Vec<u8>) -> Later<'a, io::Result<()>> {
         Box::pin(async move {
-            let result = self.file.write(&bytes).await;
+            let result = self.file.write(bytes).await;
+            bytes.clear();
             result.inspect_err(complain)
         })
     }

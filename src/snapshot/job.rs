@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use super::access::Policy;
 use super::rdb::Version;
 use super::recorder::RdbRecorder;
+use crate::base::spsc::Queue;
+use crate::store::cut::CHUNK_BYTES;
 
 /// Bytes of one core's chunks that may be on their way to the writer; a core
 /// stops reading its keyspace until there are fewer.
@@ -13,6 +15,13 @@ pub const IN_FLIGHT_MAX: usize = 4 << 20;
 
 /// Below this, a core that has stopped is told to go on.
 const IN_FLIGHT_LOW: usize = IN_FLIGHT_MAX / 2;
+
+/// Buffers of one core's chunks that come back to be filled again: those of all
+/// that may be on their way.
+pub const SPARES: usize = IN_FLIGHT_MAX / CHUNK_BYTES;
+
+/// Buffers that grew beyond this do not come back.
+const SPARE_MAX: usize = 2 * CHUNK_BYTES;
 
 /// What is decided when a snapshot begins.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +50,7 @@ pub struct Job {
     /// Cores that may still record something.
     open: AtomicUsize,
     in_flight: Box<[AtomicUsize]>,
+    spares: Box<[Queue<Vec<u8>, SPARES>]>,
     /// By core: recorded, and waiting for room on the way.
     unsent: Box<[AtomicUsize]>,
     /// Keys of all cores at the cut, and those that have been written.
@@ -63,6 +73,7 @@ impl Job {
             failed: AtomicBool::new(false),
             open: AtomicUsize::new(cores),
             in_flight: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            spares: (0..cores).map(|_| Queue::new()).collect(),
             unsent: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             keys_total: AtomicU64::new(0),
             keys_done: AtomicU64::new(0),
@@ -124,6 +135,20 @@ impl Job {
     pub fn written(&self, core: usize, bytes: usize) -> bool {
         let before = self.in_flight[core].fetch_sub(bytes, Ordering::Relaxed);
         before >= IN_FLIGHT_LOW && before - bytes < IN_FLIGHT_LOW
+    }
+
+    /// The writer has emptied a chunk.
+    pub fn give_spare(&self, core: usize, mut buffer: Vec<u8>) {
+        buffer.clear();
+        if (CHUNK_BYTES..=SPARE_MAX).contains(&buffer.capacity()) {
+            // One too many is freed.
+            drop(self.spares[core].push(buffer));
+        }
+    }
+
+    /// A buffer for a core's next chunk.
+    pub fn take_spare(&self, core: usize) -> Option<Vec<u8>> {
+        self.spares[core].pop()
     }
 
     /// A core's databases at the cut: keys, and keys with a deadline.

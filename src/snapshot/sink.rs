@@ -9,8 +9,9 @@ pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Takes the bytes of one snapshot, on the service core.
 pub trait Sink {
-    /// Takes the next bytes. Taking its time slows the snapshot down.
-    fn write(&mut self, bytes: Vec<u8>) -> Later<'_, io::Result<()>>;
+    /// Takes the next bytes; the buffer, or another, comes back empty for more of
+    /// them. Taking its time slows the snapshot down.
+    fn write<'a>(&'a mut self, bytes: &'a mut Vec<u8>) -> Later<'a, io::Result<()>>;
     /// All bytes have been written: makes the snapshot valid and durable.
     fn finish(&mut self) -> Later<'_, io::Result<()>>;
     /// There will be no snapshot: leaves nothing behind.

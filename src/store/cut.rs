@@ -200,6 +200,8 @@ pub struct Cut {
     /// Whole chunks that wait for the end of the begun record.
     held: VecDeque<Chunk>,
     bytes: usize,
+    /// Emptied buffers for the next chunks; what is not needed goes with the cut.
+    spares: Vec<Vec<u8>>,
     /// The begun record: which, and its chunk.
     begun: Option<(u64, Chunk)>,
     open: BTreeMap<u64, Open>,
@@ -227,6 +229,7 @@ impl Cut {
             ready: VecDeque::new(),
             held: VecDeque::new(),
             bytes: 0,
+            spares: Vec::new(),
             begun: None,
             open: BTreeMap::new(),
             next_id: 1,
@@ -262,6 +265,17 @@ impl Cut {
         Some(c)
     }
 
+    /// Buffers of earlier chunks that wait for use.
+    pub fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// Takes the emptied buffer of an earlier chunk, for another.
+    pub fn give_spare(&mut self, buffer: Vec<u8>) {
+        debug_assert!(buffer.is_empty());
+        self.spares.push(buffer);
+    }
+
     /// Makes what has been recorded ready, however little it is.
     pub fn flush(&mut self) {
         if !self.filling.bytes.is_empty() {
@@ -283,6 +297,7 @@ impl Cut {
             self.filling.db = db;
         }
         if self.filling.bytes.capacity() == 0 {
+            self.filling.bytes = self.spares.pop().unwrap_or_default();
             self.filling.bytes.reserve(CHUNK_BYTES + CHUNK_BYTES / 16);
         }
     }

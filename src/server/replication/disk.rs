@@ -17,6 +17,7 @@ use glommio::timer::sleep;
 
 use super::link::Link;
 use crate::journal::backlog::{Backlog, Found, Spill};
+use crate::journal::block::Stretch;
 use crate::observe::log;
 use crate::server::persistence::strerror;
 use crate::server::service::Service;
@@ -40,8 +41,10 @@ pub(super) struct Disk {
 
 /// What comes next for a replica.
 pub(super) enum Piece {
-    /// Bytes, and the position after them.
-    Bytes(Vec<u8>, u64),
+    /// Bytes where they lie in the backlog, and the position after them.
+    Kept(Stretch, u64),
+    /// The same from the disk.
+    Read(Vec<u8>, u64),
     Nothing,
     /// It is no longer kept.
     Lost,
@@ -158,8 +161,11 @@ impl Service {
                 from,
                 b.ring_id(),
                 match b.read(from, CHUNK) {
-                    Found::Memory([]) => return Some((from, 0, Err(Piece::Nothing))),
-                    Found::Memory(piece) => Err(self.piece(piece, from)),
+                    Found::End => Err(Piece::Nothing),
+                    Found::Memory(piece) => {
+                        let end = from + piece.len() as u64;
+                        Err(Piece::Kept(piece, end))
+                    }
                     Found::Gone => Err(Piece::Lost),
                     Found::Disk { at, len } => Ok((at, len)),
                 },
@@ -178,14 +184,12 @@ impl Service {
         // It may have been written over while it was read.
         let stands = self.with_backlog(|b| b.ring_id() == ring && b.first() <= from) == Some(true);
         match read {
-            Ok(bytes) if stands && bytes.len() == len => self.piece(&bytes, from),
+            Ok(bytes) if stands && bytes.len() == len => {
+                // Known to be on its way before it takes memory.
+                self.shared.stream_memory.sending.fetch_add(len, Ordering::Relaxed);
+                Piece::Read(bytes.to_vec(), from + len as u64)
+            }
             _ => Piece::Lost,
         }
-    }
-
-    /// A copy to be sent; it is known to be on its way before it takes memory.
-    fn piece(&self, bytes: &[u8], from: u64) -> Piece {
-        self.shared.stream_memory.sending.fetch_add(bytes.len(), Ordering::Relaxed);
-        Piece::Bytes(bytes.to_vec(), from + bytes.len() as u64)
     }
 }

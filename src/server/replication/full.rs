@@ -36,6 +36,7 @@ use crate::snapshot::job::Job;
 use crate::snapshot::rdb::Version;
 use crate::snapshot::rdb::frame::{About, Frame, Stream};
 use crate::snapshot::sink::{Later, Sink};
+use crate::snapshot::writer::WRITE_BYTES;
 
 /// Bytes that one send takes.
 const CHUNK: usize = 256 << 10;
@@ -43,6 +44,10 @@ const CHUNK: usize = 256 << 10;
 /// Bytes of the snapshot that wait for one replica's socket; beyond, the
 /// snapshot is made no further.
 const QUEUE_MAX: usize = 4 << 20;
+
+/// Buffers that are kept to be filled again, and the capacity of the largest.
+const SPARES: usize = 4;
+const SPARE_MAX: usize = 1 << 20;
 
 /// Bytes of pre-images that the cores have not got rid of at which the snapshot
 /// does go on: replicas' queues then grow up to their limit of output, and
@@ -429,6 +434,9 @@ struct SocketSink {
     links: Vec<Rc<Link>>,
     job: Option<std::sync::Arc<Job>>,
     mark: String,
+    /// Buffers under way, and those that all sockets have taken.
+    sent: VecDeque<Bytes>,
+    spares: Vec<Vec<u8>>,
 }
 
 impl SocketSink {
@@ -441,7 +449,14 @@ impl SocketSink {
             *link.bulk.borrow_mut() = Some(bulk);
             link.bell.ring();
         }
-        SocketSink { service: service.clone(), links, job: service.snapshot_job(), mark }
+        SocketSink {
+            service: service.clone(),
+            links,
+            job: service.snapshot_job(),
+            mark,
+            sent: VecDeque::new(),
+            spares: Vec::new(),
+        }
     }
 
     /// Forgets those that have gone; it is an error if all have.
@@ -473,6 +488,23 @@ impl SocketSink {
             link.bell.ring();
         }
         self.still_there()
+    }
+
+    /// Sends a buffer, and puts one in its place that all replicas have taken.
+    async fn send_buffer(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        while self.sent.front().is_some_and(Bytes::is_unique)
+            && let Some(mut taken) = self.sent.pop_front()
+        {
+            // An empty one is taken apart without copying.
+            taken.truncate(0);
+            let buffer = Vec::from(taken);
+            if self.spares.len() < SPARES && (WRITE_BYTES..=SPARE_MAX).contains(&buffer.capacity()) {
+                self.spares.push(buffer);
+            }
+        }
+        let bytes = Bytes::from(std::mem::replace(buffer, self.spares.pop().unwrap_or_default()));
+        self.sent.push_back(bytes.clone());
+        self.send(bytes).await
     }
 
     /// Does a replica leave more unread than `client-output-buffer-limit`
@@ -523,8 +555,8 @@ impl SocketSink {
 }
 
 impl Sink for SocketSink {
-    fn write(&mut self, bytes: Vec<u8>) -> Later<'_, io::Result<()>> {
-        Box::pin(self.send(Bytes::from(bytes)))
+    fn write<'a>(&'a mut self, bytes: &'a mut Vec<u8>) -> Later<'a, io::Result<()>> {
+        Box::pin(self.send_buffer(bytes))
     }
 
     fn finish(&mut self) -> Later<'_, io::Result<()>> {

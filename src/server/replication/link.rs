@@ -227,7 +227,17 @@ impl Service {
             } else {
                 match self.next_piece(&link).await {
                     Piece::Nothing => {}
-                    Piece::Bytes(piece, end) => {
+                    Piece::Kept(piece, end) => {
+                        self.repl.count_net(0, piece.len());
+                        if !write(&link, &mut socket, &piece).await {
+                            break;
+                        }
+                        // The block that it lies in may be dropped now.
+                        drop(piece);
+                        self.sent_to_replica(&link, end);
+                        continue;
+                    }
+                    Piece::Read(piece, end) => {
                         self.repl.count_net(0, piece.len());
                         let fine = write(&link, &mut socket, &piece).await;
                         let sent = piece.len();

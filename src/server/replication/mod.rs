@@ -64,6 +64,9 @@ pub use link::parse_psync;
 /// Time between two ticks of the node.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Ticks between two looks at what the backlog has not needed.
+const RELAX_TICKS: u64 = 10;
+
 /// What the service core keeps of replication.
 pub struct Repl {
     node: RefCell<Node>,
@@ -246,10 +249,15 @@ impl Service {
     }
 
     async fn tick_replication(self: Rc<Self>) {
-        loop {
+        for tick in 1u64.. {
             self.follow_settings();
             self.excuse_idle_transfers();
             self.replicate(Event::Tick);
+            if tick % RELAX_TICKS == 0
+                && let Some(r) = &mut self.streams.borrow_mut().out.replication
+            {
+                r.backlog.relax();
+            }
             self.shared.stream_memory.note_backlog(self.streams.borrow().out.backlog());
             self.tidy_snapshot_file();
             sleep(TICK).await;

@@ -30,6 +30,7 @@ use crate::base::clock;
 use crate::config::{AppendFsync, Settings};
 use crate::journal::aof::manifest::Manifest;
 use crate::journal::merge::Lanes;
+use crate::journal::writer::RUN_BYTES;
 use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::persistence::strerror;
@@ -477,10 +478,18 @@ impl Service {
             done += expected;
             self.wrote_of_buffer(expected);
             for p in pieces.drain(..n) {
-                self.shared.recycle(p.core, p.bytes);
+                self.recycle_piece(p);
             }
         }
         (pieces, (done, None))
+    }
+
+    /// A written piece's buffer goes back where it came from.
+    fn recycle_piece(&self, piece: Piece) {
+        match &mut self.streams.borrow_mut().out.aof {
+            Some(aof) if piece.bytes.capacity() < RUN_BYTES => aof.recycle(piece.bytes),
+            _ => self.shared.recycle(piece.core, piece.bytes),
+        }
     }
 
     /// So many bytes no longer wait to be written.

@@ -13,6 +13,7 @@ use super::streams::Outputs;
 use crate::base::{clock, memory};
 use crate::journal::merge::{Lanes, Merge};
 use crate::journal::record::Record;
+use crate::journal::writer::{RUN_BYTES, SPARE_MAX};
 use crate::server::core::Core;
 use crate::server::shared::Shared;
 
@@ -51,7 +52,7 @@ impl Lanes for Shared {
     }
 
     fn recycle(&self, core: usize, buffer: Vec<u8>) {
-        if (1..=crate::journal::writer::SPARE_MAX).contains(&buffer.capacity()) {
+        if (RUN_BYTES..=SPARE_MAX).contains(&buffer.capacity()) {
             self.lanes[core].give_spare(buffer);
         }
     }

@@ -28,6 +28,9 @@ use crate::snapshot::sink::Sink;
 use crate::snapshot::writer::{WRITE_BYTES, Writer};
 use crate::store::cut::Chunk;
 
+/// Buffers of a large value, beyond this, are not filled again.
+const BUFFER_MAX: usize = 4 * WRITE_BYTES;
+
 /// A place in the replication stream, for the file's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -292,7 +295,9 @@ impl Service {
         if full {
             self.pass_on(intake, sink).await?;
         }
-        if job.written(core, chunk.bytes.len()) {
+        let bytes = chunk.bytes.len();
+        job.give_spare(core, chunk.bytes);
+        if job.written(core, bytes) {
             self.shared.mesh.rouse(core);
         }
         self.delay(job, wish.key_delay_us.saturating_mul(chunk.keys)).await;
@@ -302,8 +307,13 @@ impl Service {
     }
 
     async fn pass_on(&self, intake: &Intake, sink: &mut dyn Sink) -> Result<(), Failure> {
-        let out = std::mem::take(&mut intake.writer.borrow_mut().out);
-        sink.write(out).await.map_err(Failure::Io)
+        let mut out = std::mem::take(&mut intake.writer.borrow_mut().out);
+        sink.write(&mut out).await.map_err(Failure::Io)?;
+        debug_assert!(out.is_empty(), "a sink takes everything");
+        if out.capacity() <= BUFFER_MAX {
+            intake.writer.borrow_mut().out = out;
+        }
+        Ok(())
     }
 
     /// `rdb-key-save-delay`, cut short when the snapshot is called off.

@@ -65,6 +65,8 @@ pub struct Aof {
     selected: Selected,
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Emptied buffers, for gathering.
+    spares: Vec<Vec<u8>>,
     /// Whether times stand between the commands (`aof-timestamp-enabled`).
     pub timestamps: bool,
     /// The last one, Unix seconds.
@@ -86,10 +88,14 @@ pub struct Piece {
 /// pieces of at least this size.
 const OWN_PIECE: usize = 16 * 1024;
 
+/// Capacity of a buffer for gathering, and how many are kept for reuse.
+const GATHERED: usize = 2 * OWN_PIECE;
+const SPARES: usize = 8;
+
 impl Aof {
     pub fn new(timestamps: bool) -> Aof {
         let (selected, pieces) = Default::default();
-        Aof { selected, pieces, bytes: 0, timestamps, last_time_s: 0, noted: None, cut_at: None }
+        Aof { selected, pieces, bytes: 0, spares: Vec::new(), timestamps, last_time_s: 0, noted: None, cut_at: None }
     }
 
     /// Bytes that have not been taken.
@@ -150,12 +156,20 @@ impl Aof {
         self.pieces.push_back(Piece { core, bytes: std::mem::take(&mut run.bytes) });
     }
 
+    /// Takes a buffer back that was made for gathering, once it is written.
+    pub fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.spares.len() < SPARES && (GATHERED..=2 * GATHERED).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.spares.push(buffer);
+        }
+    }
+
     fn gather(&mut self, core: usize, bytes: &[u8]) {
         let cut = self.cut_at == Some(self.pieces.len());
         match self.pieces.back_mut().filter(|p| !cut && p.bytes.len() < OWN_PIECE) {
             Some(p) => p.bytes.extend_from_slice(bytes),
             None => {
-                let mut own = Vec::with_capacity(2 * OWN_PIECE);
+                let mut own = self.spares.pop().unwrap_or_else(|| Vec::with_capacity(GATHERED));
                 own.extend_from_slice(bytes);
                 self.pieces.push_back(Piece { core, bytes: own });
             }
