@@ -173,9 +173,27 @@ impl<'a> Bytes<'a> {
         })
     }
 
+    /// A string that stands there as it is, with a length of one or two bytes:
+    /// most are such. Heads go through memory, which a short string feels.
+    #[inline(always)]
+    fn plain(&mut self) -> Option<&'a [u8]> {
+        let rest = self.all.get(self.at..)?;
+        let (from, len) = match *rest {
+            [first @ 0..0x40, ..] => (1, usize::from(first)),
+            [first @ 0x40..0x80, second, ..] => (2, usize::from(first & 0x3F) << 8 | usize::from(second)),
+            _ => return None,
+        };
+        let plain = rest.get(from..from + len)?;
+        self.at += from + len;
+        Some(plain)
+    }
+
     /// Steps over a string, without a look at what it says.
     #[inline]
     pub fn skip_string(&mut self) -> Result<(), Fault> {
+        if self.plain().is_some() {
+            return Ok(());
+        }
         match self.head()? {
             Head::Raw(n) | Head::Packed { packed: n, .. } => self.take(n).map(drop),
             Head::Int(_) => Ok(()),
@@ -188,6 +206,9 @@ impl<'a> Bytes<'a> {
     where
         'a: 's,
     {
+        if let Some(plain) = self.plain() {
+            return Ok(plain);
+        }
         match self.head()? {
             Head::Raw(n) => self.take(n),
             Head::Int(v) => Ok(scratch.keep(itoa::Buffer::new().format(v).as_bytes())),

@@ -492,16 +492,13 @@ impl Scanner {
     fn begin_value(&mut self, kind: u8) -> Result<(), Fault> {
         self.steps.clear();
         steps_of(kind, &mut self.steps)?;
-        let mut key = std::mem::take(&mut self.key);
-        let read = self.after_code(|b| {
-            let mut scratch = Scratch::default();
-            let s = b.string(&mut scratch)?;
-            key.clear();
-            key.extend_from_slice(s);
-            Ok(())
-        });
-        self.key = key;
-        read?;
+        let mut b = Bytes::new(&self.buffer[self.at..self.filled]);
+        b.byte()?;
+        let mut scratch = Scratch::default();
+        let key = b.string(&mut scratch)?;
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.at += b.at();
         self.kind = kind;
         self.parts = 0;
         self.start = self.at;
