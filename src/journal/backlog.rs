@@ -114,6 +114,8 @@ pub struct Backlog {
     /// been since [`Backlog::relax`].
     spares: Vec<Block>,
     spares_least: usize,
+    /// A block has been added since.
+    added: bool,
     /// Position of the first byte in the blocks.
     kept: u64,
     /// Capacity of all blocks.
@@ -133,6 +135,7 @@ impl Backlog {
             blocks: VecDeque::new(),
             spares: Vec::new(),
             spares_least: 0,
+            added: false,
             kept: end,
             memory: 0,
             ring: None,
@@ -233,6 +236,7 @@ impl Backlog {
             new
         });
         self.spares_least = self.spares_least.min(self.spares.len());
+        self.added = true;
         self.blocks.push_back(Placed { start: self.end, block: Rc::new(block) });
     }
 
@@ -261,19 +265,24 @@ impl Backlog {
         }
     }
 
-    /// Lets go blocks for reuse that have not been needed since the last call; to
-    /// be called now and then.
+    /// Lets go what has not been needed since the last call; to be called now and
+    /// then.
     pub fn relax(&mut self) {
         self.drop_spares(self.spares_least);
         self.spares_least = self.spares.len();
+        let lags = self.needed() < self.end.saturating_sub(self.size);
+        if !self.added && !lags {
+            self.shrink();
+        }
+        self.added = false;
     }
 
-    /// Nobody reads any more: the backlog takes the memory of its size again. (Where
+    /// Nobody lags any more: the backlog takes the memory of its size again. (Where
     /// huge pages are a small part of that, they stay until their turn comes.)
     fn shrink(&mut self) {
-        self.drop_spares(self.spares.len());
         let large = |p: &Placed| p.block.capacity() > self.block_capacity();
         if HugePage::BYTES as u64 > self.size / 16 && self.blocks.iter().any(large) {
+            self.drop_spares(self.spares.len());
             let blocks = std::mem::take(&mut self.blocks);
             self.memory = 0;
             self.end = self.kept;
@@ -281,6 +290,8 @@ impl Backlog {
             if self.blocks.is_empty() {
                 self.add_block();
             }
+            // What was older than the backlog's size.
+            self.drop_spares(self.spares.len());
         }
         // The list has grown with what the readers lagged.
         self.blocks.shrink_to(2 * self.blocks.len());
@@ -332,7 +343,10 @@ impl Backlog {
         self.trim();
         match self.is_read() {
             true => self.blocks.shrink_to(2 * self.blocks.len()),
-            false => self.shrink(),
+            false => {
+                self.drop_spares(self.spares.len());
+                self.shrink();
+            }
         }
     }
 
@@ -534,11 +548,15 @@ mod tests {
         b.advance(reader, b.end());
         b.relax();
         b.relax();
-        assert!(b.spares.is_empty() && b.memory() < 6 << 20, "{} bytes", b.memory());
-        let kept = all(&b, b.first()).expect("kept");
+        assert!(huge(&b) == 0 && b.memory() < (1 << 20) + (200 << 10), "{} bytes", b.memory());
+        assert!(b.spares.is_empty() && b.len() >= 1 << 20);
+        let written: Vec<u8> = (0..40_000_000u32).map(|i| (i / 9) as u8).collect();
+        written.chunks(1000).for_each(|part| b.append(part));
+        assert!(huge(&b) > 10);
         b.detach(reader);
         assert!(huge(&b) == 0 && b.memory() < (1 << 20) + (200 << 10), "{} bytes", b.memory());
-        assert!(kept.ends_with(&all(&b, b.first()).expect("kept")) && b.len() >= 1 << 20);
+        let kept = all(&b, b.first()).expect("kept");
+        assert!(kept.len() >= 1 << 20 && written.ends_with(&kept));
     }
 
     proptest! {
