@@ -185,8 +185,12 @@ pub fn store_result(cx: &mut Cx, key: &[u8], result: Object, class: super::effec
     let key = cx.key(key);
     let n = result.len();
     if n > 0 {
+        let fresh = cx.find(&key).is_none();
         cx.set_object(&key, result, None);
         cx.fx.verbatim(1);
+        if fresh {
+            cx.event(super::effect::Class::New, "new", key.bytes);
+        }
         cx.event(class, event, key.bytes);
     } else if cx.delete(&key) {
         cx.fx.verbatim(1);

@@ -340,6 +340,17 @@ impl<'a> Cx<'a> {
         found.map(|e| unsafe { &*e })
     }
 
+    /// [`Cx::read_untouched`] that tells nobody of a miss (OBJECT).
+    pub fn read_unheard(&mut self, key: &Key) -> Option<&Entry> {
+        let found: Option<*const Entry> = self.read_untouched(key).map(std::ptr::from_ref);
+        if found.is_none() {
+            // Not that the key has expired, which comes before.
+            self.fx.events.pop_if(|e| e.class == Class::Miss);
+        }
+        // SAFETY: as in `find`; only the list of events was changed since.
+        found.map(|e| unsafe { &*e })
+    }
+
     pub fn exists(&mut self, key: &Key) -> bool {
         self.look_up::<false>(key).is_some()
     }

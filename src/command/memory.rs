@@ -39,7 +39,7 @@ fn usage(cx: &mut Cx, args: Args) -> Done {
         _ => return Err(SYNTAX),
     }
     let key = cx.key(args[2]);
-    match cx.read_untouched(&key).map(|e| e.memory() + TABLE_BYTES) {
+    match cx.peek(&key).map(|e| e.memory() + TABLE_BYTES) {
         Some(n) => cx.reply.int(n as i64),
         None => cx.reply.null(),
     }

@@ -67,7 +67,7 @@ fn about(cx: &mut Cx, args: Args, ask: fn(&Clock, &Entry) -> Result<Answer, Faul
         decay_minutes: o.lfu_decay_minutes,
         shared_integers: o.shared_integers,
     };
-    match cx.read_untouched(&key).map(|e| ask(&clock, e)).transpose()? {
+    match cx.read_unheard(&key).map(|e| ask(&clock, e)).transpose()? {
         None => cx.reply.null(),
         Some(Answer::Name(name)) => cx.reply.bulk(name.as_bytes()),
         Some(Answer::Number(n)) => cx.reply.int(n),
@@ -167,5 +167,20 @@ mod tests {
         assert_eq!(ask(&mut b, "freq", "none"), "$-1");
         b.options.lfu_policy = true;
         assert!(ask(&mut b, "idletime", "k").starts_with("-ERR An LFU maxmemory policy is selected"));
+    }
+
+    /// As in Redis, nobody hears that OBJECT has missed a key; that one has
+    /// expired they do.
+    #[test]
+    fn misses_are_not_told_of() {
+        let mut b = Bench::default();
+        ask(&mut b, "encoding", "none");
+        assert!(b.events.is_empty());
+        b.run("get none");
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), ["keymiss"]);
+        b.run("set k v px 10");
+        b.now += 20;
+        ask(&mut b, "encoding", "k");
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), ["expired"]);
     }
 }

@@ -211,3 +211,30 @@ fn sscan_returns_whatever_stays() {
         ],
     );
 }
+
+/// What a command stores under a key that did not exist is a new key.
+#[test]
+fn stored_results_are_new_keys() {
+    let mut b = Bench::default();
+    b.run("sadd s 1 2");
+    b.run("zadd z 1 a");
+    b.run("geoadd g 1 1 a");
+    let stores = [
+        ("sunionstore to s", "sunionstore"),
+        ("zunionstore to 1 z", "zunionstore"),
+        ("zrangestore to z 0 -1", "zrangestore"),
+        ("geosearchstore to g frommember a byradius 1 km", "geosearchstore"),
+        ("sort s store to", "sortstore"),
+    ];
+    for (line, event) in stores {
+        b.run("del to");
+        b.run(line);
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), ["new", event]);
+        b.run(line);
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), [event], "it is there");
+        b.run("set to v px 10");
+        b.now += 20;
+        b.run(line);
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), ["expired", "new", event]);
+    }
+}

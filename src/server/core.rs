@@ -511,6 +511,7 @@ impl Stages for Core {
     }
 
     fn run(&mut self) {
+        self.begin_counting();
         self.grant_fresh();
         while let Some(m) = self.mail.pop_front() {
             self.handle(m);

@@ -34,8 +34,7 @@ impl Core {
         {
             let owner = self.map[slot_of_hash(hash) as usize] as usize;
             if conn.replies.outstanding() == 0 && owner == self.id && self.locks.is_empty() {
-                self.execute_here(conn, e, args, (k, hash));
-                return Flow::Next;
+                return self.execute_here(conn, e, args, (k, hash));
             }
             return self.route_key(conn, e, args, (k, hash), false);
         }
@@ -234,7 +233,7 @@ impl Core {
             }
         };
         self.account(entry, start, failed, args, Who::Here(conn));
-        if conn.close_after { Flow::Stop } else { Flow::Next }
+        if conn.close_after { Flow::Stop } else { self.flow_after(conn) }
     }
 
     /// Must the request wait for what is outstanding on its connection?
@@ -295,8 +294,7 @@ impl Core {
                 return Flow::Next;
             }
         }
-        self.execute_here(conn, entry, args, (k, hash));
-        Flow::Next
+        self.execute_here(conn, entry, args, (k, hash))
     }
 
     pub fn park_here(&mut self, conn: &mut Conn, entry: &Entry, args: Args, (k, hash): (usize, u64), need: Need) {
@@ -353,8 +351,7 @@ impl Core {
             if conn.replies.outstanding() > 0 {
                 return Flow::Hold;
             }
-            self.execute_here(conn, entry, args, (0, 0));
-            return Flow::Next;
+            return self.execute_here(conn, entry, args, (0, 0));
         };
         if self.shared.cores > 1 && undeclared(entry.spec, args) {
             return self.route_everywhere(conn, entry, args);
@@ -483,8 +480,7 @@ impl Core {
         // Its reply waits for more than the cores.
         let saves = entry.spec.name == "flushall" && self.saves_flushes();
         if (own || self.shared.cores == 1) && self.locks.is_empty() && !saves {
-            self.execute_here(conn, entry, args, (0, 0));
-            return Flow::Next;
+            return self.execute_here(conn, entry, args, (0, 0));
         }
         let mode = if entry.writes() { Mode::Exclusive } else { Mode::Shared };
         let origin = self.origin(conn);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::core::Core;
 use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Route, registry};
+use super::serve::Flow;
 use super::tx::Waiter;
 use crate::base::Args;
 use crate::base::num::parse_u64;
@@ -114,6 +115,10 @@ impl Core {
     #[inline]
     pub fn account_spent(&mut self, entry: &Entry, spent: u64, failed: bool, args: Args, who: Who) {
         let s = &mut self.stats.commands[entry.index];
+        if failed && std::mem::take(&mut self.scripts.refused) {
+            s.rejected += 1;
+            return;
+        }
         s.calls += 1;
         s.ticks += spent;
         s.failed += u64::from(failed);
@@ -183,13 +188,13 @@ impl Core {
 
     /// Runs a command of a connection of this core.
     #[inline]
-    pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) {
+    pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) -> Flow {
         conn.commands += 1;
         conn.last_command = Some(entry.index);
         let origin = Origin::of(conn, 0);
         let muted = conn.special && conn.muted();
         let buffer = conn.replies.buffer();
-        let mark = buffer.len();
+        let (mark, size) = (buffer.len(), buffer.capacity());
         let mut out = std::mem::take(buffer);
         let failed = self.run_keys(entry, args, &origin, self.now, hint, &mut out);
         if muted {
@@ -199,6 +204,19 @@ impl Core {
         *conn.replies.buffer() = out;
         conn.replies.commit(mark);
         self.account_fast(entry, small, failed, args, Who::Here(conn));
+        if !small || conn.hears {
+            let grown = conn.replies.buffer().capacity().saturating_sub(size);
+            self.count_growth(conn, grown);
+            return self.flow_after(conn);
+        }
+        Flow::Next
+    }
+
+    /// After a command with a large reply, or of a client that hears of changed
+    /// keys: must something be done about what it left before the next one runs?
+    #[cold]
+    pub fn flow_after(&self, conn: &Conn) -> Flow {
+        if (conn.hears && self.tracker.pending()) || self.clients_exceed() { Flow::Yield } else { Flow::Next }
     }
 
     /// Runs a command for whoever asked; the reply is appended to `out`.
@@ -405,6 +423,16 @@ impl Core {
         }
     }
 
+    /// Replies that are large pass through: no key has to go for them.
+    #[inline]
+    fn note_passing(&mut self, batch: &mut Batch) {
+        let now = batch.replies.capacity();
+        if now > batch.passing + BATCH_KEPT_MIN {
+            self.count_passing(now - batch.passing);
+            batch.passing = now;
+        }
+    }
+
     /// Requests that another core forwarded: the same passes.
     pub fn run_batch(&mut self, mut batch: Box<Batch>) {
         self.keep_room_and_tell();
@@ -433,16 +461,14 @@ impl Core {
             at += h.argc as usize;
             let done = self.run_forwarded(h, &args, &mut batch.replies);
             batch.reply_ends.push(done.then_some(batch.replies.len()));
+            self.note_passing(&mut batch);
         }
         drop(args);
         batch.heads = heads;
         batch.ends = ends;
         batch.data = data;
         self.settle_clock();
-        if batch.replies.capacity() > BATCH_KEPT_MIN {
-            batch.passing = batch.replies.capacity();
-            self.count_passing(batch.passing);
-        }
+        self.tell_before_replies();
         self.send(from, Msg::Replies(batch));
     }
 
@@ -616,7 +642,10 @@ impl Core {
                 }
             }
             if let Some(c) = &mut open {
-                c.replies.fill(h.origin.seq, reply);
+                if reply.len() >= SMALL {
+                    self.count_growth(c, c.replies.growth(h.origin.seq, reply.len()));
+                }
+                c.fill(h.origin.seq, reply);
             }
         }
         if let Some(c) = open {
@@ -654,7 +683,7 @@ impl Core {
     pub fn deliver(&mut self, conn: ConnRef, seq: u32, reply: &[u8]) {
         let Some(mut c) = self.take_conn(conn) else { return };
         self.lend_buffer(&mut c);
-        c.replies.fill(seq, reply);
+        c.fill(seq, reply);
         self.unblocked(&mut c, true);
         self.delivered(c);
     }

@@ -230,7 +230,9 @@ impl Core {
             return conn.error(f.text());
         }
         match entry.action {
-            Action::Keys(_) | Action::Script(_) => self.execute_here(conn, entry, args, (0, 0)),
+            Action::Keys(_) | Action::Script(_) => {
+                self.execute_here(conn, entry, args, (0, 0));
+            }
             Action::Conn(run) => {
                 let start = self.clock();
                 let result = run(self, conn, args);

@@ -12,9 +12,7 @@
 //! - A core without any key that may go asks one that has some. Only when no
 //!   core has any, commands that need memory are refused.
 //!
-//! Clients' buffers have a limit of their own (`maxmemory-clients`), likewise
-//! over all cores: each makes known what its clients take and how large the
-//! largest is, and the core that has the largest closes it.
+//! Clients' buffers have a limit of their own (`maxmemory-clients`): [`clients`].
 //!
 //! A command waits for the room that its own core makes, within the time that
 //! `maxmemory-eviction-tenacity` allows; the rest is made in the background.
@@ -23,6 +21,8 @@
 //! command that made room necessary. Where another core has been asked, the
 //! commands of such clients wait for its word ([`Core::held_for_room`]), which
 //! comes behind the messages that it sent; those of all others do not.
+
+mod clients;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -65,10 +65,6 @@ const AHEAD_BYTES: usize = 8 * 1024;
 /// runs something long does not answer.
 const WORD_MS: u64 = 100;
 
-/// A client that has grown or shrunk by so many bytes is told to other cores at
-/// once, not at the end of the turn.
-const TOLD_AT_ONCE: usize = 16 * 1024;
-
 const OOM: Fault = Fault::Text("OOM command not allowed when used memory > 'maxmemory'.");
 
 /// What a core lets the others know.
@@ -84,6 +80,8 @@ pub struct Desk {
     /// Bytes of its clients, while they are limited, and of the largest of them.
     clients: AtomicUsize,
     largest: AtomicUsize,
+    /// Odd from the beginning of a turn until its clients are counted.
+    turn: AtomicU64,
     /// Bytes that telling of evictions took since the last tick. They leave with
     /// the turn; evicting more for them would not end.
     told: AtomicUsize,
@@ -94,6 +92,9 @@ pub struct Rooms {
     pub desks: Box<[Desk]>,
     /// Some core is closing clients.
     evicting: AtomicBool,
+    /// Changes of their limit under way: which clients go is decided when all
+    /// cores have counted theirs.
+    changing: AtomicUsize,
     /// Since when the limit is passed, monotonic microseconds; 0 when it is not.
     exceeded_since_us: AtomicU64,
     exceeded_total_us: AtomicU64,
@@ -108,6 +109,7 @@ impl Rooms {
         Rooms {
             desks: (0..cores).map(|_| Desk::default()).collect(),
             evicting: AtomicBool::new(false),
+            changing: AtomicUsize::new(0),
             exceeded_since_us: AtomicU64::new(0),
             exceeded_total_us: AtomicU64::new(0),
             passing: AtomicUsize::new(0),
@@ -172,6 +174,7 @@ pub struct Room {
     clients_grew: bool,
     /// Somebody has to be evicted unless what is being sent leaves first.
     clients_exceed: bool,
+    counts: clients::Counts,
     word: Word,
 }
 
@@ -208,13 +211,6 @@ fn policy_of(s: &Settings) -> Option<Policy> {
     Some(Policy { order, volatile, samples: s.maxmemory_samples.min(SAMPLES_MAX) as usize })
 }
 
-/// Bytes that all clients may use: as given, or as a share of `maxmemory`.
-fn clients_limit(s: &Settings) -> usize {
-    let given = s.internals.maxmemory_clients;
-    let bytes = if given < 0 { s.maxmemory / 100 * given.unsigned_abs() } else { given as u64 };
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
 /// Microseconds that a command may wait for room. As Redis documents its
 /// `maxmemory-eviction-tenacity`: half a millisecond at 10, 15% more for each
 /// step above, no limit at 100.
@@ -247,144 +243,10 @@ impl Core {
         }
         let room = &mut self.room;
         (room.limit, room.policy) = (limit, policy);
-        let clients_limit = clients_limit(&self.settings);
+        let clients_limit = clients::limit(&self.settings);
         if clients_limit != std::mem::replace(&mut self.room.clients_limit, clients_limit) {
             self.recount_clients = true;
         }
-    }
-
-    /// Counts all clients anew: a limit is set, or lifted.
-    fn count_all_clients(&mut self) {
-        self.recount_clients = false;
-        self.room.clients = 0;
-        for place in self.conns.refs() {
-            if let Some(mut c) = self.take_conn(place) {
-                c.counted = 0;
-                self.put_conn(c);
-            }
-        }
-        self.room.clients_grew = true;
-        // Before the others compare theirs with it.
-        let largest = self.largest_client().map_or(0, |l| l.0);
-        self.shared.rooms.desks[self.id].largest.store(largest, Ordering::Relaxed);
-        self.show_clients();
-    }
-
-    /// What the largest of those takes that may be evicted, and who that is.
-    fn largest_client(&self) -> Option<(usize, ConnRef)> {
-        let evictable = self.conns.iter().filter(|c| !c.closing && !c.no_evict && !c.departing);
-        evictable.map(|c| (c.memory(), c.me)).max_by_key(|l| l.0)
-    }
-
-    fn show_clients(&mut self) {
-        let desk = &self.shared.rooms.desks[self.id];
-        let on = self.room.clients_limit != 0;
-        desk.clients.store(if on { self.room.clients } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// A connection goes back to its place: its memory is counted, if clients
-    /// are limited.
-    #[inline]
-    pub fn count_client(&mut self, conn: &mut Conn) {
-        if self.room.clients_limit != 0 {
-            let now = if conn.closing { 0 } else { conn.memory() };
-            self.room.clients_grew |= now > conn.counted;
-            self.room.clients = (self.room.clients + now).saturating_sub(conn.counted);
-            if now.abs_diff(std::mem::replace(&mut conn.counted, now)) >= TOLD_AT_ONCE {
-                self.show_clients();
-            }
-        }
-    }
-
-    /// At the end of a turn: do all clients of the process take more than they
-    /// may?
-    #[inline]
-    pub fn limit_clients(&mut self) {
-        if self.recount_clients {
-            self.count_all_clients();
-        }
-        if self.room.clients_limit != 0 {
-            self.show_clients();
-            if std::mem::take(&mut self.room.clients_grew) {
-                self.room.clients_exceed = self.clients_of_all() > self.room.clients_limit;
-            }
-        }
-    }
-
-    #[inline]
-    pub fn clients_are_to_be_limited(&self) -> bool {
-        self.room.clients_exceed
-    }
-
-    /// When the next turn has collected what the sends of the last one came to,
-    /// replies that were only passing through are gone: closes the largest
-    /// clients while the rest is still too much.
-    #[inline]
-    pub fn evict_clients_if_too_large(&mut self) {
-        if !self.room.clients_exceed {
-            return;
-        }
-        // One core at a time, or each would evict for the same excess. The
-        // other is done in no time.
-        if !self.shared.rooms.evicting.swap(true, Ordering::Acquire) {
-            self.room.clients_exceed = false;
-            self.show_clients();
-            self.evict_clients();
-            self.shared.rooms.evicting.store(false, Ordering::Release);
-        }
-    }
-
-    fn clients_of_all(&self) -> usize {
-        self.shared.rooms.desks.iter().map(|d| d.clients.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Clients that take more than they may go before any key does, even those
-    /// whose replies are only passing through. Will room come that way, from
-    /// another core?
-    fn clients_go_first(&mut self) -> bool {
-        if self.room.clients_limit == 0 || self.clients_of_all() <= self.room.clients_limit {
-            return false;
-        }
-        if self.shared.rooms.evicting.swap(true, Ordering::Acquire) {
-            return true;
-        }
-        self.show_clients();
-        let elsewhere = self.evict_clients();
-        self.shared.rooms.evicting.store(false, Ordering::Release);
-        elsewhere
-    }
-
-    /// Closes the largest while they exceed their limit; whether the largest is
-    /// another core's, which has been told.
-    #[cold]
-    fn evict_clients(&mut self) -> bool {
-        // The limit may have been lifted since.
-        while self.room.clients_limit != 0 && self.clients_of_all() > self.room.clients_limit {
-            let largest = self.largest_client();
-            let size = largest.map_or(0, |l| l.0);
-            let desks = &self.shared.rooms.desks;
-            desks[self.id].largest.store(size, Ordering::Relaxed);
-            let others =
-                (0..desks.len()).filter(|i| *i != self.id).map(|i| (desks[i].largest.load(Ordering::Relaxed), i));
-            let other = others.max().unwrap_or((0, 0));
-            if other.0 > size {
-                self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
-                return true;
-            }
-            let Some((_, place)) = largest else { break };
-            self.evict_client(place);
-            self.show_clients();
-        }
-        false
-    }
-
-    fn evict_client(&mut self, place: ConnRef) {
-        let Some(mut c) = self.take_conn(place) else { return };
-        let who = super::commands::client_list::describe(self, &c);
-        super::log_notice(&format!("Evicting client: {}", who.trim_end()));
-        self.stats.evicted_clients += 1;
-        self.close(&mut c);
-        self.put_conn(c);
     }
 
     /// Memory of a connection that is being closed, or of replies that are sent to
@@ -396,15 +258,6 @@ impl Core {
 
     pub fn count_passed(&self, bytes: usize) {
         self.shared.rooms.passing.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Now and then: the others learn how large this core's largest client is.
-    pub fn show_largest_client(&mut self) {
-        if self.room.clients_limit != 0 {
-            let largest = self.largest_client().map_or(0, |l| l.0);
-            self.shared.rooms.desks[self.id].largest.store(largest, Ordering::Relaxed);
-            self.room.clients_grew = true;
-        }
     }
 
     /// Before commands run: makes room if there is too little. Without a limit
@@ -447,6 +300,8 @@ impl Core {
     #[inline]
     pub fn settle_memory(&mut self) {
         if self.room.limit != 0 {
+            // What clients take is known before the memory is missed.
+            self.show_clients();
             memory::settle();
             let n = self.room.policy.map_or(0, |p| p.candidates(&self.store));
             self.shared.rooms.desks[self.id].candidates.store(n, Ordering::Relaxed);
@@ -542,6 +397,7 @@ impl Core {
         memory::settle();
         let now_us = self.stamp / 1000;
         if outcome == Outcome::Fine {
+            self.room.counts = Default::default();
             self.shared.rooms.within(now_us);
         } else {
             self.shared.rooms.exceeded(now_us);
@@ -569,7 +425,7 @@ impl Core {
             let Some(policy) = self.room.policy else {
                 return if self.freeing() { Outcome::Waiting } else { Outcome::Full };
             };
-            if self.is_freed_elsewhere(over) {
+            if self.is_freed_elsewhere(over) || (over > 0 && self.counts_are_awaited()) {
                 return Outcome::Waiting;
             }
             if self.shared.cores > 1 && self.leave_to_another(&policy, over) {

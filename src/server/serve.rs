@@ -123,6 +123,8 @@ impl Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     Next,
+    /// It has run; what follows waits for the next turn.
+    Yield,
     /// It cannot run yet: it and what follows wait.
     Hold,
     /// The connection is to be closed once its output is sent.
@@ -309,6 +311,9 @@ impl Core {
             self.settle_clock();
             let whole = flow == Flow::Next;
             at += used;
+            if flow == Flow::Yield && at < input.len() {
+                self.mark_ready(conn);
+            }
             if !whole {
                 conn.resume.reset();
                 break if flow == Flow::Stop { input.len() } else { at };
@@ -320,6 +325,11 @@ impl Core {
                     let words = std::mem::take(&mut conn.resume.words);
                     match self.serve_inline(conn, &words) {
                         Flow::Next => at += n,
+                        Flow::Yield => {
+                            at += n;
+                            self.mark_ready(conn);
+                            break at;
+                        }
                         Flow::Hold => break at,
                         Flow::Stop => break input.len(),
                     }
@@ -415,6 +425,7 @@ impl Core {
                 let args = &args[r.first as usize..(r.first + r.argc) as usize];
                 match self.dispatch(conn, r.entry, args, r.hash) {
                     Flow::Next => {}
+                    Flow::Yield => return (Flow::Yield, r.end),
                     Flow::Hold => return (Flow::Hold, at),
                     Flow::Stop => return (Flow::Stop, r.end),
                 }

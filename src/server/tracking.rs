@@ -7,6 +7,11 @@
 //! handed out the value, and none is lost: what is read after the change is
 //! remembered anew.
 //!
+//! A client hears of its own changes behind the reply to the command that made
+//! them, and before the next one: after a command over several cores it waits for
+//! their word ([`Core::hold_until_told`]). Only of commands that it sends without
+//! waiting, to other cores, all replies may come first.
+//!
 //! A flush of everything is told once. Each core says so, behind its replies,
 //! to all others; a core tells its clients when it has heard it from all.
 //!
@@ -292,6 +297,28 @@ impl Core {
                 self.at_core(core, move |c| c.hear_of_flush(id));
             }
         }
+    }
+
+    /// What there is to tell goes ahead of replies that are about to be sent to
+    /// another core: there it waits behind them.
+    #[inline]
+    pub fn tell_before_replies(&mut self) {
+        if self.tracker.pending() {
+            self.telling(Core::send_invalidations);
+        }
+    }
+
+    /// A connection of this core has the reply to a command that ran on what
+    /// several cores had sent: if it hears of changed keys, it goes on when they
+    /// have told it of theirs.
+    pub fn hold_until_told(&mut self, conn: ConnRef) {
+        let Some(mut c) = self.take_conn(conn) else { return };
+        if c.hears && !c.closing && c.blocked().is_none() {
+            let seq = c.replies.expect(true);
+            c.barrier = true;
+            self.gather_quietly(Core::tell_before_replies, move |core, _| core.deliver(conn, seq, b""));
+        }
+        self.put_conn(c);
     }
 
     /// Runs something on a core: here at once, elsewhere behind all that was

@@ -313,6 +313,7 @@ impl Core {
                 if broken(Mutation::NoHold) {
                     self.unlock(tx.id);
                 }
+                self.tell_before_replies();
                 self.send(tx.coordinator, done);
             }
             Kind::Apply(a) if matches!(a.work, Work::Shares(_)) => {
@@ -483,11 +484,15 @@ impl Core {
         self.store.absorb(&mut scratch);
         self.reopen_snapshot();
         let block = self.fx.block.take().map(Arc::new);
+        let told = !events.is_empty() || matches!(tx.kind, Kind::Exec | Kind::Script { .. });
         self.send_home(tx, &mut scratch, (events, block.clone()), whole);
         if let Some(block) = block {
             self.blocked_over(tx, &block);
         }
         self.scratch = Some(scratch);
+        if told {
+            self.hold_until_told(tx.origin.conn);
+        }
     }
 
     fn run_gather_command(&mut self, tx: &Tx, command: usize, args: &[Vec<u8>]) {
@@ -596,7 +601,7 @@ impl Core {
     /// Ends a connection's request over several cores.
     pub fn finish_conn(&mut self, conn: ConnRef, seq: u32, reply: &[u8]) {
         let Some(mut c) = self.take_conn(conn) else { return };
-        c.replies.fill(seq, reply);
+        c.fill(seq, reply);
         c.barrier = false;
         self.unblocked(&mut c, true);
         self.mark_dirty(&mut c);

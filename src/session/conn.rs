@@ -184,6 +184,8 @@ pub struct Conn {
     pub no_touch: bool,
     /// The keys of its reads are remembered (CLIENT TRACKING).
     pub tracks: bool,
+    /// It is told itself of keys that have changed.
+    pub hears: bool,
     pub reply_mode: ReplyMode,
     pub unix_socket: bool,
     /// It came in by the core's own port.
@@ -262,6 +264,7 @@ impl Conn {
             no_evict: false,
             no_touch: false,
             tracks: false,
+            hears: false,
             reply_mode: ReplyMode::On,
             unix_socket: false,
             endpoint: false,
@@ -323,6 +326,7 @@ impl Conn {
     /// Keeps `special` in step with what it sums up.
     pub fn update_special(&mut self) {
         self.tracks = self.tracking().is_some_and(Tracking::remembers);
+        self.hears = self.tracking().is_some_and(|t| t.redirect.is_none());
         self.special = !self.authenticated
             || self.restricted
             || self.monitor
@@ -352,6 +356,13 @@ impl Conn {
         let start = self.replies.buffer().len();
         self.replies.buffer().extend_from_slice(frame);
         self.replies.commit(start);
+    }
+
+    /// The reply to a request that ran elsewhere has come. Nobody reads it of one
+    /// that is being closed: its memory is as good as free, and must not grow.
+    pub fn fill(&mut self, seq: u32, reply: &[u8]) {
+        let unread = self.closing && !self.departing;
+        self.replies.fill(seq, if unread { b"" } else { reply });
     }
 
     /// Does it listen to anything?

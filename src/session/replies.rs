@@ -9,6 +9,9 @@
 
 use std::collections::VecDeque;
 
+/// Bytes of the stage that are kept while nothing is staged.
+const STAGE_KEPT: usize = 64 * 1024;
+
 enum Place {
     Waiting,
     /// Waiting, and its reply is not wanted (CLIENT REPLY).
@@ -105,6 +108,14 @@ impl Replies {
         self.advance();
     }
 
+    /// Bytes by which memory will grow to take a reply of so many for this place.
+    pub fn growth(&self, seq: u32, n: usize) -> usize {
+        let buffer = if seq == self.head { &self.out } else { &self.stage };
+        let (needed, size) = (buffer.len() + n, buffer.capacity());
+        // As vectors grow: at least to the double.
+        if needed > size { needed.max(2 * size) - size } else { 0 }
+    }
+
     fn advance(&mut self) {
         while let Some(&Place::Done { start, len }) = self.order.front() {
             self.out.extend_from_slice(&self.stage[start..start + len]);
@@ -113,6 +124,7 @@ impl Replies {
         }
         if self.order.is_empty() {
             self.stage.clear();
+            self.stage.shrink_to(STAGE_KEPT);
         }
     }
 
@@ -158,6 +170,19 @@ mod tests {
         assert!(!r.reached(end));
         r.fill(a, b"a");
         assert!(r.reached(end) && !r.reached(end + 1));
+    }
+
+    #[test]
+    fn growth_is_known_before_it_happens() {
+        let mut r = Replies::default();
+        let seqs: Vec<u32> = (0..40).map(|_| r.expect(false)).collect();
+        for (i, seq) in seqs[1..].iter().rev().chain(&seqs[..1]).enumerate() {
+            let (n, before) = (1000 * i + 100, r.capacity());
+            let (growth, alone) = (r.growth(*seq, n), *seq != seqs[0]);
+            r.fill(*seq, &vec![b'x'; n]);
+            let grown = r.capacity() - before;
+            assert!(if alone { grown == growth } else { grown >= growth });
+        }
     }
 
     proptest! {

@@ -149,33 +149,50 @@ fn the_largest_clients_are_evicted_first() {
             eventually("it is there", LIMIT, || field(&mut c, &format!("c{i}"), "qbuf") == Some(size as u64));
             all.push(o);
         }
+        // They are gone when the reply is there, on whatever cores they are.
         assert_eq!(c.run("CONFIG SET maxmemory-clients 400000"), ok());
-        let left =
-            |c: &mut Wire| (0..8).filter(|i| field(c, &format!("c{i}"), "tot-mem").is_some()).collect::<Vec<_>>();
-        eventually("the large ones are gone", LIMIT, || left(&mut c) == [0, 2, 4, 6]);
+        let list = c.run("CLIENT LIST").as_text();
+        let left: Vec<usize> = (0..8).filter(|i| list.contains(&format!(" name=c{i} "))).collect();
+        assert_eq!(left, [0, 2, 4, 6]);
+        // And by a share of `maxmemory`.
+        assert_eq!(c.run("CONFIG SET maxmemory 100mb maxmemory-clients 0"), ok());
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 1%"), ok());
+        let mut large = named(server, "large");
+        send_open_argument(&mut large, 500_000);
+        eventually("it is there", LIMIT, || field(&mut c, "large", "qbuf") == Some(500_000));
+        assert_eq!(c.run("CONFIG SET maxmemory 50mb"), ok());
+        assert_eq!(field(&mut c, "large", "tot-mem"), None);
     });
 }
 
 /// Replies that nobody reads took the process to `maxmemory` before clients were
-/// held to their own limit, and keys went in their place.
+/// held to their own limit, and keys went in their place: of a pipeline on one
+/// core, and while a core made replies of which the others did not know whose
+/// memory they were.
 #[test]
 fn clients_go_before_keys() {
-    let memory = ["--maxmemory", "11mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-clients", "3mb"];
-    let server = Server::start(&[&["--cores", "1"][..], &memory].concat());
-    let mut c = server.wire();
-    assert_eq!(c.run("CLIENT NO-EVICT on"), ok());
-    for i in 0..50 {
-        c.run(&format!("SETRANGE {i} 100000 x"));
+    let stat = |info: &str, name: &str| -> u64 {
+        let line = info.lines().find_map(|l| l.strip_prefix(name).map(str::to_owned)).expect("a field");
+        line.trim().parse().expect("a number")
+    };
+    for (cores, pipelined) in [("1", 50), ("4", 1)] {
+        let memory = ["--maxmemory", "11mb", "--maxmemory-policy", "allkeys-lru", "--maxmemory-clients", "3mb"];
+        let server = Server::start(&[&["--cores", cores][..], &memory].concat());
+        let mut c = server.wire();
+        assert_eq!(c.run("CLIENT NO-EVICT on"), ok());
+        for i in 0..50 {
+            c.run(&format!("SETRANGE {i} 100000 x"));
+        }
+        let mut deaf: Vec<TcpStream> =
+            (0..20).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("a connection")).collect();
+        let requests = "MGET 1\r\n".repeat(pipelined);
+        eventually("a client is evicted", LIMIT, || {
+            // One that is gone refuses.
+            deaf.retain_mut(|d| d.write_all(requests.as_bytes()).is_ok());
+            let info = c.run("INFO stats").as_text();
+            assert_eq!(stat(&info, "evicted_keys:"), 0, "{cores} cores");
+            stat(&info, "evicted_clients:") > 0
+        });
+        assert_eq!(c.run("DBSIZE").as_int(), 50);
     }
-    let mut deaf: Vec<TcpStream> =
-        (0..20).map(|_| TcpStream::connect(("127.0.0.1", server.port)).expect("a connection")).collect();
-    eventually("a client is evicted", LIMIT, || {
-        // One that is gone refuses.
-        deaf.retain_mut(|d| d.write_all(b"MGET 1\r\n").is_ok());
-        // What was sent before it has run when it has its reply.
-        let info = c.run("INFO stats").as_text();
-        assert!(info.contains("evicted_keys:0\r"), "{info}");
-        !info.contains("evicted_clients:0\r")
-    });
-    assert_eq!(c.run("DBSIZE").as_int(), 50);
 }

@@ -345,3 +345,37 @@ fn scripts_in_transactions() {
         assert!(c.run("EXEC").is_nil());
     });
 }
+
+/// What INFO says of a command's calls, without times.
+fn calls_of(c: &mut Wire, command: &str) -> String {
+    let stats = c.run("INFO commandstats").as_text();
+    let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{command}:")).map(str::to_owned));
+    line.map_or(String::new(), |l| l.split(',').filter(|f| !f.starts_with("usec")).collect::<Vec<_>>().join(" "))
+}
+
+/// A script whose flags say that it may not run counts as rejected, not as failed,
+/// as in Redis, which looks at them before it calls the command.
+#[test]
+fn scripts_refused_by_their_flags_are_rejected() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("SET x 1");
+        assert_eq!(c.run("CONFIG SET maxmemory 1 maxmemory-policy noeviction"), ok());
+        assert_eq!(c.run("CONFIG RESETSTAT"), ok());
+        let flagged = "#!lua\nreturn redis.call('set', 'x', 1)";
+        for keys in [&[][..], &["x"], &["x", "y"]] {
+            let reply = eval(&mut c, flagged, keys, &[]);
+            assert_eq!(reply.as_error(), "OOM command not allowed when used memory > 'maxmemory'.");
+        }
+        assert!(eval(&mut c, "return redis.call('set', KEYS[1], 1)", &["x"], &[]).is_error());
+        assert!(eval(&mut c, "#!lua flags=bad\nreturn 1", &[], &[]).is_error());
+        assert!(!eval(&mut c, "#!lua flags=no-writes\nreturn 1", &[], &[]).is_error());
+        assert_eq!(calls_of(&mut c, "eval"), "calls=3 rejected_calls=3 failed_calls=2");
+        assert!(c.run("INFO errorstats").as_text().contains("errorstat_OOM:count=4\r"));
+        assert!(c.cmd(&["EVAL_RO", flagged, "0"]).is_error());
+        assert_eq!(calls_of(&mut c, "eval_ro"), "calls=0 rejected_calls=1 failed_calls=0");
+        assert_eq!(c.run("CONFIG SET maxmemory 0"), ok());
+        assert!(c.cmd(&["EVAL_RO", flagged, "0"]).as_error().contains("using *_ro command"));
+        assert_eq!(calls_of(&mut c, "eval_ro"), "calls=1 rejected_calls=1 failed_calls=1");
+    });
+}

@@ -572,3 +572,62 @@ fn scripts_are_tracked_by_the_keys_they_declare() {
         }
     });
 }
+
+/// A client's own changes are told behind the reply to what made them, before the
+/// next one: that of a command over several cores, or of FLUSHALL, came first.
+#[test]
+fn own_changes_are_told_before_the_next_reply() {
+    let words = |line: &str| encode(&line.split('|').collect::<Vec<_>>());
+    let commands = [
+        "MSET a 1 b 2 c 3 d 4",
+        "DEL a b c d",
+        "FLUSHALL",
+        "FLUSHDB",
+        "RENAME a b",
+        "SUNIONSTORE a s t",
+        "EVAL|for i, k in ipairs(KEYS) do redis.call('set', k, i) end|4|a|b|c|d",
+        "MULTI;SET a 5;INCR b;APPEND c x;DEL d;EXEC",
+        "MULTI;SET a 5;FLUSHALL;EXEC",
+    ];
+    each_cores(|server| {
+        let mut w = server.wire();
+        let mut c = trackers(server, 1, "").remove(0);
+        for round in 0..20 {
+            for line in commands {
+                w.run("DEL a b c d s t");
+                w.run("MSET a 1 b 2 c 3 d 4");
+                w.run("SADD s 1");
+                w.run("SADD t 1");
+                // What is told of these comes before the reply.
+                let mut told = 0;
+                c.send_words("MGET a b c d");
+                while !matches!(c.read(), Value::Array(_)) {}
+                let parts: Vec<&str> = line.split(';').collect();
+                let mut bytes = Vec::new();
+                for part in &parts {
+                    let separated = if part.contains('|') { words(part) } else { words(&part.replace(' ', "|")) };
+                    bytes.extend(separated);
+                }
+                bytes.extend(words("PING"));
+                c.send(bytes);
+                for _ in &parts {
+                    assert!(!matches!(c.read(), Value::Push(_)), "{line}, round {round}");
+                }
+                loop {
+                    match c.read() {
+                        Value::Push(_) => told += 1,
+                        other => break assert_eq!(other.as_text(), "PONG"),
+                    }
+                }
+                let want = match line.split([' ', '|', ';']).next() {
+                    Some("FLUSHALL" | "FLUSHDB" | "SUNIONSTORE") => 1,
+                    Some("RENAME") => 2,
+                    // What was told of single keys before may be left out.
+                    _ if line.contains("FLUSHALL") => told.clamp(1, 2),
+                    _ => 4,
+                };
+                assert_eq!(told, want, "{line}, round {round}");
+            }
+        }
+    });
+}

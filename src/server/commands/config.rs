@@ -159,7 +159,11 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
         })?;
         core.refresh_own_user(conn);
     }
+    let old = core.settings.clone();
     core.take_settings();
+    if Core::changes_clients_limit(&old, &core.settings) {
+        return core.change_clients_limit(conn, applied.on_each_core());
+    }
     core.gather(conn, applied.on_each_core(), |_, _, r| r.ok())
 }
 

@@ -74,6 +74,9 @@ pub struct CoreScripts {
     pub reach: Option<Reach>,
     /// The script that ran last has to run again.
     pub wanted: Option<Wanted>,
+    /// The script that ran last was refused before it began: it counts as a
+    /// rejected command, not as one that failed.
+    pub refused: bool,
     /// The user of the connection in use, while it runs scripts.
     pub user: Option<(Option<Arc<User>>, bool)>,
     /// Those that could not be ordered yet.
@@ -95,6 +98,7 @@ impl Default for CoreScripts {
             engine: Some(Box::new(Engine::new(MEMORY_MAX))),
             reach: None,
             wanted: None,
+            refused: false,
             user: None,
             waiting: Vec::new(),
             busy: false,

@@ -30,7 +30,7 @@ impl Core {
         let owner_of = |k: &Key| self.map[k.slot() as usize] as usize;
         let Some(first) = keys.first() else {
             self.script_here(conn, entry, args);
-            return Flow::Next;
+            return self.flow_after(conn);
         };
         let owner = owner_of(first);
         // What a restricted user may do is known on the connection's core only.
@@ -64,7 +64,7 @@ impl Core {
             }
         }
         self.script_here(conn, entry, args);
-        Flow::Next
+        self.flow_after(conn)
     }
 
     /// Runs a script of a connection of this core here and now.

@@ -101,8 +101,14 @@ impl Core {
             let at = found.map_err(Fault::Composed)?;
             (Code::Script(at), keys, engine.script(at).flags)
         };
-        if let Some(f) = self.may_not_run(flags, read_only, origin) {
+        if let Some(f) = self.may_not_run(flags, origin) {
+            // Redis looks at the flags of scripts that have some before it calls
+            // the command, but for those in a transaction.
+            self.scripts.refused = flags & flag::COMPAT == 0 && origin.client != 0 && !self.in_exec;
             return Err(f);
+        }
+        if read_only && flags & (flag::COMPAT | flag::NO_WRITES) == 0 {
+            return Err(Fault::Text("ERR Can not execute a script with write flag using *_ro command."));
         }
         let given = Arguments { keys: &args[3..3 + keys], args: &args[3 + keys..] };
         let script = match code {
@@ -206,7 +212,7 @@ impl Core {
     }
 
     /// Why a script with these flags may not even begin.
-    fn may_not_run(&self, flags: u32, read_only: bool, origin: &Origin) -> Option<Fault> {
+    fn may_not_run(&self, flags: u32, origin: &Origin) -> Option<Fault> {
         let stale = self.is_stale() && flags & flag::ALLOW_STALE == 0;
         if stale {
             return Some(super::super::role::MASTERDOWN);
@@ -217,11 +223,6 @@ impl Core {
         if flags & flag::ALLOW_OOM == 0 && origin.client != 0 && self.out_of_memory() {
             return Some(Fault::Text("OOM command not allowed when used memory > 'maxmemory'."));
         }
-        if origin.client != 0
-            && let Some(f) = self.write_refusal()
-        {
-            return Some(f);
-        }
-        read_only.then_some(Fault::Text("ERR Can not execute a script with write flag using *_ro command."))
+        if origin.client != 0 { self.write_refusal() } else { None }
     }
 }
