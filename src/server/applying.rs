@@ -13,8 +13,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::batch::Requests;
 use super::core::Core;
-use super::msg::{Batch, Head, Job, Msg, Origin};
+use super::msg::{Job, Msg, Origin};
 use super::registry::{Action, Entry, Route, registry};
 use super::tx::{Kind, Plan, Tx, whole};
 use crate::base::Args;
@@ -31,7 +32,7 @@ const PREFETCHED: usize = 32;
 pub struct Shares {
     /// The slot map by which they were made.
     pub map: Arc<Vec<u16>>,
-    pub by_core: Vec<(usize, Box<Batch>)>,
+    pub by_core: Vec<(usize, Box<Requests>)>,
 }
 
 /// A command with its database and arguments.
@@ -50,7 +51,7 @@ pub struct Apply {
 /// See [`Apply`].
 pub enum Work {
     /// Every part takes its share.
-    Shares(Vec<Mutex<Option<Box<Batch>>>>),
+    Shares(Vec<Mutex<Option<Box<Requests>>>>),
     /// The coordinator runs these on gathered entries.
     Together(Vec<Applied>),
 }
@@ -150,19 +151,15 @@ impl Core {
         Msg::Done { tx: tx.clone(), part: at, reply, spent: 0, journaled }
     }
 
-    fn run_share_of_batch(&mut self, batch: &Batch, at: usize, error: &mut Vec<u8>) {
-        let mut args: Vec<&[u8]> = Vec::new();
-        let (mut ends, mut start) = (batch.ends.iter(), 0);
+    fn run_share_of_batch(&mut self, share: &Requests, at: usize, error: &mut Vec<u8>) {
+        let (mut reader, mut args) = (share.read(), Vec::new());
         let mut out = Vec::new();
         self.start_clock();
-        for heads in batch.heads.chunks(PREFETCHED) {
-            self.prefetch_keys_of(heads);
-            for h in heads {
-                args.clear();
-                for end in ends.by_ref().take(h.argc as usize) {
-                    args.push(&batch.data[start..*end]);
-                    start = *end;
-                }
+        for first in (0..share.len()).step_by(PREFETCHED) {
+            let end = (first + PREFETCHED).min(share.len());
+            self.prefetch_requests(share, first..end);
+            for _ in first..end {
+                let Some(h) = reader.next(&mut args) else { break };
                 let Job::Command(index) = h.job else { continue };
                 let entry = &registry().entries[index];
                 self.echo = at > 0 && matches!(entry.route, Route::Whole(_));
@@ -173,14 +170,6 @@ impl Core {
         }
         self.echo = false;
         self.settle_clock();
-    }
-
-    /// The memory latencies of many keys overlap, as with requests of clients.
-    fn prefetch_keys_of(&self, heads: &[Head]) {
-        let keys = || heads.iter().filter(|h| h.key_at > 0).map(|h| (h.origin.db as usize, h.hash));
-        keys().for_each(|(db, hash)| self.store.prefetch_table(db, hash));
-        keys().for_each(|(db, hash)| self.store.prefetch_bucket(db, hash));
-        keys().for_each(|(db, hash)| self.store.prefetch_entry(db, hash));
     }
 
     fn apply_one(&mut self, entry: &Entry, args: Args, origin: &Origin, hint: (usize, u64), out: &mut Vec<u8>) {
@@ -221,11 +210,11 @@ fn note_error(kept: &mut Vec<u8>, reply: &[u8], command: &str) {
 }
 
 /// The slots have moved since the shares were made.
-fn rerouted(by_core: Vec<(usize, Box<Batch>)>, map: &[u16]) -> Vec<(usize, Box<Batch>)> {
-    let mut fresh: Vec<(usize, Box<Batch>)> = Vec::new();
-    for (core, batch) in by_core {
-        let (mut at, mut start) = (0, 0);
-        for h in &batch.heads {
+fn rerouted(by_core: Vec<(usize, Box<Requests>)>, map: &[u16]) -> Vec<(usize, Box<Requests>)> {
+    let mut fresh: Vec<(usize, Box<Requests>)> = Vec::new();
+    for (core, share) in by_core {
+        let (mut reader, mut args) = (share.read(), Vec::new());
+        while let Some(h) = reader.next(&mut args) {
             // What is over no key stays where it is: it is in every share.
             let to = if h.key_at == 0 { core } else { map[slot_of_hash(h.hash) as usize] as usize };
             let place = match fresh.iter().position(|(c, _)| *c == to) {
@@ -235,27 +224,10 @@ fn rerouted(by_core: Vec<(usize, Box<Batch>)>, map: &[u16]) -> Vec<(usize, Box<B
                     fresh.len() - 1
                 }
             };
-            let args = batch.ends[at..at + h.argc as usize].iter().map(|end| {
-                let a = &batch.data[start..*end];
-                start = *end;
-                a
-            });
-            fresh[place].1.push(*h, args);
-            at += h.argc as usize;
+            fresh[place].1.push(&h, args.iter().copied());
         }
     }
     fresh
-}
-
-impl Batch {
-    /// Adds a command.
-    pub fn push<'a>(&mut self, head: Head, args: impl IntoIterator<Item = &'a [u8]>) {
-        self.heads.push(head);
-        for a in args {
-            self.data.extend_from_slice(a);
-            self.ends.push(self.data.len());
-        }
-    }
 }
 
 fn plan_together(plan: &mut Plan, commands: &[Applied], map: &[u16], databases: usize, cores: usize) {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::batch::Batch;
 use super::blocking::Blocking;
 use super::gather::Gathers;
 use super::io::Arrival;
-use super::msg::{Batch, Msg};
+use super::msg::Msg;
 use super::mutation::{Mutation, broken};
 use super::shared::Shared;
 use super::slab::Slab;

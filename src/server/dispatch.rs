@@ -1,8 +1,9 @@
 //! From requests to their place of execution.
 
+use super::batch::{BATCH_BYTES, Batch};
 use super::core::Core;
 use super::exec::{Who, owned};
-use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
+use super::msg::{Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Outcome, Route, registry};
 use super::role::SHOWN;
 use super::scripts::Wanted;
@@ -325,19 +326,15 @@ impl Core {
         self.stats.forwarded += 1;
         let bytes: usize = args.iter().map(|a| a.len()).sum();
         if let Some(b) = &self.batches[to]
-            && b.data.len() + bytes > super::msg::BATCH_BYTES
-            && !b.heads.is_empty()
+            && b.requests.bytes() + bytes > BATCH_BYTES
+            && !b.requests.is_empty()
             && let Some(b) = self.batches[to].take()
         {
             self.outbox[to].push_back(Msg::Requests(b));
         }
         let pool = &mut self.batch_pool;
         let b: &mut Batch = self.batches[to].get_or_insert_with(|| pool.pop().unwrap_or_default());
-        b.heads.push(head);
-        for a in args {
-            b.data.extend_from_slice(a);
-            b.ends.push(b.data.len());
-        }
+        b.requests.push(&head, args.iter().copied());
     }
 
     /// A command with several keys: on one core if they all lie there.

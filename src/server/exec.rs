@@ -1,9 +1,11 @@
 //! Running commands over keys on the core that owns them.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::batch::{Batch, Replies, Requests};
 use super::core::Core;
-use super::msg::{Batch, Head, Job, Msg, Origin, Parked};
+use super::msg::{Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Route, registry};
 use super::serve::Flow;
 use super::tx::Waiter;
@@ -425,51 +427,38 @@ impl Core {
 
     /// Replies that are large pass through: no key has to go for them.
     #[inline]
-    fn note_passing(&mut self, batch: &mut Batch) {
-        let now = batch.replies.capacity();
-        if now > batch.passing + BATCH_KEPT_MIN {
-            self.count_passing(now - batch.passing);
-            batch.passing = now;
+    fn note_passing(&mut self, replies: &Replies, passing: &mut usize) {
+        let now = replies.bytes.capacity();
+        if now > *passing + BATCH_KEPT_MIN {
+            self.count_passing(now - *passing);
+            *passing = now;
         }
     }
 
     /// Requests that another core forwarded: the same passes.
     pub fn run_batch(&mut self, mut batch: Box<Batch>) {
         self.keep_room_and_tell();
-        for h in &batch.heads {
-            self.store.prefetch_table(h.origin.db as usize, h.hash);
-        }
-        for h in &batch.heads {
-            self.store.prefetch_bucket(h.origin.db as usize, h.hash);
-        }
-        for h in &batch.heads {
-            self.store.prefetch_entry(h.origin.db as usize, h.hash);
-        }
-        let from = batch.heads.first().map_or(self.id, |h| h.origin.conn.core as usize);
-        let heads = std::mem::take(&mut batch.heads);
-        let ends = std::mem::take(&mut batch.ends);
-        let data = std::mem::take(&mut batch.data);
-        let mut args: Vec<&[u8]> = Vec::new();
-        let (mut at, mut start) = (0, 0);
+        let Batch { requests, replies, passing } = &mut *batch;
+        self.prefetch_requests(requests, 0..requests.len());
+        let from = requests.sender().unwrap_or(self.id);
+        let (mut reader, mut args) = (requests.read(), Vec::new());
         self.start_clock();
-        for h in &heads {
-            args.clear();
-            for end in &ends[at..at + h.argc as usize] {
-                args.push(&data[start..*end]);
-                start = *end;
-            }
-            at += h.argc as usize;
-            let done = self.run_forwarded(h, &args, &mut batch.replies);
-            batch.reply_ends.push(done.then_some(batch.replies.len()));
-            self.note_passing(&mut batch);
+        while let Some(h) = reader.next(&mut args) {
+            let done = self.run_forwarded(&h, &args, &mut replies.bytes);
+            replies.end(done);
+            self.note_passing(replies, passing);
         }
-        drop(args);
-        batch.heads = heads;
-        batch.ends = ends;
-        batch.data = data;
         self.settle_clock();
         self.tell_before_replies();
         self.send(from, Msg::Replies(batch));
+    }
+
+    /// The memory latencies of many keys overlap.
+    pub fn prefetch_requests(&self, requests: &Requests, of: Range<usize>) {
+        let keys = requests.keys(of);
+        keys.clone().for_each(|(db, hash)| self.store.prefetch_table(db, hash));
+        keys.clone().for_each(|(db, hash)| self.store.prefetch_bucket(db, hash));
+        keys.for_each(|(db, hash)| self.store.prefetch_entry(db, hash));
     }
 
     /// Runs one forwarded request; false when its reply comes later.
@@ -625,27 +614,23 @@ impl Core {
 
     /// Replies to requests that this core forwarded.
     pub fn take_replies(&mut self, mut batch: Box<Batch>) {
-        let mut start = 0;
         // Requests of one connection mostly stand together: it is taken out once.
         let mut open: Option<Box<Conn>> = None;
-        for (h, end) in batch.heads.iter().zip(&batch.reply_ends) {
-            let Some(end) = end else { continue };
-            let reply = &batch.replies[start..*end];
-            start = *end;
-            if open.as_ref().is_none_or(|c| c.me != h.origin.conn) {
+        for (conn, seq, reply) in batch.answers() {
+            if open.as_ref().is_none_or(|c| c.me != conn) {
                 if let Some(c) = open.take() {
                     self.delivered(c);
                 }
-                open = self.take_conn(h.origin.conn);
+                open = self.take_conn(conn);
                 if let Some(c) = &mut open {
                     self.lend_buffer(c);
                 }
             }
             if let Some(c) = &mut open {
                 if reply.len() >= SMALL {
-                    self.count_growth(c, c.replies.growth(h.origin.seq, reply.len()));
+                    self.count_growth(c, c.replies.growth(seq, reply.len()));
                 }
-                c.fill(h.origin.seq, reply);
+                c.fill(seq, reply);
             }
         }
         if let Some(c) = open {

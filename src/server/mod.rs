@@ -34,6 +34,7 @@ pub mod access;
 pub mod apply;
 pub mod applying;
 pub mod background;
+pub mod batch;
 pub mod bind;
 pub mod blocking;
 pub mod check_aof;

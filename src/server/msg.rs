@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::batch::Batch;
 use super::core::Core;
 use super::scripts::Again;
 use super::service::Service;
@@ -13,7 +14,7 @@ use crate::session::conn::{Conn, ConnRef};
 use crate::session::watch::Token;
 
 /// Who asked, and where the reply goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     pub conn: ConnRef,
     /// The reply's place on the connection.
@@ -42,6 +43,14 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// The same connection in the same state, whatever place the reply has?
+    #[inline]
+    pub fn is_of_same(&self, other: &Origin) -> bool {
+        Origin { seq: 0, ..*self } == Origin { seq: 0, ..*other }
+    }
+}
+
 /// What a forwarded request does.
 #[derive(Clone, Copy, Debug)]
 pub enum Job {
@@ -61,43 +70,6 @@ pub struct Head {
     pub hash: u64,
     /// Argument that `hash` belongs to.
     pub key_at: u32,
-}
-
-/// Bytes of arguments in one batch at most; a larger request has its own.
-pub const BATCH_BYTES: usize = 1 << 20;
-
-/// The requests that one core forwards to another in a turn, and then the same
-/// memory with the replies.
-#[derive(Default)]
-pub struct Batch {
-    pub heads: Vec<Head>,
-    /// End of each argument in `data`.
-    pub ends: Vec<usize>,
-    pub data: Vec<u8>,
-    pub replies: Vec<u8>,
-    /// End of each reply in `replies`; `None` when it comes later by itself.
-    pub reply_ends: Vec<Option<usize>>,
-    /// Bytes of large replies, while they are on their way.
-    pub passing: usize,
-}
-
-impl Batch {
-    pub fn clear(&mut self) {
-        self.heads.clear();
-        self.ends.clear();
-        self.data.clear();
-        self.replies.clear();
-        self.reply_ends.clear();
-    }
-
-    /// Bytes of memory held.
-    pub fn memory(&self) -> usize {
-        self.data.capacity()
-            + self.replies.capacity()
-            + self.heads.capacity() * size_of::<Head>()
-            + self.ends.capacity() * size_of::<usize>()
-            + self.reply_ends.capacity() * size_of::<Option<usize>>()
-    }
 }
 
 /// A request with arguments of its own: parked, or on its way once more.

@@ -20,9 +20,10 @@ use crate::observe::log;
 use crate::reactor::ring::Op;
 use crate::resp::Reply;
 use crate::script::host::Abort;
+use crate::server::batch::Batch;
 use crate::server::core::Core;
 use crate::server::exec::owned;
-use crate::server::msg::{Batch, Job, Msg};
+use crate::server::msg::{Job, Msg};
 
 /// A script that all know of.
 pub struct Slow {
@@ -253,29 +254,22 @@ impl Core {
     fn refuse_all(&mut self, mut batch: Box<Batch>) {
         let fault = self.shared.scripts.busy().unwrap_or(BUSY_SCRIPT);
         let mut rest = Box::new(Batch::default());
-        let (mut at, mut start) = (0, 0);
-        for h in &batch.heads {
-            let ends = &batch.ends[at..at + h.argc as usize];
-            at += ends.len();
+        let Batch { requests, replies, .. } = &mut *batch;
+        let (mut reader, mut args) = (requests.read(), Vec::new());
+        while let Some(h) = reader.next(&mut args) {
             if let Job::Watch(_) = h.job {
-                rest.heads.push(*h);
-                for end in ends {
-                    rest.data.extend_from_slice(&batch.data[start..*end]);
-                    rest.ends.push(rest.data.len());
-                    start = *end;
-                }
-                batch.reply_ends.push(None);
+                rest.requests.push(&h, args.iter().copied());
+                replies.end(false);
                 continue;
             }
-            start = ends.last().copied().unwrap_or(start);
             self.stats.count_error(fault.code());
-            Reply::new(&mut batch.replies, h.origin.proto).error(fault.text());
-            batch.reply_ends.push(Some(batch.replies.len()));
+            Reply::new(&mut replies.bytes, h.origin.proto).error(fault.text());
+            replies.end(true);
         }
-        if !rest.heads.is_empty() {
+        let Some(from) = requests.sender() else { return };
+        if !rest.requests.is_empty() {
             self.selfq.push_back(Msg::Requests(rest));
         }
-        let Some(from) = batch.heads.first().map(|h| h.origin.conn.core as usize) else { return };
         if let Err(back) = self.port.send(from, Msg::Replies(batch)) {
             self.send(from, back);
         }

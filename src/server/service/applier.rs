@@ -17,8 +17,9 @@ use crate::base::slot::Key;
 use crate::command::keys::{Places, places, undeclared};
 use crate::command::{Across, Command};
 use crate::server::applying::{Applied, Shares, origin};
+use crate::server::batch::Requests;
 use crate::server::exec::owned;
-use crate::server::msg::{Batch, Head, Job};
+use crate::server::msg::{Head, Job};
 use crate::server::registry::{Action, Entry, Route, registry};
 
 /// Commands, and bytes, of one batch.
@@ -51,7 +52,7 @@ pub struct Applier {
     map: Arc<Vec<u16>>,
     db: u32,
     databases: u32,
-    shares: Vec<Option<Box<Batch>>>,
+    shares: Vec<Option<Box<Requests>>>,
     commands: usize,
     bytes: usize,
     /// The commands since MULTI.
@@ -257,7 +258,7 @@ impl Applier {
             hash,
             key_at: k as u32,
         };
-        self.shares[core].get_or_insert_with(Box::default).push(head, args.iter().copied());
+        self.shares[core].get_or_insert_with(Box::default).push(&head, args.iter().copied());
         self.commands += 1;
         self.bytes += args.iter().map(|a| a.len()).sum::<usize>();
     }
