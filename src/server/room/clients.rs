@@ -113,7 +113,7 @@ impl Core {
     #[inline]
     pub fn count_client(&mut self, conn: &mut Conn) {
         if self.room.clients_limit != 0 {
-            let now = if conn.closing { 0 } else { conn.memory() };
+            let now = if conn.closing || self.is_cut_off(conn) { 0 } else { conn.memory() };
             self.room.clients_grew |= now > conn.counted;
             self.room.clients = (self.room.clients + now).saturating_sub(conn.counted);
             if now.abs_diff(std::mem::replace(&mut conn.counted, now)) >= TOLD_AT_ONCE {
@@ -126,12 +126,20 @@ impl Core {
     /// before they find the memory gone, and let a key go for it. What it takes is
     /// counted exactly when it goes back to its place.
     pub fn count_growth(&mut self, conn: &mut Conn, bytes: usize) {
-        if self.room.clients_limit != 0 && !conn.closing && bytes > 0 {
+        if self.room.clients_limit != 0 && !conn.closing && bytes > 0 && !self.is_cut_off(conn) {
             conn.counted += bytes;
             self.room.clients += bytes;
             self.room.clients_grew = true;
             self.show_growth(conn);
         }
+    }
+
+    /// Will it be closed at the end of the turn, for the limit on its own output?
+    /// Nobody else has to go for it then.
+    fn is_cut_off(&self, conn: &Conn) -> bool {
+        let limits = &self.settings;
+        let limit = if conn.subscribed() { &limits.output_limit_pubsub } else { &limits.output_limit_normal };
+        limit.hard_bytes > 0 && conn.output_beyond() as u64 > limit.hard_bytes
     }
 
     fn show_growth(&mut self, conn: &Conn) {
