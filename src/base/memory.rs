@@ -5,7 +5,6 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 use mimalloc::MiMalloc;
@@ -231,90 +230,6 @@ impl Counted {
     }
 }
 
-/// Memory of its own, in one huge page where the system has one to give: a page of
-/// 4 KiB costs 1.5 to 2 us to get, one of 2 MiB 110 (PERF.md, the machine's memory).
-/// Whoever touches it first waits for that long, so it is not for data cores. It
-/// counts as in use from the beginning to the end.
-pub struct HugePage(NonNull<u8>);
-
-impl HugePage {
-    pub const BYTES: usize = 2 << 20;
-
-    /// `None` when the system has no address space or memory left.
-    pub fn new() -> Option<HugePage> {
-        const ALL: usize = 2 * HugePage::BYTES;
-        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping, wherever there is room.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), ALL, access, kind, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return None;
-        }
-        let start = start.cast::<u8>();
-        let before = start.align_offset(HugePage::BYTES);
-        let after = ALL - before - HugePage::BYTES;
-        // SAFETY: all three parts lie in the mapping, which nobody else knows.
-        let page = unsafe {
-            let page = start.add(before);
-            if before > 0 {
-                libc::munmap(start.cast(), before);
-            }
-            if after > 0 {
-                libc::munmap(page.add(HugePage::BYTES).cast(), after);
-            }
-            // Without it the memory comes in small pages.
-            libc::madvise(page.cast(), HugePage::BYTES, libc::MADV_HUGEPAGE);
-            page
-        };
-        count(HugePage::BYTES as isize);
-        NonNull::new(page).map(HugePage)
-    }
-
-    /// Its [`HugePage::BYTES`] bytes, zero at first.
-    pub fn start(&self) -> NonNull<u8> {
-        self.0
-    }
-}
-
-impl Drop for HugePage {
-    fn drop(&mut self) {
-        count(-(HugePage::BYTES as isize));
-        // SAFETY: the mapping is this value's alone.
-        unsafe { libc::munmap(self.0.as_ptr().cast(), HugePage::BYTES) };
-    }
-}
-
-/// `mi_option_allow_thp` of mimalloc 3: it asks for huge pages for what it takes
-/// from the system.
-const ALLOW_HUGE_PAGES: libmimalloc_sys::mi_option_t = 43;
-
-/// The allocator asks for no huge pages from now on, and what it has goes without.
-/// To be called before there are other threads.
-pub fn allocate_small_pages() {
-    // SAFETY: may be called at any time; the option exists.
-    unsafe { libmimalloc_sys::mi_option_set(ALLOW_HUGE_PAGES, 0) };
-    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    for (start, end) in advised(&maps) {
-        // SAFETY: only says how this process's own memory is made of pages.
-        unsafe { libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_NOHUGEPAGE) };
-    }
-}
-
-/// The mappings with huge pages asked for, as `/proc/self/smaps` shows them.
-fn advised(maps: &str) -> Vec<(usize, usize)> {
-    let (mut all, mut place) = (Vec::new(), None);
-    for line in maps.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let first = words.next().unwrap_or_default();
-        if first == "VmFlags:" {
-            all.extend(place.take().filter(|_| words.any(|w| w == "hg")));
-        } else if let Some((start, end)) = first.split_once('-') {
-            let number = |hex| usize::from_str_radix(hex, 16).ok();
-            place = number(start).zip(number(end));
-        }
-    }
-    all
-}
-
 /// Name and version of the allocator, as INFO shows them.
 pub fn allocator() -> String {
     // SAFETY: reads a constant of the library.
@@ -377,41 +292,6 @@ mod tests {
         assert_eq!(delay_ms(), PURGE_NEVER);
         let (full, left) = resident_after_purge();
         assert!(full == BLOCKS && left < BLOCKS / 2, "{left} resident of {full}");
-    }
-
-    #[test]
-    fn huge_pages_are_counted_and_hold_what_is_written() {
-        let before = used_here();
-        let page = HugePage::new().unwrap();
-        assert!(page.start().as_ptr().addr().is_multiple_of(HugePage::BYTES));
-        // SAFETY: the page's own bytes, which nobody else uses.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(page.start().as_ptr(), HugePage::BYTES) };
-        assert!(bytes.iter().all(|b| *b == 0));
-        bytes.fill(7);
-        // Other tests allocate meanwhile.
-        assert!(used_here() + HugePage::BYTES / 2 > before + HugePage::BYTES);
-        drop(page);
-    }
-
-    #[test]
-    fn advised_mappings_are_found() {
-        let maps = "\
-7f0000000000-7f0000200000 rw-p 00000000 00:00 0\nSize: 2048 kB\nVmFlags: rd wr mr mw me ac hg sd \n\
-7f0000200000-7f0000300000 r-xp 00000000 08:01 7 /lib/x-y.so\nVmFlags: rd ex mr mw me \n\
-7f0000400000-7f0000600000 rw-p 00000000 00:00 0\nVmFlags: rd hg\n";
-        let want = [(0x7f00_0000_0000, 0x7f00_0020_0000), (0x7f00_0040_0000, 0x7f00_0060_0000)];
-        assert_eq!(advised(maps), want);
-    }
-
-    /// The option is known by its number; 1 is the library's own value.
-    #[test]
-    fn the_allocator_gives_up_huge_pages() {
-        // SAFETY: may be called at any time.
-        assert_eq!(unsafe { libmimalloc_sys::mi_option_get(ALLOW_HUGE_PAGES) }, 1);
-        allocate_small_pages();
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let at = Box::new(0u64).as_ref() as *const u64 as usize;
-        assert!(!advised(&maps).iter().any(|(start, end)| (*start..*end).contains(&at)));
     }
 
     const BLOCKS: usize = 256;

@@ -12,8 +12,7 @@
 //!
 //! New memory is dear, so blocks that are dropped while somebody reads are kept
 //! for what comes next, up to [`SPARE_BYTES`]; [`Backlog::relax`] lets go what
-//! nobody has needed for a while. What a reader that lags makes the backlog larger
-//! by lies in huge pages.
+//! nobody has needed for a while.
 //!
 //! With a disk ([`Backlog::use_disk`]) what is older than the backlog's size is
 //! first written to a ring of bytes in a file: position `p` lies at `p` modulo
@@ -32,7 +31,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Stretch};
-use crate::base::memory::HugePage;
 
 /// Capacity of a block: a sixteenth of the backlog, within these bounds.
 const BLOCK_MIN: usize = 16 << 10;
@@ -41,10 +39,6 @@ const BLOCK_MAX: usize = 1 << 20;
 /// Bytes of dropped blocks that are kept for reuse at most: what a reader that
 /// keeps up lags by now and then.
 const SPARE_BYTES: usize = 16 << 20;
-
-/// A backlog with so many bytes beyond its size, for readers that lag, grows by
-/// huge pages.
-const HUGE_BEYOND: usize = 4 << 20;
 
 /// Bytes of one write to the ring at most.
 const SPILL_MAX: usize = 1 << 20;
@@ -114,8 +108,6 @@ pub struct Backlog {
     /// been since [`Backlog::relax`].
     spares: Vec<Block>,
     spares_least: usize,
-    /// A block has been added since.
-    added: bool,
     /// Position of the first byte in the blocks.
     kept: u64,
     /// Capacity of all blocks.
@@ -135,7 +127,6 @@ impl Backlog {
             blocks: VecDeque::new(),
             spares: Vec::new(),
             spares_least: 0,
-            added: false,
             kept: end,
             memory: 0,
             ring: None,
@@ -196,9 +187,7 @@ impl Backlog {
     pub fn growth(&self, bytes: usize) -> usize {
         let blocks = bytes / self.block_capacity() + 2;
         let list = if self.blocks.len() + blocks > self.blocks.capacity() { self.list_bytes() } else { 0 };
-        let huge = self.is_read() && self.memory + bytes >= self.size as usize + HUGE_BEYOND;
-        let last = if huge { HugePage::BYTES.max(self.block_capacity()) } else { self.block_capacity() };
-        bytes + last + list
+        bytes + self.block_capacity() + list
     }
 
     fn block_capacity(&self) -> usize {
@@ -229,14 +218,11 @@ impl Backlog {
 
     fn add_block(&mut self) {
         let block = self.spares.pop().unwrap_or_else(|| {
-            let huge = self.is_read() && self.memory >= self.size as usize + HUGE_BEYOND;
-            let new = if huge { Block::huge() } else { None };
-            let new = new.unwrap_or_else(|| Block::new(self.block_capacity()));
+            let new = Block::new(self.block_capacity());
             self.memory += new.capacity();
             new
         });
         self.spares_least = self.spares_least.min(self.spares.len());
-        self.added = true;
         self.blocks.push_back(Placed { start: self.end, block: Rc::new(block) });
     }
 
@@ -270,31 +256,6 @@ impl Backlog {
     pub fn relax(&mut self) {
         self.drop_spares(self.spares_least);
         self.spares_least = self.spares.len();
-        let lags = self.needed() < self.end.saturating_sub(self.size);
-        if !self.added && !lags {
-            self.shrink();
-        }
-        self.added = false;
-    }
-
-    /// Nobody lags any more: the backlog takes the memory of its size again. (Where
-    /// huge pages are a small part of that, they stay until their turn comes.)
-    fn shrink(&mut self) {
-        let large = |p: &Placed| p.block.capacity() > self.block_capacity();
-        if HugePage::BYTES as u64 > self.size / 16 && self.blocks.iter().any(large) {
-            self.drop_spares(self.spares.len());
-            let blocks = std::mem::take(&mut self.blocks);
-            self.memory = 0;
-            self.end = self.kept;
-            blocks.iter().for_each(|p| self.append(p.block.bytes()));
-            if self.blocks.is_empty() {
-                self.add_block();
-            }
-            // What was older than the backlog's size.
-            self.drop_spares(self.spares.len());
-        }
-        // The list has grown with what the readers lagged.
-        self.blocks.shrink_to(2 * self.blocks.len());
     }
 
     /// Bytes from position `from` on, as many as lie together and at most `max`.
@@ -341,13 +302,11 @@ impl Backlog {
     pub fn detach(&mut self, reader: ReaderId) {
         self.readers[reader.0] = None;
         self.trim();
-        match self.is_read() {
-            true => self.blocks.shrink_to(2 * self.blocks.len()),
-            false => {
-                self.drop_spares(self.spares.len());
-                self.shrink();
-            }
+        if !self.is_read() {
+            self.drop_spares(self.spares.len());
         }
+        // The list has grown with what the reader lagged, which is no excuse any more.
+        self.blocks.shrink_to(2 * self.blocks.len());
     }
 
     /// Bytes that a reader has not read yet.
@@ -500,7 +459,7 @@ mod tests {
         let before = b.memory();
         let reader = b.attach(0).expect("at the end");
         (0..10_000).for_each(|_| b.append(&[0; 1000]));
-        assert!(b.beyond() > 10_000_000 && b.list_bytes() > 4 << 10);
+        assert!(b.beyond() > 10_000_000 && b.list_bytes() > 8 << 10);
         b.detach(reader);
         assert_eq!(b.beyond(), 0);
         assert!(b.memory() < before + BLOCK_MIN + 1024, "{} of {before}", b.memory());
@@ -535,30 +494,6 @@ mod tests {
         assert!(b.spares.is_empty());
     }
 
-    /// What waits for a reader that lags lies in huge pages, which go as it reads.
-    #[test]
-    fn what_waits_for_a_reader_lies_in_huge_pages() {
-        let mut b = Backlog::new(1 << 20, 0);
-        let reader = b.attach(0).expect("at the end");
-        (0..20_000).for_each(|_| b.append(&[1; 1000]));
-        let huge = |b: &Backlog| b.blocks.iter().filter(|p| p.block.capacity() == HugePage::BYTES).count();
-        assert!((6..10).contains(&huge(&b)), "{} pages", huge(&b));
-        b.advance(reader, b.end());
-        (0..2_000).for_each(|_| b.append(&[1; 1000]));
-        b.advance(reader, b.end());
-        b.relax();
-        b.relax();
-        assert!(huge(&b) == 0 && b.memory() < (1 << 20) + (200 << 10), "{} bytes", b.memory());
-        assert!(b.spares.is_empty() && b.len() >= 1 << 20);
-        let written: Vec<u8> = (0..40_000_000u32).map(|i| (i / 9) as u8).collect();
-        written.chunks(1000).for_each(|part| b.append(part));
-        assert!(huge(&b) > 10);
-        b.detach(reader);
-        assert!(huge(&b) == 0 && b.memory() < (1 << 20) + (200 << 10), "{} bytes", b.memory());
-        let kept = all(&b, b.first()).expect("kept");
-        assert!(kept.len() >= 1 << 20 && written.ends_with(&kept));
-    }
-
     proptest! {
         #[test]
         fn what_is_kept_is_the_end_of_what_was_appended(
@@ -583,7 +518,7 @@ mod tests {
                 let blocks = b.blocks.iter().map(|x| x.block.capacity()).sum::<usize>() + b.spare_bytes();
                 prop_assert_eq!(b.memory(), blocks + b.blocks.capacity() * size_of::<Placed>());
                 prop_assert!(b.spare_bytes() <= SPARE_BYTES);
-                prop_assert!(b.memory() - b.spare_bytes() <= b.len() as usize + 2 * HugePage::BYTES);
+                prop_assert!(b.memory() - b.spare_bytes() <= b.len() as usize + 2 * BLOCK_MAX);
                 prop_assert_eq!(b.beyond(), b.memory().saturating_sub(size as usize));
             }
             b.detach(reader);

@@ -7,36 +7,21 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use crate::base::memory::HugePage;
-
-/// What a block lies in.
-enum Memory {
-    Allocated(NonNull<[MaybeUninit<u8>]>),
-    Page(HugePage),
-}
-
 /// See the module's description. Bytes that have been written do not change
 /// before [`Block::clear`], which takes that nobody else has the block.
 pub struct Block {
-    memory: Memory,
-    capacity: usize,
+    memory: NonNull<[MaybeUninit<u8>]>,
     len: Cell<usize>,
 }
 
 impl Block {
     pub fn new(capacity: usize) -> Block {
         let memory = NonNull::from(Box::leak(Box::new_uninit_slice(capacity)));
-        Block { memory: Memory::Allocated(memory), capacity, len: Cell::new(0) }
-    }
-
-    /// A block of [`HugePage::BYTES`], if the system gives the memory.
-    pub fn huge() -> Option<Block> {
-        let page = HugePage::new()?;
-        Some(Block { memory: Memory::Page(page), capacity: HugePage::BYTES, len: Cell::new(0) })
+        Block { memory, len: Cell::new(0) }
     }
 
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.memory.len()
     }
 
     pub fn len(&self) -> usize {
@@ -48,14 +33,11 @@ impl Block {
     }
 
     pub fn is_full(&self) -> bool {
-        self.len() == self.capacity
+        self.len() == self.capacity()
     }
 
     fn start(&self) -> *mut u8 {
-        match &self.memory {
-            Memory::Allocated(bytes) => bytes.as_ptr().cast(),
-            Memory::Page(page) => page.start().as_ptr(),
-        }
+        self.memory.as_ptr().cast()
     }
 
     /// What has been written.
@@ -68,7 +50,7 @@ impl Block {
     /// Appends what there is room for; how many bytes that were.
     pub fn append(&self, bytes: &[u8]) -> usize {
         let len = self.len();
-        let n = bytes.len().min(self.capacity - len);
+        let n = bytes.len().min(self.capacity() - len);
         // SAFETY: the bytes from `len` to `capacity` are the block's own, and no
         // slice of them has been given out. A block stays on one thread.
         unsafe { self.start().add(len).copy_from_nonoverlapping(bytes.as_ptr(), n) };
@@ -84,10 +66,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Memory::Allocated(bytes) = self.memory {
-            // SAFETY: came from a box, and goes nowhere else.
-            drop(unsafe { Box::from_raw(bytes.as_ptr()) });
-        }
+        // SAFETY: came from a box, and goes nowhere else.
+        drop(unsafe { Box::from_raw(self.memory.as_ptr()) });
     }
 }
 
@@ -121,19 +101,17 @@ mod tests {
 
     #[test]
     fn what_was_read_stays_while_more_is_written() {
-        for block in [Block::new(1000), Block::huge().unwrap()] {
-            let block = Rc::new(block);
-            assert_eq!(block.append(b"abc"), 3);
-            let first = Stretch::of(&block, 1, 100);
-            assert_eq!(block.append(&vec![b'x'; block.capacity()]), block.capacity() - 3);
-            assert!(block.is_full() && block.append(b"y") == 0);
-            assert_eq!(&first[..], b"bc");
-            assert_eq!(&Stretch::of(&block, 2, 2)[..], b"cx");
-            assert!(Stretch::of(&block, block.capacity() + 5, 10).is_empty());
-            drop(first);
-            let mut own = Rc::try_unwrap(block).ok().unwrap();
-            own.clear();
-            assert!(own.is_empty() && own.append(b"z") == 1 && own.bytes() == b"z");
-        }
+        let block = Rc::new(Block::new(1000));
+        assert_eq!(block.append(b"abc"), 3);
+        let first = Stretch::of(&block, 1, 100);
+        assert_eq!(block.append(&vec![b'x'; block.capacity()]), block.capacity() - 3);
+        assert!(block.is_full() && block.append(b"y") == 0);
+        assert_eq!(&first[..], b"bc");
+        assert_eq!(&Stretch::of(&block, 2, 2)[..], b"cx");
+        assert!(Stretch::of(&block, block.capacity() + 5, 10).is_empty());
+        drop(first);
+        let mut own = Rc::try_unwrap(block).ok().unwrap();
+        own.clear();
+        assert!(own.is_empty() && own.append(b"z") == 1 && own.bytes() == b"z");
     }
 }

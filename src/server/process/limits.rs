@@ -4,7 +4,6 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use crate::base::memory;
 use crate::config::{OomScoreAdj, Settings};
 use crate::observe::log;
 
@@ -138,18 +137,14 @@ pub fn adjust_oom_score(settings: &Settings, is_replica: bool) -> Result<(), Str
 }
 
 /// Turns transparent huge pages off for this process if `disable-thp` says so:
-/// they make small changes to copy much memory. Where Linux can (6.18), those that
-/// are asked for by name stay ([`memory::HugePage`]).
+/// they make small changes to copy much memory.
 pub fn disable_huge_pages(settings: &Settings) {
     if !settings.disable_thp {
         return;
     }
-    /// `PR_THP_DISABLE_EXCEPT_ADVISED`.
-    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
-    memory::allocate_small_pages();
     // SAFETY: this option of `prctl` takes plain numbers.
-    let disable = |flags: libc::c_ulong| unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, flags, 0, 0) };
-    if disable(EXCEPT_ADVISED) != 0 && disable(0) != 0 {
+    let status = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if status != 0 {
         let error = io::Error::last_os_error();
         log::warning(format_args!("Transparent huge pages cannot be turned off: {error}"));
     }
