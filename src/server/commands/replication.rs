@@ -183,7 +183,7 @@ fn parse_failover(args: Args) -> Result<Option<FailoverOrder>, Fault> {
             let port = u16::try_from(port).map_err(|_| fault::NOT_AN_INTEGER)?;
             order.target = Some((String::from_utf8_lossy(args[i + 1]).into_owned(), port));
             i += 3;
-        } else if is(i, "force") && order.target.is_some() && !order.force {
+        } else if is(i, "force") && !order.force {
             order.force = true;
             i += 1;
         } else {
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(parse("abort"), Ok(None));
         let order = FailoverOrder { target: Some(("h".into(), 7)), force: true, timeout_ms: Some(5) };
         assert_eq!(parse("TO h 7 FORCE TIMEOUT 5"), Ok(Some(order)));
-        assert!(parse("force").is_err() && parse("abort timeout 5").is_err() && parse("to h").is_err());
+        assert!(parse("force").unwrap().unwrap().force && parse("force force").is_err());
+        assert!(parse("abort timeout 5").is_err() && parse("to h").is_err());
         assert!(parse("timeout 0").unwrap_err().ends_with(b"greater than 0"));
     }
 }
