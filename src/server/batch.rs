@@ -151,6 +151,20 @@ fn put(out: &mut Vec<u8>, arg: &[u8]) {
 
 #[inline]
 fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let len = match rest.split_first() {
+        Some((&short @ 0..0x80, behind)) => {
+            *rest = behind;
+            usize::from(short)
+        }
+        _ => long_length(rest),
+    };
+    let (arg, behind) = rest.split_at(len);
+    *rest = behind;
+    arg
+}
+
+#[cold]
+fn long_length(rest: &mut &[u8]) -> usize {
     let (mut len, mut shift) = (0, 0);
     while let Some((byte, behind)) = rest.split_first() {
         *rest = behind;
@@ -160,9 +174,7 @@ fn take<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
             break;
         }
     }
-    let (arg, behind) = rest.split_at(len);
-    *rest = behind;
-    arg
+    len
 }
 
 /// Requests on their way to a core, and then the same memory with the replies.

@@ -47,6 +47,9 @@ const SMALL: usize = 4096;
 const BATCH_POOL: usize = 64;
 const BATCH_KEPT: usize = 256 * 1024;
 
+/// Messages for a core that memory is kept for.
+const OUTBOX_KEPT: usize = 1024;
+
 /// Batches up to this size are kept in any case, as is other output. Beyond, every one that comes
 /// back doubles what is kept: a single large reply leaves nothing behind.
 pub const BATCH_KEPT_MIN: usize = 16 * 1024;
@@ -662,6 +665,7 @@ impl Core {
         if let Some(at) = self.output_pool.iter().position(|b| b.capacity() > BATCH_KEPT_MIN) {
             self.output_pool.swap_remove(at);
         }
+        self.outbox.iter_mut().for_each(|o| o.shrink_to(OUTBOX_KEPT));
     }
 
     /// Puts a reply into its place on a connection.

@@ -80,6 +80,8 @@ pub struct Desk {
     /// Bytes of its clients, while they are limited, and of the largest of them.
     clients: AtomicUsize,
     largest: AtomicUsize,
+    /// It has been told to evict clients, and has not heard of it yet.
+    hurried: AtomicBool,
     /// Odd from the beginning of a turn until its clients are counted.
     turn: AtomicU64,
     /// Bytes that telling of evictions took since the last tick. They leave with

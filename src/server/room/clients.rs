@@ -290,7 +290,7 @@ impl Core {
                 (0..desks.len()).filter(|i| *i != self.id).map(|i| (desks[i].largest.load(Ordering::Relaxed), i));
             let other = others.max().unwrap_or((0, 0));
             if other.0 > size {
-                self.send(other.1, Msg::Call(Box::new(|c: &mut Core| c.room.clients_grew = true)));
+                self.hurry(other.1);
                 return true;
             }
             let Some((_, place)) = largest else { break };
@@ -298,6 +298,18 @@ impl Core {
             self.show_clients();
         }
         false
+    }
+
+    /// Has a core look after its clients; once, however long it takes to hear of it.
+    fn hurry(&mut self, core: usize) {
+        if self.shared.rooms.desks[core].hurried.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let look = |c: &mut Core| {
+            c.shared.rooms.desks[c.id].hurried.store(false, Ordering::Release);
+            c.room.clients_grew = true;
+        };
+        self.send(core, Msg::Call(Box::new(look)));
     }
 
     fn evict_client(&mut self, place: ConnRef) {
