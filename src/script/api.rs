@@ -226,7 +226,7 @@ fn command(s: Stack, cx: &Context, raises: bool) -> Result<c_int, Raise> {
             }
         }
         Some(Called::Refused(text)) => {
-            push_error(s, &text, false);
+            push_error(s, &text, true);
             if raises { Err(Raise) } else { Ok(1) }
         }
         Some(Called::Abort(why)) => {

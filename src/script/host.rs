@@ -20,7 +20,7 @@ pub enum Abort {
 pub enum Called {
     /// The reply is written.
     Replied,
-    /// It may not run: the error, its code included. Nobody has counted it.
+    /// It may not run: the error, its code included, which has been counted.
     Refused(Vec<u8>),
     Abort(Abort),
 }

@@ -379,3 +379,30 @@ fn scripts_refused_by_their_flags_are_rejected() {
         assert_eq!(calls_of(&mut c, "eval_ro"), "calls=1 rejected_calls=1 failed_calls=1");
     });
 }
+
+/// Errors count where they happen, once: whether the script swallows them, passes
+/// them on, or dies of them.
+#[test]
+fn errors_within_scripts_are_counted_once() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let cases = [
+            ("local t = redis.pcall('get') return t['err']", "ERR", 1),
+            ("return redis.pcall('get')", "ERR", 1),
+            ("return redis.call('get')", "ERR", 1),
+            ("redis.pcall('nope') redis.pcall('lpush', KEYS[1], 1) return 1", "ERR", 1),
+            ("return redis.pcall('lpush', KEYS[1], 1)", "WRONGTYPE", 1),
+            ("pcall(redis.call, 'lpush', KEYS[1], 1) pcall(redis.call, 'get') return 1", "WRONGTYPE", 1),
+            ("return redis.error_reply('MINE here')", "MINE", 1),
+            ("redis.error_reply('MINE here') return 1", "MINE", 0),
+        ];
+        c.run("SET x 1");
+        for (script, code, times) in cases {
+            assert_eq!(c.run("CONFIG RESETSTAT"), ok());
+            eval(&mut c, script, &["x"], &[]);
+            let errors = c.run("INFO errorstats").as_text();
+            let count = format!("errorstat_{code}:count={times}\r");
+            assert!(if times == 0 { !errors.contains(code) } else { errors.contains(&count) }, "{script}: {errors}");
+        }
+    });
+}

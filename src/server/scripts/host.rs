@@ -271,10 +271,8 @@ impl Running<'_> {
         self.core.account(entry, start, failed, args, Who::Ref(origin.conn));
         Called::Replied
     }
-}
 
-impl Host for Running<'_> {
-    fn call(&mut self, args: &[&[u8]], proto: Proto, out: &mut Vec<u8>) -> Called {
+    fn attempt(&mut self, args: &[&[u8]], proto: Proto, out: &mut Vec<u8>) -> Called {
         let reg = registry();
         let known = reg.find(args[0]);
         let entry = match known {
@@ -307,6 +305,17 @@ impl Host for Running<'_> {
             if let Some(slow) = &self.slow {
                 slow.wrote.store(true, Ordering::SeqCst);
             }
+        }
+        called
+    }
+}
+
+impl Host for Running<'_> {
+    /// Whether the script passes an error on or not, it counts.
+    fn call(&mut self, args: &[&[u8]], proto: Proto, out: &mut Vec<u8>) -> Called {
+        let called = self.attempt(args, proto, out);
+        if let Called::Refused(text) = &called {
+            self.core.stats.count_error(text.split(|b| *b == b' ').next().unwrap_or(text));
         }
         called
     }
