@@ -31,6 +31,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Stretch};
+use crate::base::memory::block_size;
 
 /// Capacity of a block: a sixteenth of the backlog, within these bounds.
 const BLOCK_MIN: usize = 16 << 10;
@@ -119,6 +120,11 @@ pub struct Backlog {
     readers: Vec<Option<u64>>,
 }
 
+/// What it takes besides its bytes that a block is shared with those who send it.
+fn shared_bytes() -> usize {
+    block_size(size_of::<Block>() + 2 * size_of::<usize>())
+}
+
 impl Backlog {
     /// An empty backlog of `size` bytes for the stream from position `end` on.
     pub fn new(size: u64, end: u64) -> Backlog {
@@ -181,13 +187,15 @@ impl Backlog {
 
     fn list_bytes(&self) -> usize {
         self.blocks.capacity() * size_of::<Placed>()
+            + self.blocks.len() * shared_bytes()
+            + self.spares.capacity() * size_of::<Block>()
     }
 
     /// Bytes by which memory grows at most when so many are appended.
     pub fn growth(&self, bytes: usize) -> usize {
         let blocks = bytes / self.block_capacity() + 2;
         let list = if self.blocks.len() + blocks > self.blocks.capacity() { self.list_bytes() } else { 0 };
-        bytes + self.block_capacity() + list
+        bytes + self.block_capacity() + list + blocks * shared_bytes()
     }
 
     fn block_capacity(&self) -> usize {
@@ -516,7 +524,8 @@ mod tests {
                 b.advance(reader, position + u64::from(reads[i]) % (b.lag(reader) + 1));
                 prop_assert!(b.len() >= size.min(model.len() as u64));
                 let blocks = b.blocks.iter().map(|x| x.block.capacity()).sum::<usize>() + b.spare_bytes();
-                prop_assert_eq!(b.memory(), blocks + b.blocks.capacity() * size_of::<Placed>());
+                let lists = b.blocks.capacity() * size_of::<Placed>() + b.spares.capacity() * size_of::<Block>();
+                prop_assert_eq!(b.memory(), blocks + lists + b.blocks.len() * shared_bytes());
                 prop_assert!(b.spare_bytes() <= SPARE_BYTES);
                 prop_assert!(b.memory() - b.spare_bytes() <= b.len() as usize + 2 * BLOCK_MAX);
                 prop_assert_eq!(b.beyond(), b.memory().saturating_sub(size as usize));
