@@ -16,6 +16,7 @@ static TOTAL: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
     static LOCAL: Cell<isize> = const { Cell::new(0) };
+    static WITHHELD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Bytes in use by the process's data, within [`SLACK`] per thread.
@@ -28,6 +29,26 @@ pub fn used() -> usize {
 pub fn used_here() -> usize {
     let own = LOCAL.try_with(Cell::get).unwrap_or(0);
     (TOTAL.load(Ordering::Relaxed) + own).max(0) as usize
+}
+
+/// What the calling thread has counted and not told: two of these, with
+/// [`withheld`] around both, differ by what it took in between.
+pub fn counted_here() -> isize {
+    LOCAL.try_with(Cell::get).unwrap_or(0)
+}
+
+/// Does something of which other threads learn no earlier than it is done, unless
+/// it calls [`settle`].
+pub fn withheld<R>(f: impl FnOnce() -> R) -> R {
+    struct End(bool);
+    impl Drop for End {
+        fn drop(&mut self) {
+            let _ = WITHHELD.try_with(|w| w.set(self.0));
+            count(0);
+        }
+    }
+    let _end = End(WITHHELD.try_with(|w| w.replace(true)).unwrap_or(false));
+    f()
 }
 
 /// Bytes taken out of the count.
@@ -88,7 +109,7 @@ pub fn settle() -> isize {
 fn count(delta: isize) {
     let _ = LOCAL.try_with(|c| {
         let n = c.get() + delta;
-        if n.abs() < SLACK {
+        if n.abs() < SLACK || WITHHELD.try_with(Cell::get).unwrap_or(false) {
             c.set(n);
         } else {
             c.set(0);
@@ -268,6 +289,19 @@ pub fn purge() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The tests' own memory is not counted: they have another allocator.
+    #[test]
+    fn what_is_withheld_is_told_at_the_end() {
+        settle();
+        withheld(|| {
+            count(10 * SLACK);
+            withheld(|| count(-4 * SLACK));
+            assert_eq!(counted_here(), 6 * SLACK, "nobody else has heard of it");
+        });
+        assert_eq!(counted_here(), 0);
+        count(-6 * SLACK);
+    }
 
     /// In a process of its own: other tests would take what is freed into use at
     /// once, and would not have their own memory given back any more.

@@ -12,7 +12,8 @@
 //!
 //! New memory is dear, so blocks that are dropped while somebody reads are kept
 //! for what comes next, up to [`SPARE_BYTES`]; [`Backlog::relax`] lets go what
-//! nobody has needed for a while.
+//! nobody has needed for a while. A block that is dropped while somebody still
+//! sends it takes memory until that has ended: [`Backlog::lent`].
 //!
 //! With a disk ([`Backlog::use_disk`]) what is older than the backlog's size is
 //! first written to a ring of bytes in a file: position `p` lies at `p` modulo
@@ -27,7 +28,7 @@
 //! `first..end` without a gap.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::block::{Block, Stretch};
@@ -109,6 +110,9 @@ pub struct Backlog {
     /// been since [`Backlog::relax`].
     spares: Vec<Block>,
     spares_least: usize,
+    /// Blocks that were dropped while they were being sent, one for each reader at
+    /// most.
+    lent: Vec<Weak<Block>>,
     /// Position of the first byte in the blocks.
     kept: u64,
     /// Capacity of all blocks.
@@ -133,6 +137,7 @@ impl Backlog {
             blocks: VecDeque::new(),
             spares: Vec::new(),
             spares_least: 0,
+            lent: Vec::new(),
             kept: end,
             memory: 0,
             ring: None,
@@ -207,6 +212,17 @@ impl Backlog {
         if self.is_read() { self.memory().saturating_sub(self.size as usize) } else { 0 }
     }
 
+    /// Bytes of blocks that are no longer the backlog's and still being sent.
+    pub fn lent(&self) -> usize {
+        self.lent.iter().filter_map(Weak::upgrade).map(|b| b.capacity() + shared_bytes()).sum()
+    }
+
+    /// Bytes for which no key has to go: all beyond the backlog's size, whether
+    /// readers that lag need it or blocks are just not smaller, and what is lent.
+    pub fn not_counted(&self) -> usize {
+        self.memory().saturating_sub(self.size as usize) + self.lent()
+    }
+
     fn is_read(&self) -> bool {
         self.readers.iter().any(Option::is_some)
     }
@@ -255,7 +271,12 @@ impl Backlog {
                 own.clear();
                 self.spares.push(own);
             }
-            _ => self.memory -= capacity,
+            Ok(_) => self.memory -= capacity,
+            Err(shared) => {
+                self.memory -= capacity;
+                self.lent.retain(|b| b.strong_count() > 0);
+                self.lent.push(Rc::downgrade(&shared));
+            }
         }
     }
 
@@ -340,7 +361,8 @@ impl Backlog {
 
     /// Begins anew at a position, with nothing kept. Readers are gone.
     pub fn restart(&mut self, end: u64) {
-        *self = Backlog::new(self.size, end);
+        let lent = std::mem::take(&mut self.lent);
+        *self = Backlog { lent, ..Backlog::new(self.size, end) };
     }
 
     /// Keeps up to `size` bytes that memory has no room for on disk from now
@@ -471,6 +493,21 @@ mod tests {
         b.detach(reader);
         assert_eq!(b.beyond(), 0);
         assert!(b.memory() < before + BLOCK_MIN + 1024, "{} of {before}", b.memory());
+    }
+
+    /// A replica was killed while a block was on its way to it: its memory was in
+    /// use and nobody's, and keys went for it.
+    #[test]
+    fn what_is_still_being_sent_counts_until_it_is_gone() {
+        let mut b = Backlog::new(10 << 10, 0);
+        let reader = b.attach(0).expect("at the end");
+        (0..100).for_each(|_| b.append(&[0; 1000]));
+        let Found::Memory(sending) = b.read(0, 1 << 20) else { panic!("in memory") };
+        b.detach(reader);
+        assert_eq!((b.beyond(), b.lent()), (0, BLOCK_MIN + shared_bytes()));
+        assert_eq!(b.memory() + b.lent() - b.not_counted(), 10 << 10);
+        drop(sending);
+        assert_eq!((b.lent(), b.memory() - b.not_counted()), (0, 10 << 10));
     }
 
     /// With a reader that keeps up, a full backlog takes no new memory, and gives

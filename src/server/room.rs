@@ -84,9 +84,11 @@ pub struct Desk {
     hurried: AtomicBool,
     /// Odd from the beginning of a turn until its clients are counted.
     turn: AtomicU64,
-    /// Bytes that telling of evictions took since the last tick. They leave with
-    /// the turn; evicting more for them would not end.
+    /// Bytes that telling of evictions took since the last tick, and between that
+    /// and the one before. They leave with the turn, or a few later where they go to
+    /// another core first; evicting more for them would not end.
     told: AtomicUsize,
+    told_before: AtomicUsize,
 }
 
 /// The process's side.
@@ -340,7 +342,7 @@ impl Core {
 
     /// Now and then: the others learn what could go here.
     pub fn show_candidates(&mut self) {
-        self.shared.rooms.desks[self.id].told.store(0, Ordering::Relaxed);
+        self.age_told();
         let Some(policy) = self.room.policy.filter(|_| self.room.limit != 0) else { return };
         let desk = &self.shared.rooms.desks[self.id];
         let near = memory::used_here() > self.room.limit / 8 * 7;
@@ -350,12 +352,25 @@ impl Core {
         }
     }
 
-    /// Bytes over the limit.
+    /// What was told before the last tick has left by now. Others see it twice
+    /// rather than not at all meanwhile.
+    fn age_told(&self) {
+        let desk = &self.shared.rooms.desks[self.id];
+        let told = desk.told.load(Ordering::Relaxed);
+        desk.told_before.store(told, Ordering::Relaxed);
+        desk.told.fetch_sub(told, Ordering::Relaxed);
+    }
+
+    /// Bytes over the limit. What is exempt is counted before memory is taken and
+    /// after it is freed, by other threads and at any time: so it is looked at on
+    /// both sides of what is in use.
     fn over_by(&self) -> usize {
-        match memory::used_here().saturating_sub(self.room.limit) {
-            0 => 0,
-            over => over.saturating_sub(self.exempt()),
+        if memory::used_here() <= self.room.limit {
+            return 0;
         }
+        let before = self.exempt();
+        let over = memory::used_here().saturating_sub(self.room.limit);
+        over.saturating_sub(before.max(self.exempt()))
     }
 
     /// Bytes in use for which nothing is evicted. What waits to be written to the
@@ -363,7 +378,8 @@ impl Core {
     /// evicting makes more of it. And what is only passing through.
     fn exempt(&self) -> usize {
         let rooms = &self.shared.rooms;
-        let told: usize = rooms.desks.iter().map(|d| d.told.load(Ordering::Relaxed)).sum();
+        let told = |d: &Desk| d.told.load(Ordering::Relaxed) + d.told_before.load(Ordering::Relaxed);
+        let told: usize = rooms.desks.iter().map(told).sum();
         self.shared.not_counted() + told + rooms.passing.load(Ordering::Relaxed)
     }
 
@@ -599,14 +615,20 @@ impl Core {
         true
     }
 
-    /// What somebody is told of changed keys, its memory not counted for now.
+    /// What somebody is told of changed keys, its memory not counted for now: nor
+    /// is what was remembered of them, which becomes the message. The others see
+    /// the memory once they see that it does not count.
     pub fn telling(&mut self, tell: impl FnOnce(&mut Core)) {
-        let before = memory::used_here();
-        tell(self);
-        if self.room.limit != 0 {
-            let told = memory::used_here().saturating_sub(before);
-            self.shared.rooms.desks[self.id].told.fetch_add(told, Ordering::Relaxed);
+        if self.room.limit == 0 {
+            return tell(self);
         }
+        memory::withheld(|| {
+            let (before, forgot) = (memory::counted_here(), self.tracker.forgot_bytes());
+            tell(self);
+            let forgot = self.tracker.forgot_bytes() - forgot;
+            let told = (memory::counted_here() - before + forgot as isize).max(0);
+            self.shared.rooms.desks[self.id].told.fetch_add(told as usize, Ordering::Relaxed);
+        });
     }
 
     /// An eviction is a deletion like any other to all who hear of changes.

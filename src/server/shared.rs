@@ -118,7 +118,8 @@ impl Usage {
 pub struct StreamMemory {
     /// What the merge holds.
     pub merging: AtomicUsize,
-    /// Blocks of the backlog beyond its size, kept for replicas that lag.
+    /// Blocks of the backlog beyond its size, kept for replicas that lag, and what
+    /// is on its way to one that has been closed.
     pub beyond_backlog: AtomicUsize,
     /// What was read from the disk and is being sent.
     pub sending: AtomicUsize,
@@ -126,7 +127,7 @@ pub struct StreamMemory {
 
 impl StreamMemory {
     pub fn note_backlog(&self, backlog: Option<&Backlog>) {
-        self.beyond_backlog.store(backlog.map_or(0, Backlog::beyond), Ordering::Relaxed);
+        self.beyond_backlog.store(backlog.map_or(0, Backlog::not_counted), Ordering::Relaxed);
     }
 
     fn sum(&self) -> usize {
@@ -240,10 +241,13 @@ impl Shared {
         lanes + self.stream_memory.sum() + self.persistence.aof.buffer_bytes.load(Ordering::Relaxed) as usize
     }
 
-    /// What is in use now, with all that the calling thread has counted.
+    /// What is in use now, with all that the calling thread has counted. Megabytes
+    /// cease to be left out, just after they were freed, when a replica is closed.
     pub fn usage(&self) -> Usage {
         memory::settle();
-        Usage { used: memory::used(), not_counted: self.not_counted() }
+        let before = self.not_counted();
+        let used = memory::used();
+        Usage { used, not_counted: before.max(self.not_counted()) }
     }
 
     /// Stops all cores for a while (DEBUG SLEEP).

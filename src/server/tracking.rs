@@ -29,6 +29,7 @@ use super::core::Core;
 use super::msg::{Msg, Origin};
 use super::registry::Entry;
 use crate::base::Args;
+use crate::base::memory;
 use crate::base::slot::{Key, slot_of_hash};
 use crate::command::effect::{Class, Event};
 use crate::command::keys::places;
@@ -106,6 +107,8 @@ pub struct Tracker {
     clients: Vec<ConnRef>,
     /// The client whose command runs, or ran last.
     pub actor: u64,
+    /// Bytes that what was remembered of changed keys took.
+    forgot_bytes: usize,
     /// Keys read inside a gathered transaction, for their owners.
     away: Vec<Away>,
     /// Keys are remembered here, or prefixes followed.
@@ -132,6 +135,11 @@ impl Tracker {
     #[inline]
     pub fn pending(&self) -> bool {
         !self.notes.is_empty() || self.prefixes.is_dirty() || !self.flushed.is_empty()
+    }
+
+    /// Bytes freed so far by forgetting keys of which somebody is told.
+    pub fn forgot_bytes(&self) -> usize {
+        self.forgot_bytes
     }
 
     /// How many keys read wait for their owners to hear of it.
@@ -249,7 +257,9 @@ impl Core {
 
     /// The same without counting; whether anybody had read it.
     fn take_and_tell(&mut self, key: &[u8], by: u64) -> bool {
+        let before = memory::counted_here();
         let Some(readers) = self.tracker.table.take(&Key::new(key)) else { return false };
+        self.tracker.forgot_bytes += (before - memory::counted_here()).max(0) as usize;
         self.tracker.update();
         let keys = Arc::new(vec![key.to_vec()]);
         for to in readers {

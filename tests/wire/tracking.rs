@@ -501,6 +501,37 @@ fn evictions_are_told_before_the_reply() {
     });
 }
 
+/// What was remembered of evicted keys became messages, which counted while they
+/// were under way: keys went for those, twice as many as had to.
+#[test]
+fn evictions_are_not_followed_by_more_for_their_messages() {
+    each_cores(|server| {
+        let mut w = server.wire();
+        w.run("CONFIG SET maxmemory-policy allkeys-random maxmemory-eviction-tenacity 100");
+        let mut clients = trackers(server, 10, "");
+        let (mut before, mut each) = (0, 0);
+        for i in 0..300 {
+            if i == 100 {
+                before = field(&mut w, "used_memory");
+            }
+            let key = format!("{i}:{}", "k".repeat(1000));
+            w.run(&format!("SET {key} x"));
+            clients.iter_mut().for_each(|c| assert_eq!(c.run(&format!("GET {key}")), bulk("x")));
+            if i == 199 {
+                each = (field(&mut w, "used_memory") - before) / 100;
+            }
+        }
+        assert!(each > 2000, "the key, and what is remembered of it: {each}");
+        let counted = field(&mut w, "used_memory") - field(&mut w, "mem_not_counted_for_evict");
+        assert_eq!(w.run(&format!("CONFIG SET maxmemory {}", counted - 40 * each)), ok());
+        let evicted = field(&mut w, "evicted_keys");
+        assert!((20..60).contains(&evicted), "{evicted} evicted for 40");
+        assert_eq!(w.run("CONFIG SET maxmemory 0"), ok());
+        w.run("CONFIG RESETSTAT");
+        w.run("FLUSHALL");
+    });
+}
+
 fn nil_of_resp3() -> Value {
     Value::Null
 }

@@ -265,9 +265,8 @@ impl Service {
     fn sent_to_replica(self: &Rc<Self>, link: &Link, end: u64) {
         if let (Some(reader), Some(r)) = (link.reader.get(), &mut self.streams.borrow_mut().out.replication) {
             r.backlog.advance(reader, end);
-            memory::settle();
-            self.shared.stream_memory.note_backlog(Some(&r.backlog));
         }
+        self.count_backlog();
         self.replicate(Event::Sent { link: link.id, offset: end });
     }
 
@@ -275,9 +274,13 @@ impl Service {
     fn release_reader(&self, link: &Link) {
         if let (Some(reader), Some(r)) = (link.reader.take(), &mut self.streams.borrow_mut().out.replication) {
             r.backlog.detach(reader);
-            memory::settle();
-            self.shared.stream_memory.note_backlog(Some(&r.backlog));
         }
+        self.count_backlog();
+    }
+
+    fn count_backlog(&self) {
+        memory::settle();
+        self.shared.stream_memory.note_backlog(self.streams.borrow().out.backlog());
     }
 
     /// The connection has ended, for whatever reason.
@@ -289,6 +292,8 @@ impl Service {
         link.bulk.borrow_mut().take();
         self.repl.bulk_sent.ring();
         self.release_reader(link);
+        // What was on its way is gone, too.
+        self.count_backlog();
         self.repl.links.borrow_mut().remove(&link.id);
         self.replicate(Event::Gone { link: link.id });
         // SAFETY: the tasks' streams are duplicates; this one is ours alone.

@@ -101,7 +101,7 @@ impl Service {
         let coming = self.shared.lanes.iter().map(|l| l.bytes()).sum::<usize>();
         if let Some(backlog) = streams.out.backlog() {
             let growth = backlog.growth(coming + streams.merge.held());
-            kept.beyond_backlog.store(backlog.beyond() + growth, Ordering::Relaxed);
+            kept.beyond_backlog.store(backlog.not_counted() + growth, Ordering::Relaxed);
         }
         if coming > 0 {
             kept.merging.fetch_add(streams.merge.growth(), Ordering::Relaxed);
