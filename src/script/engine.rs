@@ -281,6 +281,15 @@ impl Engine {
         self.scripts = None;
     }
 
+    /// Gives back what belongs to scripts and libraries that are gone, without
+    /// waiting for the next one to run.
+    pub fn tidy_up(&mut self, scripts: &Scripts, libraries: &Libraries) {
+        self.keep_up(scripts);
+        if libraries.version() != self.version && libraries.count().0 == 0 {
+            self.load_changed(libraries);
+        }
+    }
+
     /// Forgets what has been flushed.
     #[inline]
     fn keep_up(&mut self, shared: &Scripts) {

@@ -174,6 +174,7 @@ impl Core {
         }
         self.parse.shrink();
         self.shrink_pools();
+        self.scripts.tidy_up(&self.shared.scripts);
         self.lane.relax();
         self.look_after_connections();
         super::rebalance::tick(self);

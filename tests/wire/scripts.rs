@@ -326,6 +326,47 @@ fn scripts_are_the_same_on_all_cores() {
     });
 }
 
+fn lua_memory(c: &mut Wire, field: &str) -> u64 {
+    let text = c.run("INFO memory").as_text();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{field}:"))).expect("a field of INFO");
+    line.trim().parse().expect("a number")
+}
+
+/// The states of scripts and libraries that are flushed go on all cores, and not
+/// only where the next script runs; functions outlive the scripts.
+#[test]
+fn flushed_scripts_leave_no_states() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let library = "#!lua name=lib\nredis.register_function('one', function() return 1 end)";
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", library]), bulk("lib"));
+        for way in ["SCRIPT FLUSH", "SCRIPT FLUSH ASYNC", "SCRIPT FLUSH SYNC", "MULTI"] {
+            for i in 0..40 {
+                let key = format!("k{i}");
+                assert_eq!(eval(&mut c, "return KEYS[1]", &[&key], &[]), bulk(&key));
+                assert_eq!(c.run(&format!("FCALL one 1 k{i}")), int(1));
+            }
+            assert!(lua_memory(&mut c, "used_memory_lua") > 20_000);
+            assert_eq!(lua_memory(&mut c, "number_of_cached_scripts"), 1);
+            assert_eq!(c.run(way), ok());
+            if way == "MULTI" {
+                eval(&mut c, "return 1", &["a"], &[]);
+                c.run("SCRIPT FLUSH");
+                assert_eq!(c.run("EXEC"), Value::Array(vec![int(1), ok()]));
+            }
+            assert_eq!(lua_memory(&mut c, "used_memory_lua"), 0, "{way}");
+            assert_eq!(lua_memory(&mut c, "used_memory_scripts_eval"), 0, "{way}");
+            assert_eq!(lua_memory(&mut c, "number_of_cached_scripts"), 0, "{way}");
+            assert_eq!(c.run("FCALL one 1 x"), int(1));
+            assert!(lua_memory(&mut c, "used_memory_vm_functions") > 20_000);
+        }
+        assert_eq!(c.run("FUNCTION FLUSH"), ok());
+        assert_eq!(lua_memory(&mut c, "used_memory_vm_functions"), 0);
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", library]), bulk("lib"));
+        assert_eq!(c.run("FCALL one 1 x"), int(1));
+    });
+}
+
 /// Transactions hold scripts, and scripts see what came before them.
 #[test]
 fn scripts_in_transactions() {

@@ -121,6 +121,8 @@ pub struct Part {
 }
 
 fn part(core: &mut Core, per_command: bool) -> Part {
+    // What has been flushed is not counted, whether or not this core has noticed yet.
+    core.scripts.tidy_up(&core.shared.scripts);
     let unsettled = memory::settle();
     let databases = (0..core.store.databases()).map(|i| match core.store.db(i) {
         Some(db) => (db.len(), db.volatile(), db.average_ttl_ms(core.now)),

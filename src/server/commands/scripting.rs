@@ -148,13 +148,15 @@ fn exists(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault
     Ok(Outcome::Done)
 }
 
-/// Both ways are the same: states are freed when their cores next need one.
+/// Both ways are the same: this core's state is freed here, others free theirs
+/// by themselves, and nobody waits for them.
 fn flush(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let fits = args.len() == 2 || (args.len() == 3 && (is(args[2], "sync") || is(args[2], "async")));
     if !fits {
         return Err(Fault::Text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
     }
     core.shared.scripts.cache.clear();
+    core.scripts.tidy_up(&core.shared.scripts);
     conn.reply(|r| r.ok());
     Ok(Outcome::Done)
 }

@@ -109,6 +109,16 @@ impl Default for CoreScripts {
     }
 }
 
+impl CoreScripts {
+    /// Frees Lua states whose scripts or libraries have been flushed. One that is
+    /// running is let be: it is seen to when it has ended.
+    pub fn tidy_up(&mut self, shared: &SharedScripts) {
+        if let Some(engine) = &mut self.engine {
+            engine.tidy_up(&shared.cache, &shared.libraries);
+        }
+    }
+}
+
 /// Bytes that each Lua state of a core may use.
 pub const MEMORY_MAX: usize = 1 << 30;
 
