@@ -132,6 +132,7 @@ pub fn on_error(s: Stack, _: &Context) -> Result<c_int, Raise> {
     if s.kind(1) != Type::Table || s.is_frozen(1) {
         let text = match s.text(1) {
             Some(t) => t.to_vec(),
+            None if s.kind(1) == Type::Boolean => s.truthy(1).to_string().into_bytes(),
             None => s.kind_name(1).as_bytes().to_vec(),
         };
         s.push_table(0, 3);

@@ -58,9 +58,9 @@ fn add(table: &mut Table, library: Arc<Library>, replace: bool, quoted: bool) ->
             format!("Library {name} already exists")
         });
     }
-    let others = table.values().filter(|l| l.name != library.name).flat_map(|l| &l.functions);
-    let taken = |f: &&Function| library.functions.iter().any(|mine| mine.name.eq_ignore_ascii_case(&f.name));
-    if let Some(f) = others.into_iter().find(taken) {
+    let others = || table.values().filter(|l| l.name != library.name).flat_map(|l| &l.functions);
+    let taken = |mine: &&Function| others().any(|f| mine.name.eq_ignore_ascii_case(&f.name));
+    if let Some(f) = library.functions.iter().find(taken) {
         return Err(format!("Function {} already exists", shown(&f.name)));
     }
     table.insert(library.name.clone(), library);
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(l.add(library("a", &["f", "g"]), false), Ok(()));
         assert!(l.version() != before);
         assert_eq!(l.add(library("a", &["h"]), false), Err("Library 'a' already exists".into()));
-        assert_eq!(l.add(library("b", &["g"]), true), Err("Function g already exists".into()));
+        assert_eq!(l.add(library("b", &["G"]), true), Err("Function G already exists".into()));
         assert_eq!(l.add(library("a", &["h"]), true), Ok(()));
         assert_eq!(l.count(), (1, 1));
         let both = || vec![library("a", &["x"]), library("c", &["y"])];

@@ -48,7 +48,8 @@ pub fn script(body: &[u8]) -> Result<(u32, &[u8]), String> {
         let Some(list) = word.strip_prefix(b"flags=") else {
             return Err(format!("Unknown lua shebang option: {}", shown(word)));
         };
-        for name in list.split(|b| *b == b',').filter(|n| !n.is_empty()) {
+        // No flags at all are none; an empty one among others is unknown.
+        for name in list.split(|b| *b == b',').filter(|_| !list.is_empty()) {
             let Some(f) = flag::by_name(name) else {
                 return Err(format!("Unexpected flag in script shebang: {}", shown(name)));
             };
@@ -121,6 +122,7 @@ mod tests {
     fn first_lines_of_scripts() {
         assert_eq!(script(b"return 1"), Ok((flag::COMPAT, &b"return 1"[..])));
         assert_eq!(script(b"#!lua\nx"), Ok((0, &b"\nx"[..])));
+        assert_eq!(script(b"#!lua flags=\nx"), Ok((0, &b"\nx"[..])));
         let both = flag::NO_WRITES | flag::ALLOW_STALE;
         assert_eq!(script(b"#!lua flags=no-writes,allow-stale\nx"), Ok((both, &b"\nx"[..])));
         for (body, want) in [
@@ -128,6 +130,8 @@ mod tests {
             ("#!foo\n", "Unexpected engine in script shebang: #!foo"),
             ("#!lua foo\n", "Unknown lua shebang option: foo"),
             ("#!lua flags=x\n", "Unexpected flag in script shebang: x"),
+            ("#!lua flags=no-writes,,allow-oom\n", "Unexpected flag in script shebang: "),
+            ("#!lua flags=no-writes, allow-oom\n", "Unexpected flag in script shebang: "),
         ] {
             assert_eq!(script(body.as_bytes()), Err(want.to_string()), "{body:?}");
         }

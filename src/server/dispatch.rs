@@ -87,7 +87,7 @@ impl Core {
             if self.held_for_room(conn) {
                 return Flow::Hold;
             }
-            if let Some(f) = self.refused_by_state(conn, entry) {
+            if let Some(f) = self.refused_by_state(conn, entry, args) {
                 return self.reject(conn, Some(entry), &f);
             }
             if self.pause.active && self.held_by_pause(conn, entry, args) {

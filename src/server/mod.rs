@@ -40,6 +40,7 @@ pub mod blocking;
 pub mod check_aof;
 pub mod commands;
 pub mod core;
+pub mod demands;
 pub mod depart;
 pub mod dispatch;
 pub mod effects;

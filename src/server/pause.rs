@@ -1,11 +1,9 @@
 //! CLIENT PAUSE: requests wait, connections stay.
 
 use super::core::Core;
-use super::registry::{Entry, Route, registry};
+use super::registry::Entry;
 use crate::base::Args;
 use crate::command::spec::flag;
-use crate::script::cache::parse_sha;
-use crate::script::source;
 use crate::session::conn::Conn;
 
 /// What is paused on a core, and until when.
@@ -25,7 +23,8 @@ impl Core {
             self.unpause();
             return false;
         }
-        let writes = self.may_write(entry, args) || (entry.spec.name == "exec" && self.queue_may_write(conn));
+        let queued = if entry.spec.name == "exec" { self.queued_flags(conn).0 } else { 0 };
+        let writes = (self.flags_of(entry, args) | queued) & (flag::WRITE | flag::MAY_REPLICATE) != 0;
         if !(self.pause.all || writes) {
             return false;
         }
@@ -34,33 +33,6 @@ impl Core {
             self.paused.push(conn.me.index);
         }
         true
-    }
-
-    /// May the command write? Of a script that says that it does not, it is
-    /// known.
-    fn may_write(&self, entry: &Entry, args: Args) -> bool {
-        entry.spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0
-            && !(entry.route == Route::Script && self.script_renounces_writes(entry, args))
-    }
-
-    fn queue_may_write(&self, conn: &Conn) -> bool {
-        let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
-        multi.is_some_and(|m| {
-            m.queue.iter().any(|q| {
-                let args: Vec<&[u8]> = q.args.iter().map(|a| &a[..]).collect();
-                self.may_write(&registry().entries[q.command], &args)
-            })
-        })
-    }
-
-    fn script_renounces_writes(&self, entry: &Entry, args: Args) -> bool {
-        let scripts = &self.shared.scripts;
-        let flags = match entry.spec.name {
-            "eval" => source::script(args[1]).ok().map(|(flags, _)| flags),
-            "evalsha" => parse_sha(args[1]).and_then(|sha| scripts.cache.get(&sha)).map(|s| s.flags),
-            _ => scripts.libraries.flags_of(args[1]),
-        };
-        flags.is_some_and(|f| f & source::flag::NO_WRITES != 0)
     }
 
     /// Starts or extends a pause on this core.
@@ -84,20 +56,4 @@ impl Core {
             }
         }
     }
-}
-
-/// Have all queued commands this flag?
-pub fn queue_is(conn: &Conn, wanted: u32) -> bool {
-    let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
-    multi.is_none_or(|m| m.queue.iter().all(|q| registry().entries[q.command].spec.flags & wanted != 0))
-}
-
-/// Does the connection's open transaction write?
-pub fn queued_writes(conn: &Conn) -> bool {
-    let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
-    multi.is_some_and(|m| {
-        m.queue.iter().any(|q| {
-            super::registry::registry().entries[q.command].spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0
-        })
-    })
 }

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 
 use super::core::Core;
-use super::pause::queued_writes;
 use super::registry::Entry;
+use crate::base::Args;
 use crate::command::Fault;
 use crate::command::spec::flag;
 use crate::session::conn::Conn;
@@ -121,22 +121,25 @@ impl Core {
         (errno != 0).then(|| format!("MISCONF Errors writing to the AOF file: {}", strerror(errno)).into())
     }
 
-    /// The refusal of a command by the state of the server.
-    pub fn refused_by_state(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+    /// The refusal of a command by the state of the server. EXEC is refused for
+    /// what is queued, a script for what it says that it does.
+    pub fn refused_by_state(&self, conn: &Conn, entry: &Entry, args: Args) -> Option<Fault> {
         if !entry.spec.is(flag::ALLOW_BUSY)
             && let Some(busy) = self.shared.scripts.busy()
         {
             return Some(busy);
         }
-        if let Some(f) = self.refused_by_memory(conn, entry) {
+        let flags = self.flags_of(entry, args);
+        let (any, all) = if entry.spec.name == "exec" { self.queued_flags(conn) } else { (0, !0) };
+        if let Some(f) = self.refused_by_memory(conn, entry, flags | any) {
             return Some(f);
         }
+        let writes = (flags | any) & flag::WRITE != 0;
         let p = &self.shared.persistence;
         let errno = p.aof.errno.load(Ordering::Relaxed);
         let saves_fail = self.saves_fail();
         if errno != 0 || saves_fail {
-            let name = entry.spec.name;
-            let refused = entry.writes() || name == "ping" || (name == "exec" && queued_writes(conn));
+            let refused = writes || entry.spec.name == "ping";
             if refused && saves_fail {
                 return Some(MISCONF);
             }
@@ -149,6 +152,6 @@ impl Core {
         if beside || (p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING)) {
             return Some(LOADING);
         }
-        self.refused_by_role(conn, entry)
+        self.refused_by_role(writes, flags & all & flag::STALE != 0)
     }
 }

@@ -6,11 +6,8 @@
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
-use super::pause::{queue_is, queued_writes};
-use super::registry::Entry;
 use crate::command::Fault;
 use crate::command::spec::{Spec, flag};
-use crate::session::conn::Conn;
 
 /// Holds up commands that may write.
 pub const WRITES: u8 = 1;
@@ -123,16 +120,15 @@ impl Core {
         self.role.replica && !self.role.link_up && !self.settings.replication.replica_serve_stale_data
     }
 
-    /// The error of a command that the role forbids.
-    pub fn refused_by_role(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
-        let writes = entry.writes() || (entry.spec.name == "exec" && queued_writes(conn));
+    /// The error of a command that the role forbids; `stale`: that may run without
+    /// a primary.
+    pub fn refused_by_role(&self, writes: bool, stale: bool) -> Option<Fault> {
         if writes && self.lacks_replicas() {
             return Some(NOREPLICAS);
         }
         if writes && self.role.replica && (self.settings.replication.replica_read_only || self.role.fenced) {
             return Some(READONLY);
         }
-        let served = entry.spec.is(flag::STALE) && (entry.spec.name != "exec" || queue_is(conn, flag::STALE));
-        (self.stale() && !served).then_some(MASTERDOWN)
+        (self.stale() && !stale).then_some(MASTERDOWN)
     }
 }

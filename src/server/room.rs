@@ -29,7 +29,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::core::Core;
 use super::msg::Msg;
 use super::registry::Entry;
-use super::role;
 use crate::base::memory;
 use crate::command::Fault;
 use crate::command::effect::Class;
@@ -648,23 +647,15 @@ impl Core {
     }
 
     /// The refusal of a command for want of memory. Inside MULTI everything is
-    /// refused that would be queued.
-    pub fn refused_by_memory(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
+    /// refused that would be queued. `flags`: of the command and what it stands for.
+    pub fn refused_by_memory(&self, conn: &Conn, entry: &Entry, flags: u32) -> Option<Fault> {
         if !self.out_of_memory() {
             return None;
         }
         let name = entry.spec.name;
         let queued = conn.in_multi() && !matches!(name, "exec" | "discard" | "quit" | "reset");
-        let denied = entry.spec.is(flag::DENYOOM) || (name == "exec" && queued_denied(conn)) || queued;
-        denied.then_some(OOM)
+        (flags & flag::DENYOOM != 0 || queued).then_some(OOM)
     }
-}
-
-/// Does the connection's open transaction need memory?
-fn queued_denied(conn: &Conn) -> bool {
-    let multi = conn.extra.as_ref().and_then(|x| x.multi.as_ref());
-    let entries = &super::registry::registry().entries;
-    multi.is_some_and(|m| m.queue.iter().any(|q| entries[q.command].gates & role::MEMORY != 0))
 }
 
 #[cfg(test)]
