@@ -237,6 +237,7 @@ fn special_values_are_refused_as_in_redis() {
         ),
         ("shutdown-on-sigint", "save nosave", "shutdown options SAVE and NOSAVE can't be used simultaneously"),
         ("proc-title-template", "{foo}", "template format is invalid or contains unknown variables"),
+        ("proc-title-template", "{title} {server-mode}", "template format is invalid or contains unknown variables"),
         ("maxmemory-clients", "-5", "argument must be a memory or percent value"),
     ];
     for (name, given, reason) in cases {

@@ -425,7 +425,8 @@ const TITLE_VARIABLES: [&str; 7] =
 
 pub(super) fn title_template(text: &str) -> Outcome {
     let bad = || "template format is invalid or contains unknown variables".to_owned();
-    if text.is_empty() {
+    // These two may be empty, and so would be the title.
+    if text.replace("{title}", "").replace("{server-mode}", "").trim().is_empty() {
         return Err(bad());
     }
     let mut rest = text;

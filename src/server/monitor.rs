@@ -124,21 +124,26 @@ impl Core {
 
     /// Gives a line to the monitors of this core.
     fn show_line(&mut self, line: &Arc<str>) {
-        for (index, generation) in self.monitors.here.clone() {
-            let Some(mut c) = self.conns.take(index, generation) else {
-                // It is being served: it gets the line after its own reply.
-                let line = line.clone();
-                let later = move |core: &mut Core| {
-                    if let Some(mut c) = core.conns.take(index, generation) {
-                        core.push_bytes(&mut c, line.as_bytes());
-                        core.put_conn(c);
-                    }
-                };
-                self.send(self.id, Msg::Call(Box::new(later)));
+        for monitor in self.monitors.here.clone() {
+            if self.show_line_to(monitor, line) {
                 continue;
+            }
+            // It is being served: it gets the line after its own reply.
+            let line = line.clone();
+            let later = move |core: &mut Core| {
+                core.show_line_to(monitor, &line);
             };
-            self.push_bytes(&mut c, line.as_bytes());
-            self.put_conn(c);
+            self.send(self.id, Msg::Call(Box::new(later)));
         }
+    }
+
+    /// Unless the monitor wants no replies. False if it is not in its place.
+    fn show_line_to(&mut self, (index, generation): Place, line: &str) -> bool {
+        let Some(mut c) = self.conns.take(index, generation) else { return false };
+        if !c.muted() {
+            self.push_bytes(&mut c, line.as_bytes());
+        }
+        self.put_conn(c);
+        true
     }
 }

@@ -196,3 +196,17 @@ fn clients_go_before_keys() {
         assert_eq!(c.run("DBSIZE").as_int(), 50);
     }
 }
+
+/// A limit that is too low for anybody is not taken at its word: who has set it
+/// has to be able to take it back.
+#[test]
+fn the_least_limit_leaves_room_for_small_clients() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 1"), ok());
+        assert_eq!(c.run("PING"), super::support::simple("PONG"));
+        assert_eq!(c.run("CONFIG SET maxmemory 10mb maxmemory-clients 1%"), ok());
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(c.run("CONFIG SET maxmemory-clients 0 maxmemory 0"), ok());
+    });
+}

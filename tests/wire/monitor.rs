@@ -103,3 +103,26 @@ fn a_monitor_that_does_not_read_is_cut_off() {
         }
     }
 }
+
+/// Who wants no replies is shown nothing either, until it wants them again.
+#[test]
+fn a_monitor_without_replies_is_shown_nothing() {
+    each_cores(|server| {
+        let mut monitor = server.wire();
+        let mut c = server.wire();
+        monitor.send("CLIENT REPLY OFF\r\nMONITOR\r\n");
+        eventually("a monitor", std::time::Duration::from_secs(10), || {
+            c.run("CLIENT LIST").as_text().contains(" flags=O ")
+        });
+        assert_eq!(c.run("ECHO unseen"), bulk("unseen"));
+        monitor.send("CLIENT REPLY ON\r\n");
+        assert_eq!(monitor.read(), ok());
+        let mut first = String::new();
+        eventually("something to be shown", std::time::Duration::from_secs(10), || {
+            assert_eq!(c.run("ECHO seen"), bulk("seen"));
+            first = shown(&mut monitor);
+            first.contains("ECHO")
+        });
+        assert_eq!(first, "\"ECHO\" \"seen\"");
+    });
+}

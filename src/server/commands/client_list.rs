@@ -254,7 +254,9 @@ impl Chosen {
             [] => Ok(Chosen::Class(None)),
             [word, class] if word.eq_ignore_ascii_case(b"type") => Ok(Chosen::Class(Some(Class::parse(class)?))),
             [word, ids @ ..] if word.eq_ignore_ascii_case(b"id") && !ids.is_empty() => {
-                let ids = ids.iter().map(|a| parse_id(a).ok_or(Fault::Text("ERR Invalid client ID")));
+                // One that nobody can have is nobody's.
+                let id = |a: &&[u8]| parse_i64(a).map(|id| u64::try_from(id).unwrap_or(0));
+                let ids = ids.iter().map(|a| id(a).ok_or(Fault::Text("ERR Invalid client ID")));
                 Ok(Chosen::Ids(ids.collect::<Result<_, _>>()?))
             }
             _ => Err(fault::SYNTAX),

@@ -324,8 +324,10 @@ fn get_keys_and_flags(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outco
 
 /// What a command whose options decide about it does to a key.
 fn flags_here(entry: &Entry, p: &Place, line: Args) -> u32 {
-    if p.flags & keyflag::VARIABLE_FLAGS == 0 {
-        return p.flags;
+    // That there may be more keys is said of a command, not of a key.
+    let flags = p.flags & !keyflag::INCOMPLETE;
+    if flags & keyflag::VARIABLE_FLAGS == 0 {
+        return flags;
     }
     let has = |word: &str| line.iter().skip(3).any(|a| is(a, word));
     match entry.spec.name {
@@ -333,7 +335,7 @@ fn flags_here(entry: &Entry, p: &Place, line: Args) -> u32 {
         "set" => keyflag::OW | keyflag::UPDATE,
         "bitfield" if only_gets(line) => keyflag::RO | keyflag::ACCESS,
         "bitfield" => keyflag::RW | keyflag::ACCESS | keyflag::UPDATE,
-        _ => p.flags & !keyflag::VARIABLE_FLAGS,
+        _ => flags & !keyflag::VARIABLE_FLAGS,
     }
 }
 

@@ -92,7 +92,10 @@ fn debug(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         [message] if is(word, "log") => {
             log::warning(format_args!("DEBUG LOG: {}", String::from_utf8_lossy(message)));
         }
-        [text] if is(word, "error") => return Err(Fault::Composed(text.to_vec())),
+        [text] if is(word, "error") => {
+            let line = text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b });
+            return Err(Fault::Composed(line.collect()));
+        }
         [pattern, text] if is(word, "stringmatch-len") => {
             let n = i64::from(glob::matches(pattern, text, false));
             conn.reply(|r| r.int(n));

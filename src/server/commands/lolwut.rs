@@ -1,8 +1,11 @@
 //! LOLWUT: the version, below a picture of the slots and who owns them.
 
 use crate::base::Args;
+use crate::base::num::parse_i64;
 use crate::base::slot::SLOTS;
 use crate::command::Fault;
+use crate::command::fault::NOT_AN_INTEGER;
+use crate::command::parse::is;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::server::core::Core;
 use crate::server::process::{REDIS_VERSION, VERSION};
@@ -29,7 +32,11 @@ const ROWS_SHOWN: usize = 16;
 const SHADES: &[u8] = b"#*+=-:.o%@&$~^x";
 
 /// Each character is a run of slots, its shade the core that owns the first.
-fn lolwut(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+/// There is one picture, whatever version is asked for.
+fn lolwut(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    if args.len() > 2 && is(args[1], "version") {
+        parse_i64(args[2]).ok_or(NOT_AN_INTEGER)?;
+    }
     let run = SLOTS / (COLUMNS * ROWS_SHOWN);
     let mut text = String::new();
     for row in 0..ROWS_SHOWN {

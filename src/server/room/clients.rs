@@ -21,11 +21,19 @@ use crate::session::conn::{Conn, ConnRef};
 /// once, not at the end of the turn.
 const TOLD_AT_ONCE: usize = 16 * 1024;
 
-/// Bytes that all clients may use: as given, or as a share of `maxmemory`.
+/// The least that a limit for all clients comes to, so that whoever set it too low
+/// still gets through to raise it. As in Redis.
+const LIMIT_MIN: usize = 128 * 1024;
+
+/// Bytes that all clients may use: as given, or as a share of `maxmemory`; 0
+/// for no limit.
 pub(super) fn limit(s: &Settings) -> usize {
     let given = s.internals.maxmemory_clients;
+    if given == 0 || (given < 0 && s.maxmemory == 0) {
+        return 0;
+    }
     let bytes = if given < 0 { s.maxmemory / 100 * given.unsigned_abs() } else { given as u64 };
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    usize::try_from(bytes).unwrap_or(usize::MAX).max(LIMIT_MIN)
 }
 
 /// Milliseconds that keys are spared until all cores have counted their clients.
