@@ -123,7 +123,13 @@ impl Effect {
     /// Is there anything for the effect's readers?
     #[inline]
     pub fn changed(&self) -> bool {
-        self.dirty > 0 || !self.stream.is_empty() || !self.events.is_empty()
+        self.dirty > 0 || self.has_readers()
+    }
+
+    /// Is there anything beside a number of changes?
+    #[inline]
+    pub fn has_readers(&self) -> bool {
+        !self.stream.is_empty() || !self.events.is_empty()
     }
 
     /// The command goes to the stream as it came; `n` elements changed.

@@ -92,6 +92,12 @@ impl Resume {
         }
     }
 
+    /// Is nothing known of the next request?
+    #[inline]
+    pub fn is_fresh(&self) -> bool {
+        !self.started
+    }
+
     /// Bytes from the request's start up to the end of the argument being
     /// received, when its length is known: what the buffer will have to hold.
     pub fn needed(&self) -> Option<usize> {
@@ -167,13 +173,29 @@ pub fn likely_key(buf: &[u8]) -> Option<&[u8]> {
     buf.get(key..key + len as usize)
 }
 
+/// Requests with more arguments are not read on the fast path, which would start
+/// anew whenever more of them comes.
+const WHOLE_ARGS_MAX: i64 = 1024;
+
 /// The fast path: a complete, well-formed request, or `None`.
 #[inline]
 fn read_whole<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Option<usize> {
-    let Line::Number(count, mut at) = number_line(buf, 1) else { return None };
-    if !(1..=1024).contains(&count) {
+    let Line::Number(count, at) = number_line(buf, 1) else { return None };
+    if !(1..=WHOLE_ARGS_MAX).contains(&count) {
         return None;
     }
+    read_arguments(buf, at, count, limits, args)
+}
+
+/// So many complete arguments from `at` on; the position after them.
+#[inline]
+fn read_arguments<'a>(
+    buf: &'a [u8],
+    mut at: usize,
+    count: i64,
+    limits: &Limits,
+    args: &mut Vec<&'a [u8]>,
+) -> Option<usize> {
     for _ in 0..count {
         if *buf.get(at)? != b'$' {
             return None;
@@ -190,6 +212,54 @@ fn read_whole<'a>(buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> O
         at = end + 2;
     }
     Some(at)
+}
+
+/// Bytes of a request that are compared at once.
+const HEAD: usize = 16;
+
+/// How a request begins: its number of arguments, and the first of them, the
+/// command's name. Pipelines mostly repeat it; then it is compared in one step
+/// instead of being read again.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    bytes: u128,
+    mask: u128,
+    /// Arguments, and where the first of them stands.
+    count: i64,
+    name: (usize, usize),
+}
+
+impl Head {
+    /// The head of a whole request that stands at the start of `buf`, if it is
+    /// short; `args` are its arguments.
+    pub fn of(buf: &[u8], args: &[&[u8]]) -> Option<Head> {
+        let name = args.first()?;
+        let from = name.as_ptr().addr().checked_sub(buf.as_ptr().addr())?;
+        let end = from + name.len() + 2;
+        if buf.first() != Some(&b'*') || end > HEAD || args.len() > WHOLE_ARGS_MAX as usize {
+            return None;
+        }
+        let mask = u128::MAX >> (8 * (HEAD - end));
+        let bytes = u128::from_le_bytes(*buf.first_chunk()?) & mask;
+        Some(Head { bytes, mask, count: args.len() as i64, name: (from, from + name.len()) })
+    }
+
+    /// Reads a whole request with this head from the start of `buf`, as [`read`]
+    /// does; `None` when there is none.
+    #[inline]
+    pub fn read<'a>(&self, buf: &'a [u8], limits: &Limits, args: &mut Vec<&'a [u8]>) -> Option<usize> {
+        let bytes = u128::from_le_bytes(*buf.first_chunk()?);
+        if bytes & self.mask != self.bytes {
+            return None;
+        }
+        let mark = args.len();
+        args.push(&buf[self.name.0..self.name.1]);
+        let end = read_arguments(buf, self.name.1 + 2, self.count - 1, limits, args);
+        if end.is_none() {
+            args.truncate(mark);
+        }
+        end
+    }
 }
 
 fn read_slow<'a>(buf: &'a [u8], limits: &Limits, r: &mut Resume, args: &mut Vec<&'a [u8]>) -> Step {
@@ -295,6 +365,48 @@ mod tests {
     use proptest::prelude::*;
 
     const OPEN: Limits = Limits { bulk_max: 512 * 1024 * 1024, unauthenticated: false };
+
+    /// What is read by its head is what is read without; and nothing else is.
+    #[test]
+    fn a_head_reads_what_has_it() {
+        let encode = |args: &[&[u8]]| {
+            let mut out = Vec::new();
+            crate::resp::encode::command(&mut out, args);
+            out
+        };
+        let long = vec![b'x'; 300];
+        let requests: [&[&[u8]]; 8] = [
+            &[b"GET", b"key"],
+            &[b"get", b"key"],
+            &[b"GET", &long],
+            &[b"GET", b"key", b"more"],
+            &[b"PING"],
+            &[b"LRANGE", b"list", b"0", b"99"],
+            &[b"HINCRBYFLOAT", b"k", b"f", b"1"],
+            &[b"", b"x"],
+        ];
+        for known in requests {
+            let bytes = [&encode(known)[..], &[b'.'; HEAD]].concat();
+            let mut args = Vec::new();
+            assert!(matches!(read(&bytes, &OPEN, &mut Resume::default(), &mut args), Step::Request(_)));
+            let head = Head::of(&bytes, &args);
+            assert_eq!(head.is_some(), known[0].len() <= 6, "{known:?}");
+            let Some(head) = head else { continue };
+            for other in requests {
+                let whole = encode(other);
+                let bytes = [&whole[..], &[b'.'; HEAD]].concat();
+                let mut got: Vec<&[u8]> = vec![b"before"];
+                let like = other[0] == known[0] && other.len() == known.len();
+                assert_eq!(head.read(&bytes, &OPEN, &mut got), like.then_some(whole.len()), "{known:?} {other:?}");
+                assert_eq!(&got[1..], if like { other } else { &[] });
+                for cut in 0..whole.len() {
+                    assert_eq!(head.read(&bytes[..cut], &OPEN, &mut got), None);
+                }
+            }
+        }
+        let many: Vec<&[u8]> = vec![b"x"; WHOLE_ARGS_MAX as usize + 1];
+        assert!(Head::of(&encode(&many), &many).is_none());
+    }
 
     /// Every prefix of a request is looked at for its key, as it may arrive so.
     #[test]

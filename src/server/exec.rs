@@ -37,11 +37,11 @@ pub enum Who<'a> {
 
 /// Commands that share one reading of the clock at most, and the slow log's
 /// threshold (microseconds; off counts as the largest) from which they may.
-const RUN_MAX: u64 = 16;
+pub const RUN_MAX: u64 = 16;
 const SHARED_CLOCK_US: u64 = 1000;
 
 /// Bytes of argument or reply up to which a fast command is sure to be fast.
-const SMALL: usize = 4096;
+pub const SMALL: usize = 4096;
 
 /// Emptied batches kept for reuse, and the most memory one may keep.
 const BATCH_POOL: usize = 64;
@@ -79,26 +79,56 @@ impl Core {
         }
     }
 
-    /// Accounts a command on the hot path. Reading the clock costs a good part
-    /// of what a GET does, so short runs of one fast command with small data
-    /// share a reading: each counts with their mean. Whatever could be slow is
-    /// measured by itself.
+    /// May runs of a command share one reading of the clock? Reading it costs a
+    /// good part of what a GET does, so short runs of one fast command with small
+    /// data do: each counts with their mean. Whatever could be slow is measured by
+    /// itself.
     #[inline]
-    fn account_fast(&mut self, entry: &Entry, small: bool, failed: bool, args: Args, who: Who) {
-        let fast =
-            small && entry.spec.is(flag::FAST) && self.settings.slowlog_log_slower_than_us as u64 >= SHARED_CLOCK_US;
-        if !fast || (self.lent > 0 && self.lent_to != entry.index) {
-            let start = self.clock();
-            return self.account(entry, start, failed, args, who);
+    pub fn shares_clock(&self, entry: &Entry) -> bool {
+        entry.spec.is(flag::FAST) && self.settings.slowlog_log_slower_than_us as u64 >= SHARED_CLOCK_US
+    }
+
+    /// Ends the run before a command that cannot belong to it.
+    #[inline]
+    pub fn before_command(&mut self, entry: &Entry) {
+        if self.lent > 0 && (self.lent_to != entry.index || !self.shares_clock(entry)) {
+            self.settle_clock();
         }
-        self.lent += 1;
+    }
+
+    /// Counts commands that share a reading of the clock.
+    #[inline]
+    pub fn lend_clock(&mut self, entry: &Entry, n: u64, failed: u64) {
+        self.lent += n;
         self.lent_to = entry.index;
         let s = &mut self.stats.commands[entry.index];
-        s.calls += 1;
-        s.failed += u64::from(failed);
-        self.stats.executed += 1;
-        if self.lent == RUN_MAX {
+        s.calls += n;
+        s.failed += failed;
+        self.stats.executed += n;
+        if self.lent >= RUN_MAX {
             self.settle_clock();
+        }
+    }
+
+    /// Accounts a command that is measured by itself. If it ends a run, because
+    /// its data turned out to be large, the time of all of it is its own: with a
+    /// share of it, it would not be found in the slow log.
+    #[inline]
+    pub fn account_measured(&mut self, entry: &Entry, failed: bool, args: Args, who: Who) {
+        let n = std::mem::take(&mut self.lent);
+        if n > 0 && self.settings.latency_tracking {
+            self.stats.commands[self.lent_to].latency.record_many(true, || 0, n);
+        }
+        self.account(entry, self.last_tick, failed, args, who);
+    }
+
+    /// Accounts a command on the hot path.
+    #[inline]
+    fn account_fast(&mut self, entry: &Entry, small: bool, failed: bool, args: Args, who: Who) {
+        if small && self.shares_clock(entry) {
+            self.lend_clock(entry, 1, u64::from(failed));
+        } else {
+            self.account_measured(entry, failed, args, who);
         }
     }
 
@@ -194,6 +224,7 @@ impl Core {
     /// Runs a command of a connection of this core.
     #[inline]
     pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) -> Flow {
+        self.before_command(entry);
         conn.commands += 1;
         conn.last_command = Some(entry.index);
         let origin = Origin::of(conn, 0);
@@ -234,6 +265,7 @@ impl Core {
         hint: (usize, u64),
         out: &mut Vec<u8>,
     ) {
+        self.before_command(entry);
         let mark = out.len();
         let failed = self.run_keys(entry, args, origin, now, hint, out);
         let small = out.len() - mark < SMALL && args[args.len() - 1].len() < SMALL;
@@ -307,7 +339,7 @@ impl Core {
                 true
             }
         };
-        if self.fx.changed() || !self.fx.events.is_empty() {
+        if self.fx.changed() {
             self.apply_effect(entry, args, origin);
         }
         if origin.tracked {
@@ -325,7 +357,7 @@ impl Core {
     }
 
     /// Passes a command's effect to those who read it.
-    fn apply_effect(&mut self, entry: &Entry, args: Args, origin: &Origin) {
+    pub fn apply_effect(&mut self, entry: &Entry, args: Args, origin: &Origin) {
         self.stats.dirty += self.fx.dirty;
         if !self.fx.stream.is_empty() {
             self.journal_effect(entry, args, origin.db);

@@ -6,7 +6,7 @@
 //! | `start`, `bind`, `service` | from the command line to running cores and back |
 //! | `core` | what a data core owns; the stages of its turn |
 //! | `io`, `slab` | its sockets and connections |
-//! | `serve`, `dispatch`, `exec` | bytes to requests, requests to cores, execution |
+//! | `serve`, `dispatch`, `alike`, `exec` | bytes to requests, requests to cores, runs of like ones, execution |
 //! | `msg`, `tx`, `multi`, `moves` | what cores say to each other; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
@@ -31,6 +31,7 @@
 //! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
 pub mod access;
+pub mod alike;
 pub mod apply;
 pub mod applying;
 pub mod background;

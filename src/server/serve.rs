@@ -11,7 +11,7 @@ use super::io::Arrival;
 use super::registry::{Entry, Registry, Route, registry};
 use crate::base::Args;
 use crate::base::slot::{hash_bytes, hash_key};
-use crate::resp::request::{self, Limits, Step};
+use crate::resp::request::{self, Head, Limits, Resume, Step};
 use crate::session::conn::Conn;
 use crate::store::ahead::Depth;
 
@@ -30,13 +30,15 @@ const TURN_MAX: usize = 1024;
 
 /// One parsed request.
 #[derive(Clone, Copy)]
-struct Request {
-    entry: Option<&'static Entry>,
-    first: u32,
-    argc: u32,
+pub struct Request {
+    pub entry: Option<&'static Entry>,
+    /// Its arguments' place among those of the batch, and how many there are.
+    pub first: u32,
+    pub argc: u32,
     /// Input consumed with this request.
     end: usize,
-    hash: u64,
+    /// Its key's, where the route is by one key.
+    pub hash: u64,
 }
 
 /// Memory for parsing that is used again in every batch.
@@ -45,6 +47,8 @@ pub struct ParseSpace {
     requests: Vec<Request>,
     /// The last command and the name it was called by.
     last: Option<(Name, &'static Entry)>,
+    /// How the last request began, and its command.
+    head: Option<(Head, &'static Entry)>,
     /// The key that was hashed ahead of parsing, by address, and its hash.
     peeked: (*const u8, u64),
     /// Hashes of the elements that a batch's requests name.
@@ -57,6 +61,7 @@ impl Default for ParseSpace {
             args: Vec::new(),
             requests: Vec::new(),
             last: None,
+            head: None,
             peeked: (std::ptr::null(), 0),
             elements: [None; BATCH],
         }
@@ -76,6 +81,47 @@ impl ParseSpace {
     pub fn shrink(&mut self) {
         self.args.shrink_to(Self::KEPT);
         self.requests.shrink_to(Self::KEPT);
+    }
+
+    /// The next request, and its command.
+    #[inline]
+    fn read<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &Limits,
+        resume: &mut Resume,
+        args: &mut Vec<&'a [u8]>,
+    ) -> (Step, Option<&'static Entry>) {
+        if let Some((head, entry)) = &self.head
+            && resume.is_fresh()
+            && !limits.unauthenticated
+            && let Some(n) = head.read(input, limits, args)
+        {
+            return (Step::Request(n), Some(entry));
+        }
+        self.read_any(input, limits, resume, args)
+    }
+
+    /// [`ParseSpace::read`] of a request that begins like no other.
+    fn read_any<'a>(
+        &mut self,
+        input: &'a [u8],
+        limits: &Limits,
+        resume: &mut Resume,
+        args: &mut Vec<&'a [u8]>,
+    ) -> (Step, Option<&'static Entry>) {
+        let first = args.len();
+        let step = request::read(input, limits, resume, args);
+        let entry = match step {
+            Step::Request(_) if args.len() > first => self.find(registry(), args[first]),
+            _ => None,
+        };
+        if let Some(e) = entry
+            && let Some(head) = Head::of(input, &args[first..])
+        {
+            self.head = Some((head, e));
+        }
+        (step, entry)
     }
 
     /// The command of that name; pipelines mostly repeat the last one.
@@ -357,7 +403,6 @@ impl Core {
         args: &mut Vec<&'a [u8]>,
         requests: &mut Vec<Request>,
     ) -> End {
-        let reg = registry();
         let mut elements = 0;
         let mut at = 0;
         let end = loop {
@@ -365,11 +410,11 @@ impl Core {
                 break End::Full;
             }
             let first = args.len();
-            match request::read(&input[at..], limits, &mut conn.resume, args) {
+            let (step, entry) = self.parse.read(&input[at..], limits, &mut conn.resume, args);
+            match step {
                 Step::Request(n) => {
                     at += n;
                     let argc = args.len() - first;
-                    let entry = if argc > 0 { self.parse.find(reg, args[first]) } else { None };
                     let mut hash = 0;
                     if let Some(Entry { route: Route::Key(k), element, .. }) = entry
                         && *k < argc
@@ -420,7 +465,18 @@ impl Core {
         self.keep_room();
         self.start_clock();
         let mut at = 0;
-        for r in requests {
+        let mut next = 0;
+        while let Some(r) = requests.get(next) {
+            let (n, flow) = self.run_alike(conn, &requests[next..], args);
+            if n > 0 {
+                next += n;
+                at = requests[next - 1].end;
+                if flow == Flow::Next {
+                    continue;
+                }
+                return (flow, at);
+            }
+            next += 1;
             if r.argc > 0 {
                 let args = &args[r.first as usize..(r.first + r.argc) as usize];
                 match self.dispatch(conn, r.entry, args, r.hash) {

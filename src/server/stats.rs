@@ -15,6 +15,17 @@ pub struct CommandStats {
 }
 
 impl CommandStats {
+    /// Counts a call of less than a microsecond.
+    #[inline]
+    pub fn count_quick(&mut self, ticks: u64, failed: bool, tracked: bool) {
+        self.calls += 1;
+        self.ticks += ticks;
+        self.failed += u64::from(failed);
+        if tracked {
+            self.latency.record_below();
+        }
+    }
+
     /// Adds what another core counted.
     pub fn add(&mut self, other: &CommandStats) {
         self.calls += other.calls;

@@ -1,7 +1,7 @@
 //! INFO, COMMAND, CONFIG GET, SLOWLOG, LATENCY, OBJECT, MEMORY and DEBUG, as
 //! far as clients and tools read them.
 
-use super::support::{Server, Value, Wire, bulk, each_cores, eventually, int, ok, plain, simple};
+use super::support::{Server, Value, Wire, bulk, each_cores, encode, eventually, int, ok, plain, simple};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -243,6 +243,34 @@ fn slowlog_records_what_is_slow() {
         c.run("CONFIG SET slowlog-log-slower-than 1000000");
         c.run("SLOWLOG RESET");
         assert_eq!(c.run("SLOWLOG LEN"), int(0));
+    });
+}
+
+/// A slow command behind fast ones in a pipeline shared their reading of the
+/// clock: it counted as one of them, and the slow log never saw it.
+#[test]
+fn slowlog_finds_a_slow_command_among_fast_ones() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.set_limit(Duration::from_secs(30));
+        c.run("SET {t}small x");
+        c.run("SETRANGE {t}large 50000000 x");
+        let elements: Vec<String> = (0..2000).map(|i| i.to_string()).collect();
+        for _ in 0..100 {
+            c.cmd(&[vec!["RPUSH".to_owned(), "{t}list".to_owned()], elements.clone()].concat());
+        }
+        c.run("CONFIG SET slowlog-log-slower-than 1000");
+        let fast = encode(&["GET", "{t}small"]).repeat(5);
+        for slow in [&["GET", "{t}large"][..], &["LRANGE", "{t}list", "0", "-1"]] {
+            c.run("SLOWLOG RESET");
+            c.pipeline(&[&fast[..], &encode(slow), &fast].concat(), 11);
+            let log = c.run("SLOWLOG GET 20");
+            let found = log.items().iter().any(|entry| {
+                let shown = entry.items()[3].items();
+                shown.iter().map(Value::as_text).eq(slow.iter().map(|word| (*word).to_owned()))
+            });
+            assert!(found, "{slow:?}: {log:?}");
+        }
     });
 }
 
