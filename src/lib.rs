@@ -44,13 +44,14 @@
 //!    buffer, in place; only what is incomplete or cannot run yet is copied to
 //!    the connection. The registry ([`server::registry`]) finds the command and
 //!    its route; [`hash_key`](base::slot::hash_key) gives hash and slot in one
-//!    word. Up to 32 requests are parsed before the first runs: in passes over
+//!    word. Up to 64 requests are parsed before the first runs: in passes over
 //!    the batch, their table headers, then buckets, then entries are prefetched.
-//! 4. [`Core::dispatch`](server::core::Core::dispatch) decides where. Here: the
-//!    slot is ours, nothing is outstanding on the connection and no lock is
-//!    held, so [`Core::execute_here`](server::core::Core::execute_here) calls
-//!    the handler from the command's row ([`command::string`]) with a context
-//!    [`Cx`](command::Cx) and the arguments.
+//! 4. The slot is ours, nothing is outstanding on the connection and no lock is
+//!    held, so [`Core::run_alike`](server::core::Core::run_alike) calls the handler
+//!    from the command's row ([`command::string`]) with a context
+//!    [`Cx`](command::Cx) and the arguments, and again for what follows in the
+//!    pipeline as long as it is the same command. Of everything else
+//!    [`Core::dispatch`](server::core::Core::dispatch) decides where it runs.
 //! 5. The handler looks the key up in the slot's table ([`store::table`],
 //!    [`store::buckets`]), writes key and value into one allocation
 //!    ([`store::entry`]), encodes `+OK` straight into the connection's output
@@ -71,7 +72,7 @@
 //! ## On another core
 //!
 //! If another core owns the slot, the request is copied into that core's
-//! [`Batch`](server::msg::Batch), and [`Replies`](session::replies::Replies)
+//! [`Batch`](server::batch::Batch), packed, and [`Replies`](session::replies::Replies)
 //! keeps its place among the connection's replies. *flush* sends one batch per
 //! core over the mesh ([`reactor::mesh`]) and wakes the owner if it is parked.
 //! There [`Core::run_batch`](server::core::Core::run_batch) makes the same
