@@ -57,7 +57,10 @@ impl Core {
     }
 
     fn flush_held(&mut self, conn: &mut Conn, durable: u64, need: u64) {
-        if conn.sending || !conn.inflight.is_empty() {
+        // What has been released goes first, and takes nothing of what has not: over
+        // TLS it is sealed and sent in pieces.
+        let pending = conn.tls.as_ref().is_some_and(|t| !t.pending().is_empty());
+        if conn.sending || !conn.inflight.is_empty() || pending {
             return self.flush_one(conn);
         }
         match conn.held {

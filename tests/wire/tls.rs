@@ -8,6 +8,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 static TLS12: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS12];
@@ -222,6 +223,46 @@ fn records_arrive_in_any_pieces() {
         link.reader().read_exact(&mut piece).unwrap();
         got.extend(piece);
     }
+}
+
+/// With `appendfsync always`, replies that waited for the disk came before those
+/// that had been released with them, when a piece of earlier ones was yet to be sent.
+#[test]
+fn replies_that_waited_for_the_disk_keep_their_order() {
+    const ROUNDS: usize = 150;
+    let certs = Certs::make("held");
+    let server = start(&certs, &["--cores", "2", "--appendonly", "yes", "--appendfsync", "always"]);
+    let large = "x".repeat(300_000);
+    server.wire().cmd(&["SET", "large", &large]);
+    let over = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..2)
+        .map(|i| {
+            let (over, mut c) = (over.clone(), server.wire());
+            std::thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    c.run(&format!("SET other:{i} x"));
+                }
+            })
+        })
+        .collect();
+    let mut c = client(&certs, Some("client")).connect(tls_port(server.port));
+    let reply = |i: usize| format!(":{i}\r\n$300000\r\n{large}\r\n");
+    let (mut next, mut sent) = (1, 0);
+    while next <= ROUNDS {
+        // Some are always on their way, each in a turn of its own.
+        while sent < ROUNDS && sent < next + 20 {
+            c.write_all(b"INCR n\r\nGET large\r\n").unwrap();
+            sent += 1;
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        let want = reply(next);
+        let mut got = vec![0; want.len()];
+        c.read_exact(&mut got).unwrap();
+        assert!(got == want.as_bytes(), "reply {next} begins with {:?}", String::from_utf8_lossy(&got[..20]));
+        next += 1;
+    }
+    over.store(true, Ordering::Relaxed);
+    writers.into_iter().for_each(|w| w.join().unwrap());
 }
 
 #[test]
