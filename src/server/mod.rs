@@ -7,9 +7,10 @@
 //! | `core` | what a data core owns; the stages of its turn |
 //! | `io`, `slab` | its sockets and connections |
 //! | `serve`, `dispatch`, `alike`, `exec` | bytes to requests, requests to cores, runs of like ones, execution |
-//! | `msg`, `tx`, `multi`, `moves` | what cores say to each other; transactions; slots on the move |
+//! | `msg`, `batch`, `tx`, `multi`, `moves` | what cores say to each other; forwarded requests, packed; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
+//! | `demands` | what a request may do, by its command's flags or its script's |
 //! | `persistence`, `holding` | what the append-only file and loading mean to clients |
 //! | `effects` | what a core puts into the journal |
 //! | `registry`, `commands` | all commands by name; those that are not over keys |
