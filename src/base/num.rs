@@ -121,7 +121,7 @@ fn format_g(v: f64) -> String {
     let sci = format!("{v:.16e}");
     let (mantissa, exp) = sci.split_once('e').unwrap_or((&sci, "0"));
     let exp: i32 = exp.parse().unwrap_or(0);
-    if (-5..17).contains(&exp) {
+    if (-4..17).contains(&exp) {
         let fixed = format!("{:.*}", (16 - exp).max(0) as usize, v);
         return trim_zeros(&fixed).to_string();
     }
@@ -205,5 +205,8 @@ mod tests {
         assert_eq!(format_f64(1.5e300), "1.5000000000000001e+300");
         assert_eq!(format_f64(-2.5), "-2.5");
         assert_eq!(format_f64(1e-7), "9.9999999999999995e-08");
+        // Four zeros behind the point are the most that are written out.
+        assert_eq!(format_f64(0.0001), "0.0001");
+        assert_eq!(format_f64(-0.00001), "-1.0000000000000001e-05");
     }
 }
