@@ -197,6 +197,18 @@ impl<'a> Cx<'a> {
         Ok((typed(entry)?, rest))
     }
 
+    /// [`Cx::collection_apart`] that counts as reading, hit or miss: of commands
+    /// that look at what is there before they change it.
+    pub fn counted_collection_apart<'r, C: Collection>(
+        &'r mut self,
+        key: &Key,
+    ) -> Result<(Option<&'r mut C>, Rest<'r, 'a>), Fault> {
+        let found = self.find(key).map(std::ptr::from_mut);
+        self.count_read(key, found.is_some());
+        let (entry, rest) = self.apart(found);
+        Ok((typed(entry)?, rest))
+    }
+
     /// Loads ahead what a command over several keys will look at; to be called
     /// with [`ahead::KEYS`] of them at most.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k &'k [u8]>) {
@@ -306,19 +318,20 @@ impl<'a> Cx<'a> {
     pub fn read(&mut self, key: &Key) -> Option<&Entry> {
         // A second look-up would cost more than this detour around the borrow.
         let found: Option<*const Entry> = self.look_up::<true>(key).map(std::ptr::from_ref);
-        match found {
-            Some(e) => {
-                self.store.stats.hits += 1;
-                // SAFETY: as in `find`; counting does not touch the tables.
-                Some(unsafe { &*e })
-            }
-            None => {
-                self.store.stats.misses += 1;
-                if self.fx.wants_events {
-                    self.fx.event(Class::Miss, "keymiss", self.db, key.bytes);
-                }
-                None
-            }
+        self.count_read(key, found.is_some());
+        // SAFETY: as in `find`; counting does not touch the tables.
+        found.map(|e| unsafe { &*e })
+    }
+
+    #[inline]
+    fn count_read(&mut self, key: &Key, found: bool) {
+        if found {
+            self.store.stats.hits += 1;
+            return;
+        }
+        self.store.stats.misses += 1;
+        if self.fx.wants_events {
+            self.fx.event(Class::Miss, "keymiss", self.db, key.bytes);
         }
     }
 

@@ -273,7 +273,7 @@ impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
 fn xclaim(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     let now = cx.clock as i64;
-    if cx.collection::<Stream>(&key)?.is_none_or(|s| s.group(args[2]).is_none()) {
+    if cx.read_collection::<Stream>(&key)?.is_none_or(|s| s.group(args[2]).is_none()) {
         return Err(no_group(args[1], args[2]));
     }
     let min_idle = min_idle(args[4], "XCLAIM")?;
@@ -346,7 +346,7 @@ fn xautoclaim(cx: &mut Cx, args: Args) -> Done {
     let start = interval_start(args[5])?;
     let (count, just_id) = auto_options(&args[6..])?;
     let key = cx.key(args[1]);
-    let (stream, rest) = cx.collection_apart::<Stream>(&key)?;
+    let (stream, rest) = cx.counted_collection_apart::<Stream>(&key)?;
     let parts = stream.and_then(|s| s.split_group(args[2])).ok_or_else(|| no_group(args[1], args[2]))?;
     let mut c = Claiming::new(args, parts, rest);
     let now = c.rest.clock as i64;

@@ -228,7 +228,7 @@ fn delete_consumer(cx: &mut Cx, args: Args) -> Done {
 
 fn xack(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let (stream, rest) = cx.collection_apart::<Stream>(&key)?;
+    let (stream, rest) = cx.counted_collection_apart::<Stream>(&key)?;
     let Some(group) = stream.and_then(|s| s.group_mut(args[2])) else {
         rest.reply.int(0);
         return Ok(());

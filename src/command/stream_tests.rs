@@ -342,3 +342,20 @@ fn digests_and_generic_commands() {
         &[("exists e", ":1"), ("xinfo consumers e g", "-NOGROUP No such consumer group 'g' for key name 'e'")],
     );
 }
+
+/// As in Redis, these look for the stream as reading commands do: hits and
+/// misses are counted, and whoever listens hears of a miss.
+#[test]
+fn commands_of_groups_count_as_reading() {
+    let mut b = Bench::default();
+    b.run("xadd x 1-1 f v");
+    b.run("xgroup create x g 0");
+    let lines = ["xack KEY g 1-1", "xclaim KEY g c 0 1-1", "xautoclaim KEY g c 0 0"];
+    for (i, line) in (1..).zip(lines) {
+        b.run(&line.replace("KEY", "x"));
+        b.events.clear();
+        b.run(&line.replace("KEY", "none"));
+        assert_eq!(b.events.iter().map(|e| e.name).collect::<Vec<_>>(), ["keymiss"], "{line}");
+        assert_eq!((b.store.stats.hits, b.store.stats.misses), (i, i), "{line}");
+    }
+}
