@@ -354,6 +354,7 @@ fn flushall_empties_the_file_too() {
         }
         assert_eq!(c.cmd(&["CONFIG", "SET", "save", ""]), ok());
         let saves = info(&mut c, "rdb_saves");
+        c.run("SET k v");
         assert_eq!(c.run("FLUSHALL"), ok());
         assert_eq!(info(&mut c, "rdb_saves"), saves, "without save points nothing is written");
         assert_ne!(info(&mut c, "rdb_changes_since_last_save"), "0");
