@@ -1,6 +1,7 @@
 //! All commands of the server, by name: those over keys from `command`, and
 //! those over connections and the server from `server::commands`.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use super::commands;
@@ -129,13 +130,25 @@ pub fn registry() -> &'static Registry {
 /// Makes the registry with the configuration's renames. To be called once,
 /// before any core starts.
 pub fn init(renames: &[(String, String)]) -> Result<(), String> {
-    for (from, _) in renames {
-        if !Registry::new(&[]).entries.iter().any(|e| e.spec.name.eq_ignore_ascii_case(from)) {
-            return Err("No such command in rename-command".into());
-        }
-    }
-    let _ = REGISTRY.set(Registry::new(renames));
+    let _ = REGISTRY.set(Registry::new(&settled(renames)?));
     Ok(())
+}
+
+/// Renames one after the other, each of what is known by then: no two commands
+/// may come to have one name. First the name that the command had at first.
+fn settled(renames: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
+    let plain = Registry::new(&[]);
+    let names = plain.entries.iter().map(|e| e.spec.name).filter(|name| !name.contains('|'));
+    let mut known: HashMap<String, &str> = names.map(|name| (name.to_ascii_lowercase(), name)).collect();
+    let mut settled = Vec::with_capacity(renames.len());
+    for (from, to) in renames {
+        let name = known.remove(&from.to_ascii_lowercase()).ok_or("No such command in rename-command")?;
+        if !to.is_empty() && known.insert(to.to_ascii_lowercase(), name).is_some() {
+            return Err("Target command name already exists".into());
+        }
+        settled.push((name.to_owned(), to.clone()));
+    }
+    Ok(settled)
 }
 
 #[inline]
@@ -324,6 +337,23 @@ fn unknown(args: Args) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// GET could be given the name of SET, and one of the two was lost.
+    #[test]
+    fn names_are_given_to_one_command_each() {
+        let settled = |lines: &[(&str, &str)]| {
+            settled(&lines.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(settled(&[("GET", "set")]).unwrap_err(), "Target command name already exists");
+        assert_eq!(settled(&[("get", "a"), ("set", "A")]).unwrap_err(), "Target command name already exists");
+        for unknown in [&[("nosuch", "a")][..], &[("get", ""), ("GET", "a")], &[("get", "a"), ("get", "b")]] {
+            assert_eq!(settled(unknown).unwrap_err(), "No such command in rename-command");
+        }
+        let pairs = settled(&[("GET", "a"), ("SET", "get"), ("A", "set"), ("del", "")]).unwrap();
+        let r = Registry::new(&pairs);
+        let found = |name: &str| r.find(name.as_bytes()).map(|e| e.spec.name);
+        assert_eq!((found("get"), found("set"), found("a"), found("del")), (Some("set"), Some("get"), None, None));
+    }
 
     #[test]
     fn unknown_names_are_shown_as_c_strings() {
