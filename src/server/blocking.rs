@@ -202,9 +202,6 @@ impl Core {
         if let Some(again) = &block.again {
             request.args.clone_from(again);
         }
-        if let Job::Command(command) = request.head.job {
-            self.uncount_call(command);
-        }
         let who = who(&request.head.origin);
         let db = request.head.origin.db as usize;
         let keys = block.keys.into_iter().map(|k| (db, k)).collect();
@@ -265,9 +262,6 @@ impl Core {
     /// The attempt over several cores has found nothing: the locks' release
     /// leaves word on every core, and the home waits.
     pub fn blocked_over(&mut self, tx: &Tx, block: &Block) {
-        if let Kind::Gather { command, .. } = tx.kind {
-            self.uncount_call(command);
-        }
         let who = who(&tx.origin);
         let cores: SmallVec<[usize; 8]> = tx.parts.iter().map(|p| p.core).collect();
         let Some(mut conn) = self.take_blocked(who) else { return self.forget_on(&cores, who) };
@@ -487,14 +481,9 @@ impl Core {
         }
     }
 
-    /// A command that has to wait counts as called when its wait ends.
-    fn uncount_call(&mut self, command: usize) {
-        let calls = &mut self.stats.commands[command].calls;
-        *calls = calls.saturating_sub(1);
-    }
-
-    /// A wait has ended without its command being run again.
+    /// A wait has ended without its command being run again: it counts as called.
     fn count_ended(&mut self, command: usize, reply: &[u8]) {
+        self.stats.executed += 1;
         let s = &mut self.stats.commands[command];
         s.calls += 1;
         if let Some(text) = reply.strip_prefix(b"-") {
@@ -603,7 +592,6 @@ impl Core {
         self.run_command(entry, &args, &head.origin, self.now, (head.key_at as usize, head.hash), &mut out);
         self.fx.may_block = false;
         if self.fx.block.take().is_some() {
-            self.uncount_call(command);
             return self.blocking.waiters.restore(id, waiter);
         }
         let who = who(&head.origin);

@@ -268,6 +268,11 @@ impl Core {
         self.before_command(entry);
         let mark = out.len();
         let failed = self.run_keys(entry, args, origin, now, hint, out);
+        if self.fx.block.is_some() {
+            // It counts, and is slow or not, when its wait ends.
+            self.start_clock();
+            return;
+        }
         let small = out.len() - mark < SMALL && args[args.len() - 1].len() < SMALL;
         self.account_fast(entry, small, failed, args, Who::Ref(origin.conn));
     }

@@ -47,6 +47,33 @@ fn what_is_there_is_taken_at_once() {
     });
 }
 
+/// A command that waits was in the slow log and in the histogram twice: when
+/// its wait began, and when it ended.
+#[test]
+fn a_wait_is_logged_once_when_it_ends() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET slowlog-log-slower-than 0");
+        for words in ["BLPOP a 0", "BLPOP a b c d e 0", "BLPOP e d c b a 0"] {
+            c.run("SLOWLOG RESET");
+            c.run("CONFIG RESETSTAT");
+            let mut logged = || {
+                let log = c.run("SLOWLOG GET -1");
+                let names = log.items().iter().map(|e| e.items()[3].items()[0].as_text());
+                let n = names.filter(|name| name == "BLPOP").count();
+                (n, format!("{:?}", c.run("LATENCY HISTOGRAM blpop")).contains("calls"))
+            };
+            let mut waiter = waiting(server, words, 1);
+            assert_eq!(logged(), (0, false), "{words}");
+            server.wire().run("RPUSH a x");
+            assert_eq!(waiter.read(), pair("a", "x"));
+            assert_eq!(logged(), (1, true), "{words}");
+            let stats = c.run("INFO commandstats").as_text();
+            assert!(stats.contains("cmdstat_blpop:calls=1,"), "{stats}");
+        }
+    });
+}
+
 #[test]
 fn time_runs_out() {
     each_cores(|server| {
