@@ -103,11 +103,10 @@ impl Log {
                 old.absorb(entry);
                 self.entries.push_front(old);
             }
-            None if max > 0 => {
-                self.entries.truncate(max - 1);
+            None => {
                 self.entries.push_front(entry);
+                self.entries.truncate(max);
             }
-            None => {}
         }
     }
 
@@ -135,4 +134,38 @@ pub fn merge(logs: Vec<Vec<Entry>>) -> Vec<Entry> {
         }
     }
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(object: &str) -> Entry {
+        Entry {
+            id: 0,
+            count: 1,
+            reason: Reason::Key,
+            origin: Origin::TopLevel,
+            object: object.into(),
+            user: Vec::new(),
+            client: String::new(),
+            created_ms: 0,
+            updated_ms: 0,
+            stamp_ns: 0,
+        }
+    }
+
+    /// As in Redis: a limit that was lowered is kept when something is added,
+    /// also if nothing is to be kept at all.
+    #[test]
+    fn a_lowered_limit_counts_from_the_next_denial_on() {
+        let mut log = Log::default();
+        ["a", "b", "c"].iter().for_each(|o| log.push(denial(o), 3));
+        log.push(denial("a"), 2);
+        assert_eq!(log.entries().len(), 3);
+        log.push(denial("d"), 2);
+        assert_eq!(log.entries().iter().map(|e| &e.object[..]).collect::<Vec<_>>(), [b"d", b"a"]);
+        log.push(denial("e"), 0);
+        assert!(log.entries().is_empty());
+    }
 }

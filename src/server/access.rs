@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::commands::client_list;
 use super::core::Core;
+use super::msg::Msg;
 use super::registry::{Entry, registry};
 use crate::acl::log::{self, Origin, Reason};
 use crate::acl::rules::Context;
@@ -18,13 +19,35 @@ use crate::acl::{Denied, User, Users, check};
 use crate::base::Args;
 use crate::command::Fault;
 use crate::config::{AclPubsubDefault, Settings};
-use crate::session::conn::Conn;
+use crate::session::conn::{Conn, ConnRef};
 use crate::session::pubsub::Kind;
 
 /// What rules are read against, with these settings.
 pub fn context(settings: &Settings) -> Context<'static> {
     let all_channels = settings.acl_pubsub_default == AclPubsubDefault::Allchannels;
     Context { catalog: &registry().catalog, all_channels }
+}
+
+/// Why a script of this user may not call a command, if so; and what denied
+/// it, if that is to be logged.
+pub fn refused_in_script(user: &User, entry: &Entry, args: Args) -> Option<(Fault, Option<Denied>)> {
+    match check::check(user, &registry().catalog, entry.index, args) {
+        Ok(()) => sort_beyond(user, entry, args).map(|fault| (fault, None)),
+        Err(denied) => {
+            let mut text = b"NOPERM ACL failure in script: ".to_vec();
+            text.extend_from_slice(&denied.message(user, entry.spec)[b"NOPERM ".len()..]);
+            Some((Fault::Composed(text), Some(denied)))
+        }
+    }
+}
+
+/// What ACL LOG says of it.
+fn object_of<'a>(entry: &Entry, args: &[&'a [u8]], denied: Denied) -> (Reason, &'a [u8]) {
+    match denied {
+        Denied::Command => (Reason::Command, entry.spec.name.as_bytes()),
+        Denied::Key(at) => (Reason::Key, args[at]),
+        Denied::Channel(at) => (Reason::Channel, args[at]),
+    }
 }
 
 impl Core {
@@ -63,47 +86,55 @@ impl Core {
         }
     }
 
-    /// [`Core::forbidden`] for a command that a script of this connection calls.
-    pub fn forbidden_in_script(&mut self, conn: &Conn, entry: &Entry, args: Args) -> Option<Fault> {
-        let user = conn.user.clone().filter(|_| conn.restricted)?;
-        match check::check(&user, &registry().catalog, entry.index, args) {
-            Ok(()) => sort_beyond(&user, entry, args),
-            Err(denied) => {
-                self.note_denied(conn, &user, entry, args, denied, Origin::Script);
-                let mut text = b"NOPERM ACL failure in script: ".to_vec();
-                text.extend_from_slice(&denied.message(&user, entry.spec)[b"NOPERM ".len()..]);
-                Some(Fault::Composed(text))
-            }
-        }
-    }
-
     /// Logs and counts what was denied.
     pub fn note_denied(&mut self, conn: &Conn, user: &User, entry: &Entry, args: Args, denied: Denied, origin: Origin) {
-        let (reason, object) = match denied {
-            Denied::Command => (Reason::Command, entry.spec.name.as_bytes()),
-            Denied::Key(at) => (Reason::Key, args[at]),
-            Denied::Channel(at) => (Reason::Channel, args[at]),
-        };
+        let (reason, object) = object_of(entry, args, denied);
         self.log_denial(conn, reason, origin, object, &user.name);
+    }
+
+    /// What was denied to a script of this user, to be given to
+    /// [`Core::log_script_denial`].
+    pub fn script_denial(&self, user: &User, entry: &Entry, args: Args, denied: Denied) -> Box<log::Entry> {
+        let (reason, object) = object_of(entry, args, denied);
+        Box::new(self.denial(reason, Origin::Script, object, &user.name))
+    }
+
+    /// Logs and counts what was denied to a script. Only its connection's core
+    /// can describe who called it.
+    pub fn log_script_denial(&mut self, mut entry: Box<log::Entry>, caller: ConnRef) {
+        self.stats.denied[entry.reason as usize] += 1;
+        let told = move |home: &mut Core| {
+            if let Some(conn) = home.take_conn(caller) {
+                entry.client = client_list::describe(home, &conn).trim_end().to_string();
+                home.put_conn(conn);
+            }
+            home.denials.push(*entry, home.settings.acllog_max_len);
+        };
+        self.send(caller.core as usize, Msg::Call(Box::new(told)));
     }
 
     /// Puts an entry into ACL LOG.
     pub fn log_denial(&mut self, conn: &Conn, reason: Reason, origin: Origin, object: &[u8], user: &[u8]) {
         self.stats.denied[reason as usize] += 1;
-        let now = self.now;
-        let entry = log::Entry {
+        let mut entry = self.denial(reason, origin, object, user);
+        entry.client = client_list::describe(self, conn).trim_end().to_string();
+        self.denials.push(entry, self.settings.acllog_max_len);
+    }
+
+    /// An entry of ACL LOG, but for the connection.
+    fn denial(&self, reason: Reason, origin: Origin, object: &[u8], user: &[u8]) -> log::Entry {
+        log::Entry {
             id: self.shared.next_denial(),
             count: 1,
             reason,
             origin,
             object: object.to_vec(),
             user: user.to_vec(),
-            client: client_list::describe(self, conn).trim_end().to_string(),
-            created_ms: now,
-            updated_ms: now,
+            client: String::new(),
+            created_ms: self.now,
+            updated_ms: self.now,
             stamp_ns: self.stamp,
-        };
-        self.denials.push(entry, self.settings.acllog_max_len);
+        }
     }
 
     /// The connection has proved who it is.

@@ -291,6 +291,8 @@ fn denials_are_logged_with_their_context() {
                 assert_eq!(c.cmd(&["EVAL", script, count, "k", "other"]), error(denied));
             }
             assert!(c.run("FCALL f 1 k").as_error().contains("'del' command"));
+            // To ask is not to be denied.
+            assert_eq!(c.cmd(&["EVAL", "return redis.acl_check_cmd('SET',KEYS[1],'x')", "1", "k"]), nil());
         }
         let log = admin.run("ACL LOG");
         let mut shown: Vec<String> = log
@@ -299,7 +301,10 @@ fn denials_are_logged_with_their_context() {
             .map(|e| {
                 let text = |name| e.field(name).as_text();
                 assert!(e.field("age-seconds").as_text().parse::<f64>().unwrap() >= 0.0);
-                assert!(text("client-info").contains(" user=u "), "{}", text("client-info"));
+                let client = text("client-info");
+                assert!(client.contains(" user=u ") && client.contains(" addr=127.0.0.1:"), "{client}");
+                let calls = [" cmd=eval ", " cmd=fcall "].iter().any(|cmd| client.contains(cmd));
+                assert!(calls == (text("context") == "lua"), "{client}");
                 format!("{} {} {} {}", text("context"), text("reason"), text("object"), e.field("count").as_int())
             })
             .collect();

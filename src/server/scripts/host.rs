@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use super::slow::Slow;
 use super::undo::{Said, Undo};
 use super::{Reach, Wanted};
-use crate::acl::User;
+use crate::acl::{Denied, User};
 use crate::base::Args;
 use crate::base::slot::Key;
+use crate::command::Fault;
 use crate::command::keys::{places, undeclared};
 use crate::command::spec::flag;
 use crate::observe::log;
 use crate::resp::reply::Proto;
 use crate::script::REPL_ALL;
 use crate::script::host::{Abort, Called, Host};
+use crate::server::access::refused_in_script;
 use crate::server::commands::info;
 use crate::server::core::Core;
 use crate::server::exec::Who;
@@ -134,19 +136,25 @@ impl Running<'_> {
         None
     }
 
-    /// Why the script's user may not call a command.
+    /// Why the script's user may not call a command; it is logged.
     fn denied(&mut self, entry: &Entry, args: Args) -> Option<Vec<u8>> {
-        let (user, restricted) = self.user.clone()?;
-        if !restricted {
-            return None;
+        let (fault, denied) = self.refusal(entry, args)?;
+        if let (Some(denied), Some((Some(user), _))) = (denied, &self.user) {
+            let denial = self.core.script_denial(user, entry, args, denied);
+            match &mut self.undo {
+                Some(undo) => undo.said.push(Said::Denied(denial)),
+                None => self.core.log_script_denial(denial, self.origin.conn),
+            }
         }
-        if user.is_none() {
-            return Some(b"NOPERM The connection of this script is gone".to_vec());
+        Some(fault.text().to_vec())
+    }
+
+    fn refusal(&self, entry: &Entry, args: Args) -> Option<(Fault, Option<Denied>)> {
+        match self.user.as_ref()? {
+            (_, false) => None,
+            (None, true) => Some((Fault::Text("NOPERM The connection of this script is gone"), None)),
+            (Some(user), true) => refused_in_script(user, entry, args),
         }
-        let origin = self.origin;
-        let conn = self.client.get_or_insert_with(|| Box::new(Conn::new(-1, origin.conn, origin.client, 0)));
-        (conn.user, conn.restricted) = (user, true);
-        self.core.forbidden_in_script(conn, entry, args).map(|f| f.text().to_vec())
     }
 
     /// What the command needs and is not in reach.
@@ -252,6 +260,9 @@ impl Running<'_> {
         let origin = self.origin;
         let conn = self.client.get_or_insert_with(|| Box::new(Conn::new(-1, origin.conn, origin.client, 0)));
         (conn.db, conn.proto) = (origin.db as usize, proto);
+        if let Some((user, restricted)) = &self.user {
+            (conn.user, conn.restricted) = (user.clone(), *restricted);
+        }
         self.core.start_clock();
         let start = self.core.clock();
         let result = run(self.core, conn, args);
@@ -343,6 +354,6 @@ impl Host for Running<'_> {
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
         let entry = registry().resolve(args).ok()?;
-        Some(self.denied(entry, args).is_none())
+        Some(self.refusal(entry, args).is_none())
     }
 }

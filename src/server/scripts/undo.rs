@@ -1,5 +1,6 @@
 //! Taking back what a script has done.
 
+use crate::acl::log::Entry as Denial;
 use crate::base::clock::UnixMs;
 use crate::base::slot::Key;
 use crate::server::core::Core;
@@ -19,6 +20,8 @@ const BYTES_MAX: usize = 64 * 1024;
 pub enum Said {
     Publish(Kind, Vec<u8>, Vec<u8>),
     Log(i32, Vec<u8>),
+    /// Something was denied to it.
+    Denied(Box<Denial>),
 }
 
 /// A key as it was.
@@ -101,6 +104,7 @@ impl Undo {
                     core.publish(kind, &channel, &message);
                 }
                 Said::Log(level, text) => super::host::write_log(level, &text),
+                Said::Denied(denial) => core.log_script_denial(denial, reader),
             }
         }
     }
