@@ -1,12 +1,15 @@
 //! What LATENCY GRAPH and LATENCY DOCTOR print.
 
+use std::cmp::Ordering;
+
 use crate::observe::latency::{LatencyEvents, Series};
 
 /// Columns and rows of a graph.
 const COLUMNS: usize = 80;
 const ROWS: usize = 4;
-/// How full a cell is drawn.
+/// How full a bar's highest cell is drawn, and those below it.
 const LEVELS: [char; 3] = ['_', 'o', '#'];
+const BELOW: char = '|';
 
 /// The samples of an event as bars, the latest on the right, with their age
 /// written downwards below them.
@@ -19,21 +22,27 @@ pub fn graph(name: &str, s: &Series, now_s: u64) -> String {
     out.push_str(&"-".repeat(COLUMNS));
     out.push('\n');
     let steps = ROWS * LEVELS.len();
-    let height = |ms: u64| ((ms - low) as usize * (steps - 1)).checked_div((high - low) as usize).unwrap_or(0);
+    let height = |ms: u64| ((ms - low) as usize * steps).checked_div((high - low) as usize).unwrap_or(0).min(steps - 1);
     for row in (0..ROWS).rev() {
-        for (_, ms) in &shown {
-            let above = (height(*ms) + 1).saturating_sub(row * LEVELS.len()).min(LEVELS.len());
-            out.push(if above == 0 { ' ' } else { LEVELS[above - 1] });
-        }
+        out.extend(shown.iter().map(|(_, ms)| cell(height(*ms), row)));
         out.push('\n');
     }
-    let ages: Vec<Vec<char>> = shown.iter().map(|x| age(now_s.saturating_sub(x.0)).chars().collect()).collect();
+    out.extend(shown.iter().map(|_| ' '));
     out.push('\n');
+    let ages: Vec<Vec<char>> = shown.iter().map(|x| age(now_s.saturating_sub(x.0)).chars().collect()).collect();
     for line in 0..ages.iter().map(Vec::len).max().unwrap_or(0) {
         out.extend(ages.iter().map(|a| a.get(line).copied().unwrap_or(' ')));
         out.push('\n');
     }
     out
+}
+
+fn cell(height: usize, row: usize) -> char {
+    match (height / LEVELS.len()).cmp(&row) {
+        Ordering::Less => ' ',
+        Ordering::Equal => LEVELS[height % LEVELS.len()],
+        Ordering::Greater => BELOW,
+    }
 }
 
 fn age(s: u64) -> String {
@@ -100,7 +109,7 @@ mod tests {
         let g = graph("command", &s, 170);
         let lines: Vec<&str> = g.lines().collect();
         assert_eq!(lines[0], "command - high 30 ms, low 10 ms (all time high 30 ms)");
-        assert_eq!(&lines[2..6], [" # ", " # ", " ##", "_##"]);
+        assert_eq!(&lines[2..7], [" # ", " |_", " ||", "_||", "   "]);
         assert_eq!(&lines[7..], ["111", "mmm"]);
     }
 
