@@ -331,10 +331,10 @@ impl Backlog {
     pub fn detach(&mut self, reader: ReaderId) {
         self.readers[reader.0] = None;
         self.trim();
-        if !self.is_read() {
-            self.drop_spares(self.spares.len());
-        }
-        // The list has grown with what the reader lagged, which is no excuse any more.
+        // What it lagged behind is gone at once, whoever else reads, and the list
+        // that has grown with it.
+        self.drop_spares(self.spares.len());
+        self.spares.shrink_to_fit();
         self.blocks.shrink_to(2 * self.blocks.len());
     }
 
@@ -493,6 +493,19 @@ mod tests {
         b.detach(reader);
         assert_eq!(b.beyond(), 0);
         assert!(b.memory() < before + BLOCK_MIN + 1024, "{} of {before}", b.memory());
+    }
+
+    /// Blocks that only the slower of two readers needed were kept for reuse when
+    /// it left, and counted as the replicas' memory for another second.
+    #[test]
+    fn a_reader_that_lagged_behind_others_leaves_nothing_either() {
+        let mut b = Backlog::new(10 << 10, 0);
+        let (slow, quick) = (b.attach(0).expect("at the end"), b.attach(0).expect("at the end"));
+        (0..1000).for_each(|_| b.append(&[0; 1000]));
+        b.advance(quick, b.end());
+        assert!(b.memory() > 1_000_000);
+        b.detach(slow);
+        assert!(b.memory() < 4 * BLOCK_MIN, "{}", b.memory());
     }
 
     /// A replica was killed while a block was on its way to it: its memory was in
