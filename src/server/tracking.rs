@@ -320,10 +320,11 @@ impl Core {
 
     /// A connection of this core has the reply to a command that ran on what
     /// several cores had sent: if it hears of changed keys, it goes on when they
-    /// have told it of theirs.
-    pub fn hold_until_told(&mut self, conn: ConnRef) {
+    /// have told it of theirs; likewise if there are keyspace events, which come
+    /// before what it publishes next.
+    pub fn hold_until_told(&mut self, conn: ConnRef, notified: bool) {
         let Some(mut c) = self.take_conn(conn) else { return };
-        if c.hears && !c.closing && c.blocked().is_none() {
+        if (c.hears || notified) && !c.closing && c.blocked().is_none() {
             let seq = c.replies.expect(true);
             c.barrier = true;
             self.gather_quietly(Core::tell_before_replies, move |core, _| core.deliver(conn, seq, b""));

@@ -484,6 +484,7 @@ impl Core {
         self.store.absorb(&mut scratch);
         self.reopen_snapshot();
         let block = self.fx.block.take().map(Arc::new);
+        let notified = self.notifying && !events.is_empty();
         let told = !events.is_empty() || matches!(tx.kind, Kind::Exec | Kind::Script { .. });
         self.send_home(tx, &mut scratch, (events, block.clone()), whole);
         if let Some(block) = block {
@@ -491,7 +492,7 @@ impl Core {
         }
         self.scratch = Some(scratch);
         if told {
-            self.hold_until_told(tx.origin.conn);
+            self.hold_until_told(tx.origin.conn, notified);
         }
     }
 

@@ -332,3 +332,33 @@ fn events_are_not_made_for_nobody() {
         assert!(both.iter().any(|v| matches!(v, Value::Push(p) if p[2] == bulk("a"))), "{both:?}");
     });
 }
+
+/// Two connections of one core.
+fn neighbours(server: &Server) -> (Wire, Wire) {
+    let core = |c: &mut Wire| {
+        let line = c.run("CLIENT INFO").as_text();
+        line.split(" core=").nth(1).map(|rest| rest.trim().to_owned())
+    };
+    let mut one = server.wire();
+    let wanted = core(&mut one);
+    let other = (0..200).map(|_| server.wire()).find_map(|mut c| (core(&mut c) == wanted).then_some(c));
+    (one, other.expect("a second connection of that core"))
+}
+
+/// Events of a command over several cores came behind its reply, and now and
+/// then behind what its client published next.
+#[test]
+fn events_come_before_what_the_client_publishes_next() {
+    each_cores(|server| {
+        let (mut c, mut s) = neighbours(server);
+        c.run("CONFIG SET notify-keyspace-events El");
+        s.run("PSUBSCRIBE *");
+        for i in 0..500 {
+            c.run(&format!("RPUSH a{i} x"));
+            c.run(&format!("RPOPLPUSH a{i} b{i}"));
+            c.run("PUBLISH mark x");
+            let events = (0..4).take_while(|_| s.read().items()[2] != bulk("mark")).count();
+            assert_eq!(events, 3, "the {i}th time");
+        }
+    });
+}
