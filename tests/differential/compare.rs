@@ -106,17 +106,19 @@ impl Comparer<'_> {
             && command.iter().any(|word| word.eq_ignore_ascii_case(b"by"));
         ours == stock
             || (of_set && ours.clone().sorted() == stock.clone().sorted())
-            || (takes_some_of_a_set(command) && as_many(ours, stock))
+            || (takes_some_of_equals(command) && as_many(ours, stock))
             || agree_loosely(&name(command), ours, stock)
             || self.differences.allow(command, ours, stock)
     }
 }
 
-/// SORT without an order of a key that may be a set, with LIMIT: which elements
-/// these are depends on how each server's table lies.
-fn takes_some_of_a_set(command: &Command) -> bool {
+/// SORT with LIMIT, without an order of a key that may be a set, where it
+/// depends on how each server's table lies which elements these are; or by
+/// texts, where Redis takes equal ones as its sorting happens to leave them.
+fn takes_some_of_equals(command: &Command) -> bool {
     let place = |word: &[u8]| command.iter().position(|w| w.eq_ignore_ascii_case(word));
-    let unordered = place(b"by").and_then(|at| command.get(at + 1)).is_some_and(|by| !by.contains(&b'*'));
+    let by = place(b"by").and_then(|at| command.get(at + 1));
+    let unordered = by.is_some_and(|by| !by.contains(&b'*') || place(b"alpha").is_some());
     name(command).starts_with("SORT") && unordered && place(b"limit").is_some()
 }
 
