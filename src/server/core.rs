@@ -154,6 +154,8 @@ pub struct Core {
     /// Cores to wake at the end of the turn whatever is sent to them.
     pub wake: Vec<usize>,
 
+    /// The ring brought something that asks for a turn.
+    pub found: bool,
     /// What has come in this turn, and how much of it is worked off.
     pub arrivals: Vec<Arrival>,
     pub arrivals_done: usize,
@@ -309,6 +311,7 @@ impl Core {
             mail: VecDeque::new(),
             selfq: VecDeque::new(),
             wake: Vec::new(),
+            found: false,
             arrivals: Vec::new(),
             arrivals_done: 0,
             used_buffers: Vec::new(),
@@ -391,13 +394,14 @@ impl Core {
 
     /// Is there anything to do without waiting for the kernel?
     fn runnable(&self) -> bool {
+        self.has_own_work() || self.was_given_work()
+    }
+
+    /// What this core has left to itself; nobody else adds to it.
+    fn has_own_work(&self) -> bool {
         self.expire_again
-            || self.snapshot_runnable()
-            || self.room_is_wanted()
-            || self.clients_are_to_be_limited()
             || self.tracker.pending()
             || self.journal.pending()
-            || self.may_release()
             || self.may_start_moves()
             || !self.stranded.is_empty()
             || !self.scripts.waiting.is_empty()
@@ -409,8 +413,42 @@ impl Core {
             || !self.selfq.is_empty()
             || !self.wake.is_empty()
             || self.outbox.iter().any(|o| !o.is_empty())
-            || self.port.has_mail()
+    }
+
+    /// What other threads can give it at any time.
+    fn was_given_work(&self) -> bool {
+        self.port.has_mail()
             || self.shared.sequencer.has_mail(self.id)
+            || self.may_release()
+            || self.snapshot_runnable()
+            || self.room_is_wanted()
+            || self.clients_are_to_be_limited()
+    }
+
+    /// Has nothing come but word of replies that were sent whole? A turn would
+    /// find nothing to do.
+    fn idle(&self) -> bool {
+        !self.found
+            && !self.stop
+            && self.arrivals.is_empty()
+            && self.dirty.is_empty()
+            && self.departed.is_empty()
+            && !self.limits_memory()
+            && !self.runnable()
+    }
+
+    /// Gives what is queued to the kernel and takes what it has, waiting for it
+    /// where nothing else is to be done.
+    fn enter(&mut self, mut block: bool) {
+        if block {
+            self.port.park();
+            self.park_journal();
+            crate::base::memory::settle();
+            block = !self.was_given_work();
+        }
+        self.ring.enter(block);
+        self.port.unpark();
+        self.lane.unpark();
     }
 
     /// Looks for work without blocking for up to `core-spin-us`; whether there
@@ -472,20 +510,19 @@ impl Core {
 
 impl Stages for Core {
     fn reap(&mut self) {
-        if self.settings.core_spin_us == 0 || !self.spin() {
-            let mut block = !self.runnable();
-            if block {
-                self.port.park();
-                self.park_journal();
-                crate::base::memory::settle();
-                block = !self.runnable();
+        let mut block = !self.runnable();
+        loop {
+            if self.settings.core_spin_us == 0 || !self.spin() {
+                self.enter(block);
             }
-            self.ring.enter(block);
-            self.port.unpark();
-            self.lane.unpark();
+            self.collect();
+            if !self.idle() {
+                break;
+            }
+            block = true;
         }
+        self.found = false;
         self.stats.turns += 1;
-        self.collect();
     }
 
     fn receive(&mut self) {

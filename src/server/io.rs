@@ -173,9 +173,13 @@ impl Core {
     /// Takes in one completion.
     #[inline]
     pub fn complete(&mut self, c: Completion) {
+        if c.token.op == Op::Send {
+            return self.on_send(c);
+        }
+        self.found = true;
         match c.token.op {
+            Op::Send => {}
             Op::Recv => self.on_recv(c),
-            Op::Send => self.on_send(c),
             Op::Accept => self.on_accept(c),
             Op::Wake => self.arm_wake(),
             Op::Tick => {
@@ -312,6 +316,7 @@ impl Core {
         conn.sending = false;
         conn.ring_refs -= 1;
         if c.result < 0 && c.result != -libc::EINTR && c.result != -libc::EAGAIN {
+            self.found = true;
             self.close(&mut conn);
             self.put_conn(conn);
             return;

@@ -25,6 +25,7 @@
 mod clients;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::core::Core;
 use super::msg::Msg;
@@ -168,6 +169,8 @@ pub struct Room {
     outcome: Outcome,
     key: Vec<u8>,
     evictions: u32,
+    /// Stamp of the turn that last waited for memory being freed.
+    waited: u64,
     /// The core that is asked to evict in the place of this one.
     lender: Option<usize>,
     /// Bytes that clients may use (`maxmemory-clients`); 0 for no limit.
@@ -311,6 +314,12 @@ impl Core {
         }
     }
 
+    /// Is memory limited, of keys or of clients? Then every turn counts it.
+    #[inline]
+    pub fn limits_memory(&self) -> bool {
+        self.room.limit != 0 || self.room.clients_limit != 0
+    }
+
     /// Is there room to be made in the background?
     #[inline]
     pub fn room_is_wanted(&self) -> bool {
@@ -440,7 +449,7 @@ impl Core {
                 return Outcome::Fine;
             }
             let Some(policy) = self.room.policy else {
-                return if self.freeing() { Outcome::Waiting } else { Outcome::Full };
+                return self.wait_for_freeing(start, budget);
             };
             if self.is_freed_elsewhere(over) || (over > 0 && self.counts_are_awaited()) {
                 return Outcome::Waiting;
@@ -455,7 +464,7 @@ impl Core {
                 return Outcome::Working;
             }
             if !self.evict_one(&policy) {
-                return self.nothing_here(&policy);
+                return self.nothing_here(&policy, start, budget);
             }
             // Or cores that evict at the same time would do so for the same
             // excess.
@@ -467,7 +476,7 @@ impl Core {
     }
 
     /// Nothing was found to evict: is there something elsewhere, or later?
-    fn nothing_here(&mut self, policy: &Policy) -> Outcome {
+    fn nothing_here(&mut self, policy: &Policy, start: u64, budget: u64) -> Outcome {
         let desks = &self.shared.rooms.desks;
         let own = policy.candidates(&self.store);
         desks[self.id].candidates.store(own, Ordering::Relaxed);
@@ -484,9 +493,25 @@ impl Core {
                 Outcome::Waiting
             }
             // Keys that cannot go now are under locks.
-            None if own > 0 || self.freeing() => Outcome::Waiting,
-            None => Outcome::Full,
+            None if own > 0 => Outcome::Waiting,
+            None => self.wait_for_freeing(start, budget),
         }
+    }
+
+    /// No key can go. What is being freed is waited for, once a turn and no longer
+    /// than evicting may take, as in Redis; then commands that need memory are
+    /// refused.
+    fn wait_for_freeing(&mut self, start: u64, budget: u64) -> Outcome {
+        const STEP: Duration = Duration::from_micros(20);
+        if self.store.has_garbage() {
+            self.hand_over_garbage();
+        }
+        if std::mem::replace(&mut self.room.waited, self.stamp) != self.stamp {
+            while self.over_by() > 0 && self.freeing() && ticks::ticks() - start < budget {
+                std::thread::sleep(STEP);
+            }
+        }
+        if self.over_by() > 0 { Outcome::Full } else { Outcome::Fine }
     }
 
     /// Does another core want room that is still needed? It is made a little

@@ -195,6 +195,9 @@ fn recycled<'b>(mut v: Vec<&[u8]>) -> Vec<&'b [u8]> {
 impl Core {
     /// Works on all connections with input, each at most once.
     pub fn serve_all(&mut self) {
+        if self.arrivals.is_empty() && self.ready.is_empty() {
+            return;
+        }
         let congested = self.congested();
         let listed = self.ready.len();
         let mut arrivals = std::mem::take(&mut self.arrivals);

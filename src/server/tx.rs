@@ -249,6 +249,9 @@ impl Core {
 
     /// Tries the parts that came with this turn's inbox.
     pub fn grant_fresh(&mut self) {
+        if self.fresh_parts.is_empty() && self.candidates.is_empty() && !self.blocking.has_ready() {
+            return;
+        }
         let fresh = std::mem::take(&mut self.fresh_parts);
         self.pump(fresh);
     }

@@ -60,6 +60,8 @@ pub struct Stats {
 /// All databases of one core.
 pub struct Store {
     dbs: Vec<Option<Box<Db>>>,
+    /// Those from here on were never written to.
+    used: usize,
     /// Big values that wait to be freed away from the data path.
     garbage: Vec<Object>,
     /// Whole databases that wait for the same.
@@ -85,6 +87,7 @@ impl Store {
         let dbs = (0..databases).map(|_| None).collect();
         Store {
             dbs,
+            used: 0,
             garbage: Vec::new(),
             flushed: Vec::new(),
             cut: None,
@@ -111,7 +114,16 @@ impl Store {
 
     #[inline]
     pub fn db_mut(&mut self, db: usize) -> &mut Db {
+        if self.dbs[db].is_none() {
+            self.begin_db(db);
+        }
         self.dbs[db].get_or_insert_with(|| Box::new(Db::new()))
+    }
+
+    #[cold]
+    fn begin_db(&mut self, db: usize) {
+        self.dbs[db] = Some(Box::new(Db::new()));
+        self.used = self.used.max(db + 1);
     }
 
     /// A string entry; the receive buffer itself when the value stands at its end.
@@ -433,11 +445,12 @@ impl Store {
 
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
+        self.used = self.used.max(a.max(b) + 1);
     }
 
     /// The earliest deadline of all databases.
     pub fn next_deadline(&self) -> Option<UnixMs> {
-        self.dbs.iter().flatten().filter_map(|d| d.next_deadline()).min()
+        self.dbs[..self.used].iter().flatten().filter_map(|d| d.next_deadline()).min()
     }
 
     /// Takes a slot out of all databases, to live elsewhere.
