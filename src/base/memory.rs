@@ -260,9 +260,20 @@ pub fn allocator() -> String {
 
 /// Resident bytes of the process.
 pub fn resident() -> usize {
+    resident_and_shared().0
+}
+
+/// Those of them that are its own, not a file's (its program, for one).
+pub fn resident_private() -> usize {
+    let (all, shared) = resident_and_shared();
+    all.saturating_sub(shared)
+}
+
+fn resident_and_shared() -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: usize = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-    pages * 4096
+    let mut pages = text.split(' ').skip(1).map(|n| n.parse::<usize>().unwrap_or(0));
+    let mut next = || pages.next().unwrap_or(0) * 4096;
+    (next(), next())
 }
 
 /// `mi_option_purge_delay` of mimalloc 3: milliseconds after which memory that is

@@ -9,6 +9,7 @@ pub mod num;
 pub mod rng;
 pub mod sha1;
 pub mod slot;
+pub mod sparse;
 pub mod spsc;
 
 /// One command's arguments, the command name included.

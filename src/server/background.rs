@@ -44,6 +44,7 @@ impl Core {
         if self.snapshot.is_some() {
             self.snapshot_slice();
         }
+        self.defrag_in_background();
         if self.store.has_garbage() {
             self.hand_over_garbage();
         }
@@ -104,7 +105,7 @@ impl Core {
 
     /// Sees to it that the core wakes for a deadline that the next tick would
     /// come too late for.
-    fn wake_for(&mut self, next: u64) {
+    pub fn wake_for(&mut self, next: u64) {
         let soon = next > self.now && next - self.now <= CRON_MS;
         if soon && self.deadline_armed.is_none_or(|d| next < d) {
             self.deadline_armed = Some(next);
@@ -183,6 +184,7 @@ impl Core {
         // INFO, on whatever core, knows what this one uses.
         memory::settle();
         self.look_for_room();
+        self.look_at_fragmentation();
         self.show_candidates();
         self.show_largest_client();
         self.look_at_save_points();

@@ -201,6 +201,7 @@ pub struct Core {
     /// Connections in WAIT.
     pub waiting: HashMap<ConnRef, u64, foldhash::fast::RandomState>,
     pub scripts: super::scripts::CoreScripts,
+    pub defrag: super::defrag::Defrag,
     pub output_pool: Vec<Vec<u8>>,
     pub parse: super::serve::ParseSpace,
 
@@ -334,6 +335,7 @@ impl Core {
             incoming: None,
             waiting: HashMap::default(),
             scripts: super::scripts::CoreScripts::default(),
+            defrag: super::defrag::Defrag::default(),
             output_pool: Vec::new(),
             parse: super::serve::ParseSpace::default(),
             next_cron_ms: 0,

@@ -42,6 +42,7 @@ pub mod blocking;
 pub mod check_aof;
 pub mod commands;
 pub mod core;
+pub mod defrag;
 pub mod demands;
 pub mod depart;
 pub mod dispatch;

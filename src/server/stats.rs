@@ -65,6 +65,7 @@ pub struct CoreStats {
     pub wakes: u64,
     pub slots_moved: u64,
     pub expire_cycle_us: u64,
+    pub defrag: super::defrag::DefragStats,
 }
 
 impl CoreStats {
@@ -95,6 +96,7 @@ impl CoreStats {
             wakes: 0,
             slots_moved: 0,
             expire_cycle_us: 0,
+            defrag: Default::default(),
         }
     }
 

@@ -12,9 +12,11 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 use super::ahead::prefetch;
 use super::entry::Entry;
+use super::mover::Mover;
 
 /// Entries of one bucket.
 pub const WIDTH: usize = 7;
@@ -369,6 +371,29 @@ impl Buckets {
         }
         self.len = 0;
         std::mem::swap(self, &mut fresh);
+    }
+
+    /// Moves the buckets themselves if they lie where much is free.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        let Some(first) = NonNull::new(self.first.cast::<u8>()) else { return };
+        // SAFETY: the buckets are ours and have this layout, which is not empty
+        // where there is an address.
+        if let Some(moved) = unsafe { mover.block(first, Buckets::layout(self.n as usize)) } {
+            self.first = moved.as_ptr().cast();
+        }
+    }
+
+    /// Shows the entries of `count` buckets from the one numbered `from` on, to be
+    /// changed but for their keys; the bucket to go on with, if there is one.
+    pub fn visit_mut(&mut self, from: usize, count: usize, mut each: impl FnMut(&mut Entry)) -> Option<usize> {
+        let all = self.slice_mut();
+        let end = (from + count).min(all.len());
+        if let Some(some) = all.get_mut(from..end) {
+            let words = || some.iter().flat_map(|b| b.words.iter().flatten());
+            words().for_each(|e| prefetch(e.address()));
+            some.iter_mut().flat_map(|b| b.words.iter_mut().flatten()).for_each(&mut each);
+        }
+        (end < self.n as usize).then_some(end)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {

@@ -10,9 +10,10 @@ use super::ahead::prefetch;
 use super::cut::{DbCut, SlotCut};
 use super::entry::Entry;
 use super::hash::Hash;
+use super::mover::Mover;
 use super::object::Object;
 use super::slots::{GROUP, Slots};
-use super::table::SlotTable;
+use super::table::{SlotTable, Walk};
 use crate::base::clock::UnixMs;
 use crate::base::rng::Rng;
 use crate::base::slot::{Key, ORDER_MASK, SLOT_SHIFT, SLOTS, slot_of_hash};
@@ -320,6 +321,17 @@ impl Db {
             Some(self.tables[slot].iter())
         })
         .flatten()
+    }
+
+    /// One step of a walk over the entries of a slot, see [`SlotTable::visit_mut`].
+    pub(super) fn walk(
+        &mut self,
+        slot: u16,
+        from: Walk,
+        mover: &mut Mover,
+        each: impl FnMut(&mut Entry, &mut Mover),
+    ) -> Option<Walk> {
+        self.tables[slot as usize].visit_mut(from, mover, each)
     }
 
     /// A random entry, uniform over the keys of this core.

@@ -23,6 +23,7 @@
 
 use hashbrown::HashTable;
 
+use super::mover::{Movable, Mover};
 use super::scan::end_of_block;
 use super::undo;
 use crate::base::memory::{block_size, table_block_size};
@@ -177,6 +178,20 @@ impl<T> Extendible<T> {
 impl<T: Clone> Dict<T> {
     pub fn with_capacity(n: usize) -> Dict<T> {
         Dict { small: HashTable::with_capacity(n.min(PART_MAX)), ..Dict::default() }
+    }
+
+    /// Moves what lies behind the items of one part; the next part, if there is
+    /// one. The tables themselves stay.
+    pub fn relocate(&mut self, part: usize, mover: &mut Mover) -> Option<usize>
+    where
+        T: Movable,
+    {
+        let Some(x) = &mut self.large else {
+            self.small.iter_mut().for_each(|item| item.relocate(mover));
+            return None;
+        };
+        x.parts.get_mut(part)?.table.iter_mut().for_each(|item| item.relocate(mover));
+        (part + 1 < x.parts.len()).then_some(part + 1)
     }
 
     pub fn undo(&self) -> Option<&undo::Undo<T>> {

@@ -20,6 +20,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
 use super::hash::Hash;
+use super::mover::Mover;
 use super::object::Object;
 use crate::base::clock::UnixMs;
 use crate::base::memory::block_size;
@@ -27,6 +28,9 @@ use crate::base::slot::hash_key;
 
 /// Strings longer than this are boxed.
 pub const INLINE_MAX: usize = 2048;
+
+/// Bytes of strings that are moved at most; a few larger ones fill a page.
+const MOVED_MAX: usize = 64 * 1024;
 
 const HEADER: usize = 8;
 const KEY_LONG: u8 = 255;
@@ -633,6 +637,38 @@ impl Entry {
         block_size(self.shape().size()) + value
     }
 
+    /// Moves the entry, and a string's bytes, if they lie where much is free; an
+    /// object's memory is its own affair. Whoever holds the entry holds it still:
+    /// only the address in it changes.
+    pub fn relocate(&mut self, mover: &mut Mover) {
+        let (tag, layout) = (self.tag(), self.shape().layout());
+        // SAFETY: an entry's address is never null, and its block has this layout.
+        let moved = unsafe { mover.block(NonNull::new_unchecked(self.base()), layout) };
+        if let Some(moved) = moved {
+            self.0 = moved;
+            self.set_tag(tag);
+        }
+        match self.kind() {
+            KIND_BIG => {
+                // SAFETY: entries of this kind own such a box. Only its block's
+                // address changes, which is put back in its place.
+                let mut big = unsafe { Box::from_raw(self.load_pointer().cast::<Big>()) };
+                mover.boxed(&mut big);
+                if big.bytes.capacity() <= MOVED_MAX {
+                    mover.vec(&mut big.bytes);
+                }
+                self.store_pointer(Box::into_raw(big).cast());
+            }
+            KIND_OBJECT => {
+                // SAFETY: as above.
+                let mut object = unsafe { Box::from_raw(self.load_pointer().cast::<Object>()) };
+                mover.boxed(&mut object);
+                self.store_pointer(Box::into_raw(object).cast());
+            }
+            _ => {}
+        }
+    }
+
     /// Number of allocations behind the value: the effort of freeing it.
     pub fn free_effort(&self) -> usize {
         self.as_object().map_or(1, Object::free_effort)
@@ -677,6 +713,29 @@ mod tests {
                 let e = e.renamed(b"other");
                 assert_eq!((e.key(), e.as_str().unwrap()), (&b"other"[..], &v[..]));
             }
+        }
+    }
+
+    #[test]
+    fn moving_changes_nothing_but_the_place() {
+        let object = Object::Set(crate::store::set::Set::default());
+        for mut e in [
+            Entry::string(b"key", b"value", None),
+            Entry::string(&[b'k'; 300], b"", Some(9)),
+            Entry::string(b"key", &[b'v'; 5000], Some(9)),
+            Entry::object(b"key", object, None),
+        ] {
+            e.set_clock(77);
+            e.set_tag(0xBEEF);
+            e.set_mark(2);
+            let (key, value, deadline) = (e.key().to_vec(), e.as_str().map(<[u8]>::to_vec), e.deadline());
+            let (address, memory) = (e.address(), e.memory());
+            let mut m = Mover::of_all();
+            e.relocate(&mut m);
+            assert!(e.address() != address && m.hits > 0);
+            assert_eq!((e.key(), e.as_str(), e.deadline()), (&key[..], value.as_deref(), deadline));
+            assert_eq!((e.clock(), e.tag(), e.mark(), e.memory()), (77, 0xBEEF, 2, memory));
+            e.set_tag(0);
         }
     }
 

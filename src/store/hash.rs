@@ -7,6 +7,7 @@ use super::ahead::{Depth, follow, pair_bytes};
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Pair, estimate};
+use super::mover::{Movable, Mover, Spot, index};
 use super::thin::Lean;
 use super::undo::Undo;
 use crate::base::clock::UnixMs;
@@ -108,6 +109,26 @@ impl Hash {
         match &mut self.0 {
             Form::Plain(b) => b,
             Form::Volatile(v) => &mut v.base,
+        }
+    }
+
+    /// Moves memory that lies where much is free, of one part of the fields; the
+    /// next, if there is one. Deadlines of fields stay where they are.
+    pub(super) fn relocate(&mut self, part: Spot, mover: &mut Mover) -> Option<Spot> {
+        if let (0, Form::Volatile(v)) = (part, &mut self.0) {
+            v.relocate(mover);
+        }
+        match self.base_mut() {
+            Base::Packed(l) => {
+                l.relocate(mover);
+                None
+            }
+            Base::Table(d) => {
+                if part == 0 {
+                    d.relocate(mover);
+                }
+                Dict::relocate(d, index(part), mover).map(|next| next as Spot)
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! Invariants: the header agrees with the bytes, elements ascend strictly.
 
+use super::mover::{Movable, Mover};
 use super::thin::{HEAD, Thin, Told};
 
 const HEADER: usize = 8;
@@ -11,6 +12,12 @@ const HEADER: usize = 8;
 /// See the module's description.
 #[derive(Clone)]
 pub struct IntSet(Thin<Ints>);
+
+impl Movable for IntSet {
+    fn relocate(&mut self, mover: &mut Mover) {
+        self.0.relocate(mover);
+    }
+}
 
 /// The length follows from width and number.
 struct Ints;

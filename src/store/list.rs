@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::list_undo::{ListUndo, Place, Slot};
 use super::listpack::{self, Item, Listpack};
+use super::mover::{Movable, Mover, Spot, index};
 use super::undo::Debt;
 use crate::base::memory::block_size;
 
@@ -106,7 +107,28 @@ pub enum End {
     Right,
 }
 
+impl Movable for Node {
+    fn relocate(&mut self, mover: &mut Mover) {
+        match self {
+            Node::Packed(l) => l.relocate(mover),
+            Node::Plain(bytes) => mover.bytes(bytes),
+        }
+    }
+}
+
+/// Nodes moved in one step: some 8 KB each.
+const NODES_AT_ONCE: usize = 16;
+
 impl List {
+    /// Moves memory that lies where much is free, of some nodes; the next, if
+    /// there is one.
+    pub(super) fn relocate(&mut self, from: Spot, mover: &mut Mover) -> Option<Spot> {
+        let from = index(from).min(self.nodes.len());
+        let end = (from + NODES_AT_ONCE).min(self.nodes.len());
+        self.nodes.range_mut(from..end).for_each(|n| n.relocate(mover));
+        (end < self.nodes.len()).then_some(end as Spot)
+    }
+
     pub fn encoding(&self) -> &'static str {
         if self.quick { "quicklist" } else { "listpack" }
     }

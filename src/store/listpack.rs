@@ -12,6 +12,7 @@
 //! ones entry by entry), so positions handed out stay within them. A position
 //! is the offset of an entry; it is good until the next change.
 
+use super::mover::{Movable, Mover};
 use super::thin::{HEAD, Thin, Told};
 use crate::base::num::parse_i64;
 
@@ -203,6 +204,12 @@ fn signed(b: &[u8]) -> i64 {
 /// A sequence; see the module's description.
 #[derive(Clone)]
 pub struct Listpack(Thin<Packed>);
+
+impl Movable for Listpack {
+    fn relocate(&mut self, mover: &mut Mover) {
+        self.0.relocate(mover);
+    }
+}
 
 /// The length stands in the first four bytes.
 struct Packed;

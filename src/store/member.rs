@@ -1,6 +1,7 @@
 //! Short byte strings as the hash tables of collections hold them: 24 bytes,
 //! without an allocation when the content is short.
 
+use super::mover::{Movable, Mover};
 use crate::base::memory::block_size;
 
 /// Longest member that needs no allocation.
@@ -39,6 +40,22 @@ impl Member {
         match self {
             Member::Inline { .. } => 0,
             Member::Heap(b) => block_size(b.len()),
+        }
+    }
+}
+
+impl Movable for Member {
+    fn relocate(&mut self, mover: &mut Mover) {
+        if let Member::Heap(bytes) = self {
+            mover.bytes(bytes);
+        }
+    }
+}
+
+impl Movable for Pair {
+    fn relocate(&mut self, mover: &mut Mover) {
+        if let Pair::Heap { bytes, .. } = self {
+            mover.bytes(bytes);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::convert::identity;
 use super::cut::{Chunk, Recorder};
 use super::hash::Hash;
 use super::list::List;
+use super::mover::{Mover, Spot};
 use super::set::Set;
 use super::stream::Stream;
 use super::thin::Lean;
@@ -152,6 +153,28 @@ impl Object {
             Object::Stream(_) => false,
         };
         (more, n)
+    }
+
+    /// Moves memory behind the object that lies where much is free, one step from
+    /// `from` on; where to go on, if there is more. Not while a snapshot reads it.
+    pub fn relocate(&mut self, from: Spot, mover: &mut Mover) -> Option<Spot> {
+        match self {
+            Object::List(x) => {
+                if from == 0 {
+                    x.relocate(mover);
+                }
+                List::relocate(x, from, mover)
+            }
+            Object::Set(x) => x.relocate(from, mover),
+            Object::Hash(x) => x.relocate(from, mover),
+            Object::ZSet(x) => x.relocate(from, mover),
+            Object::Stream(x) => {
+                if from == 0 {
+                    x.relocate(mover);
+                }
+                Stream::relocate(x, from, mover)
+            }
+        }
     }
 
     /// Number of allocations: the effort of freeing it.

@@ -9,6 +9,7 @@
 //! first element below it. There is no minimum fill, but a node that runs low
 //! joins a neighbour when both fit well into one.
 
+use super::mover::Mover;
 use crate::base::memory::block_size;
 use smallvec::SmallVec;
 
@@ -323,6 +324,32 @@ impl Tree {
             }
         }
         level.pop().map_or_else(Tree::default, |root| Tree { root, len })
+    }
+
+    /// Moves the leaf that holds a rank, and the nodes above it, if they lie where
+    /// much is free; the first rank of the next leaf, if there is one.
+    pub fn relocate(&mut self, rank: usize, mover: &mut Mover) -> Option<usize> {
+        let (mut node, mut within) = (&mut self.root, rank);
+        loop {
+            match node {
+                Node::Leaf(l) => {
+                    mover.boxed(l);
+                    let next = rank - within + l.len;
+                    return (l.len > 0 && next < self.len).then_some(next);
+                }
+                Node::Inner(n) => {
+                    // Once, with the first of its leaves.
+                    if within == 0 {
+                        mover.boxed(n);
+                        mover.vec(&mut n.firsts);
+                        mover.vec(&mut n.counts);
+                        mover.vec(&mut n.nodes);
+                    }
+                    let (at, left) = n.child_at(within);
+                    (node, within) = (&mut n.nodes[at], left);
+                }
+            }
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -6,6 +6,7 @@ use super::dict::Dict;
 use super::intset::IntSet;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
+use super::mover::{Movable, Mover, Spot, index};
 use super::thin::Lean;
 use super::undo::Undo;
 use crate::base::memory::block_size;
@@ -46,6 +47,22 @@ fn hash_of(m: &Member) -> u64 {
 const INTSET_ENTRIES_MAX: usize = 1 << 30;
 
 impl Set {
+    /// Moves memory that lies where much is free, of one part of the members; the
+    /// next, if there is one.
+    pub(super) fn relocate(&mut self, part: Spot, mover: &mut Mover) -> Option<Spot> {
+        match &mut self.0 {
+            Form::Ints(s) => s.relocate(mover),
+            Form::Packed(l) => l.relocate(mover),
+            Form::Table(d) => {
+                if part == 0 {
+                    d.relocate(mover);
+                }
+                return Dict::relocate(d, index(part), mover).map(|next| next as Spot);
+            }
+        }
+        None
+    }
+
     pub fn encoding(&self) -> &'static str {
         match &self.0 {
             Form::Ints(_) => "intset",

@@ -8,6 +8,7 @@
 
 use super::buckets::{Buckets, ENTRIES_MAX};
 use super::entry::Entry;
+use super::mover::Mover;
 use crate::base::slot::SLOT_SHIFT;
 
 /// Entries at which a table splits.
@@ -17,6 +18,12 @@ pub const SPLIT_AT: usize = 2048;
 const DEPTH_MAX: u32 = 22;
 
 const _: () = assert!(SPLIT_AT < ENTRIES_MAX);
+
+/// A place in a walk: a part of the table, and a bucket of it.
+pub type Walk = (usize, usize);
+
+/// Buckets of one step of a walk.
+const BUCKETS_AT_ONCE: usize = 8;
 
 /// See the module's description. All zeros are an empty table.
 #[derive(Default)]
@@ -219,6 +226,36 @@ impl SlotTable {
         let width = 1u64 << (SLOT_SHIFT - x.parts[at].depth);
         let next = (order / width + 1) * width;
         (next < 1 << SLOT_SHIFT).then_some(next)
+    }
+
+    /// Where a walk over the entries begins, to be gone on with by
+    /// [`SlotTable::visit_mut`].
+    pub const START: Walk = (0, 0);
+
+    /// Shows the entries of some buckets, to be changed but for their keys; where
+    /// to go on, if there are more. What is added or moved meanwhile may be left
+    /// out or shown twice.
+    pub fn visit_mut(
+        &mut self,
+        (part, bucket): Walk,
+        mover: &mut Mover,
+        each: impl FnMut(&mut Entry, &mut Mover),
+    ) -> Option<Walk> {
+        let (table, parts) = match &mut self.large {
+            None => (&mut self.small, 1),
+            Some(x) => {
+                let parts = x.parts.len();
+                (&mut x.parts.get_mut(part)?.table, parts)
+            }
+        };
+        if bucket == 0 {
+            table.relocate(mover);
+        }
+        let mut each = each;
+        match table.visit_mut(bucket, BUCKETS_AT_ONCE, |e| each(e, mover)) {
+            Some(next) => Some((part, next)),
+            None => (part + 1 < parts).then_some((part + 1, 0)),
+        }
     }
 
     /// Bytes of the tables themselves.

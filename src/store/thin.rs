@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use super::mover::Mover;
 use crate::base::memory::block_size;
 
 /// Bytes at the beginning that [`Told`] may look at.
@@ -101,6 +102,19 @@ impl<T: Told> Thin<T> {
     }
 }
 
+impl<T: Told> Thin<T> {
+    /// Moves the bytes if they lie where much is free.
+    pub(super) fn relocate(&mut self, mover: &mut Mover) {
+        let p = self.0;
+        let layout = layout(self.told());
+        // SAFETY: the block is ours and has this layout; the head, and as many
+        // bytes as it tells of, are initialised.
+        if let Some(moved) = unsafe { mover.block(p, layout) } {
+            self.0 = moved;
+        }
+    }
+}
+
 impl<T: Told> Deref for Thin<T> {
     type Target = [u8];
 
@@ -147,6 +161,17 @@ unsafe impl<T: Sync> Sync for Lean<T> {}
 impl<T> Lean<T> {
     pub fn new(value: T) -> Lean<T> {
         Lean(NonNull::from(Box::leak(Box::new(value))))
+    }
+}
+
+impl<T> Lean<T> {
+    /// Moves the value if it lies where much is free; not what it points to.
+    pub(super) fn relocate(&mut self, mover: &mut Mover) {
+        let p = self.0;
+        // SAFETY: the pointer is a leaked box's.
+        if let Some(moved) = unsafe { mover.block(p.cast(), Layout::new::<T>()) } {
+            self.0 = moved.cast();
+        }
     }
 }
 

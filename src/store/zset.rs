@@ -13,6 +13,7 @@ use super::ahead::{Depth, follow};
 use super::dict::Dict;
 use super::listpack::{Item, Listpack};
 use super::member::{Member, estimate};
+use super::mover::{Movable, Mover, Spot, index};
 use super::ranked::{Ranked, Tree};
 use super::thin::Lean;
 use super::undo;
@@ -354,7 +355,36 @@ fn insert_packed(l: &mut Listpack, member: &[u8], score: f64) {
     with_score(score, |s| l.insert(at, &[Item::of(member), s]));
 }
 
+/// From here on, a [`Spot`] is a rank.
+const TREE: Spot = 1 << 64;
+
 impl ZSet {
+    /// Moves memory that lies where much is free: of some members first, by their
+    /// ids, and then of the tree, by ranks. Where to go on, if there is more.
+    pub(super) fn relocate(&mut self, from: Spot, mover: &mut Mover) -> Option<Spot> {
+        let sorted = match &mut self.0 {
+            Form::Packed(l) => {
+                l.relocate(mover);
+                return None;
+            }
+            Form::Sorted(s) => s,
+        };
+        if from == 0 {
+            sorted.relocate(mover);
+        }
+        let Sorted { slab, tree, .. } = &mut **sorted;
+        if from < TREE
+            && let Some(chunk) = slab.chunks.get_mut(index(from))
+        {
+            mover.vec(chunk);
+            chunk.iter_mut().for_each(|p| p.member.relocate(mover));
+            return Some(from + 1);
+        }
+        let rank = index(from.saturating_sub(TREE));
+        let next = if rank < tree.len() { tree.relocate(rank, mover) } else { None };
+        next.map(|rank| TREE + rank as Spot)
+    }
+
     /// Prefetches the member with a hash; the compact form is read whole.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64, depth: Depth) {

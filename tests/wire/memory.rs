@@ -53,7 +53,12 @@ fn writes_are_refused_while_much_is_being_freed() {
         let mut c = server.wire();
         for round in 0..3 {
             assert_eq!(fill(&mut c, "k:", 100_000, false), 0);
-            let steps = ["FLUSHALL ASYNC", "CONFIG SET maxmemory 1", "SET k v", "EVAL return(redis.call('set',KEYS[1],'v')) 1 k"];
+            let steps = [
+                "FLUSHALL ASYNC",
+                "CONFIG SET maxmemory 1",
+                "SET k v",
+                "EVAL return(redis.call('set',KEYS[1],'v')) 1 k",
+            ];
             let replies: Vec<Value> = steps.iter().map(|s| c.run(s)).collect();
             assert_eq!(replies[..3], [ok(), ok(), error(OOM)], "round {round}");
             assert!(replies[3].as_error().starts_with("OOM"), "{:?}", replies[3]);

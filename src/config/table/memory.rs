@@ -3,11 +3,6 @@
 use super::{choice, flag, number};
 use crate::config::directive::{Directive, Kind, Unit};
 
-const NO_DEFRAG: &str = "there is no active defragmentation";
-
-/// Refusing `yes` is what Redis does in builds without its own allocator.
-const ACTIVEDEFRAG_REFUSED: &str = "active defragmentation is not available";
-
 /// Bytes, or a share of `maxmemory` held as a negative number.
 const MAXMEMORY_CLIENTS: Kind = Kind::Number {
     default: 0,
@@ -34,14 +29,12 @@ pub(super) static ROWS: &[Directive] = &[
     flag!("activerehashing", true, internals.activerehashing).no_effect("tables grow incrementally by themselves"),
     flag!("jemalloc-bg-thread", true, internals.jemalloc_bg_thread).no_effect("the allocator is not jemalloc"),
     number!("active-expire-effort", 1, 1, 10, internals.active_expire_effort).no_effect("expiry is exact, not sampled"),
-    flag!("activedefrag", false, internals.activedefrag).later(ACTIVEDEFRAG_REFUSED),
-    number!("active-defrag-cycle-min", 1, 1, 99, internals.active_defrag_cycle_min).no_effect(NO_DEFRAG),
-    number!("active-defrag-cycle-max", 25, 1, 99, internals.active_defrag_cycle_max).no_effect(NO_DEFRAG),
-    number!("active-defrag-ignore-bytes", 100 << 20, 1, i64::MAX, Memory, internals.active_defrag_ignore_bytes)
-        .no_effect(NO_DEFRAG),
+    flag!("activedefrag", false, internals.activedefrag),
+    number!("active-defrag-cycle-min", 1, 1, 99, internals.active_defrag_cycle_min),
+    number!("active-defrag-cycle-max", 25, 1, 99, internals.active_defrag_cycle_max),
+    number!("active-defrag-ignore-bytes", 100 << 20, 1, i64::MAX, Memory, internals.active_defrag_ignore_bytes),
     number!("active-defrag-max-scan-fields", 1000, 1, i64::MAX, internals.active_defrag_max_scan_fields)
-        .no_effect(NO_DEFRAG),
-    number!("active-defrag-threshold-lower", 10, 0, 1000, internals.active_defrag_threshold_lower).no_effect(NO_DEFRAG),
-    number!("active-defrag-threshold-upper", 100, 0, 1000, internals.active_defrag_threshold_upper)
-        .no_effect(NO_DEFRAG),
+        .no_effect("large collections are always gone through in small steps"),
+    number!("active-defrag-threshold-lower", 10, 0, 1000, internals.active_defrag_threshold_lower),
+    number!("active-defrag-threshold-upper", 100, 0, 1000, internals.active_defrag_threshold_upper),
 ];

@@ -113,6 +113,9 @@ pub struct Part {
     pub unsettled: isize,
     /// Bytes of Lua's states: of scripts, and of functions.
     pub lua: (usize, usize),
+    /// Percent of the core's time that goes into defragmentation, and microseconds
+    /// since it has some to do.
+    pub defrag: (u32, u64),
     /// Connections that CLIENT PAUSE holds back.
     pub paused: usize,
     pub slots: usize,
@@ -142,6 +145,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         blocking: core.blocking.waits(),
         connections: core.conns.len(),
         lua: core.scripts.engine.as_ref().map_or((0, 0), |e| e.memory()),
+        defrag: (core.defrag.percent, core.defrag.current_us(core.stamp / 1000)),
         paused: core.paused.len() + core.blocking.len() + core.waiting.len(),
         slots: core.map.iter().filter(|owner| usize::from(**owner) == core.id).count(),
         cpu_us: info_text::cpu_us(libc::RUSAGE_THREAD),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::info::Part;
 use crate::acl::log::Reason;
-use crate::base::memory;
+use crate::base::{memory, sparse};
 use crate::observe::histogram::LatencyHistogram;
 use crate::observe::ticks;
 use crate::server::core::Core;
@@ -202,16 +202,18 @@ pub fn memory(v: &View, t: &mut String) {
     let share = ratio(dataset, used.saturating_sub(startup)).min(1.0) * 100.0;
     put(t, "used_memory_dataset_perc", format_args!("{share:.2}%"));
     let allocated = used + memory::left_out() as u64;
+    let active = (sparse::active() as u64).max(allocated);
     put(t, "allocator_allocated", allocated);
-    put(t, "allocator_active", allocated);
+    put(t, "allocator_active", active);
     put(t, "allocator_resident", rss);
     put_bytes(t, "total_system_memory", total_memory());
     put_scripts(v, t);
     put_bytes(t, "maxmemory", s.maxmemory);
     put(t, "maxmemory_policy", s.maxmemory_policy.name());
-    put_all(t, &[("allocator_frag_ratio", "1.00"), ("allocator_frag_bytes", "0")]);
-    put(t, "allocator_rss_ratio", format_args!("{:.2}", ratio(rss, allocated)));
-    put(t, "allocator_rss_bytes", rss as i64 - allocated as i64);
+    put(t, "allocator_frag_ratio", format_args!("{:.2}", ratio(active, allocated)));
+    put(t, "allocator_frag_bytes", active - allocated);
+    put(t, "allocator_rss_ratio", format_args!("{:.2}", ratio(rss, active)));
+    put(t, "allocator_rss_bytes", rss as i64 - active as i64);
     put_all(t, &[("rss_overhead_ratio", "1.00"), ("rss_overhead_bytes", "0")]);
     put(t, "mem_fragmentation_ratio", format_args!("{:.2}", ratio(rss, allocated)));
     put(t, "mem_fragmentation_bytes", rss as i64 - allocated as i64);
@@ -223,7 +225,7 @@ pub fn memory(v: &View, t: &mut String) {
     put_all(t, &[("mem_cluster_links", "0")]);
     put(t, "mem_aof_buffer", shared.persistence.aof.buffer_bytes.load(Relaxed));
     put(t, "mem_allocator", memory::allocator());
-    put(t, "active_defrag_running", 0);
+    put(t, "active_defrag_running", v.max(|p| p.defrag.0 as usize));
     put(t, "lazyfree_pending_objects", shared.garbage_pending.load(Relaxed));
     put(t, "lazyfreed_objects", shared.garbage_freed.load(Relaxed));
 }
@@ -358,7 +360,7 @@ pub fn stats(v: &View, t: &mut String) {
     {
         put(t, name, v.core.audience.len(kind));
     }
-    put_features(t, v.core.shared.migrate_sockets.load(Relaxed));
+    put_features(v, t);
     put(t, "tracking_total_keys", v.sum(|p| p.tracking.0 as u64));
     put(t, "tracking_total_items", v.sum(|p| p.tracking.1 as u64));
     put(t, "tracking_total_prefixes", v.max(|p| p.tracking.2));
@@ -378,23 +380,20 @@ pub fn stats(v: &View, t: &mut String) {
     }
 }
 
-/// Forks and defragmentation, which do not exist, and what stands between them.
-fn put_features(t: &mut String, migrate_sockets: usize) {
+/// Forks, which do not exist, defragmentation, and what stands between them.
+fn put_features(v: &View, t: &mut String) {
     put_all(t, &[("latest_fork_usec", "0"), ("total_forks", "0")]);
-    put(t, "migrate_cached_sockets", migrate_sockets);
-    put_all(
-        t,
-        &[
-            ("slave_expires_tracked_keys", "0"),
-            ("active_defrag_hits", "0"),
-            ("active_defrag_misses", "0"),
-            ("active_defrag_key_hits", "0"),
-            ("active_defrag_key_misses", "0"),
-            ("total_active_defrag_time", "0"),
-            ("current_active_defrag_time", "0"),
-            ("unexpected_error_replies", "0"),
-        ],
-    );
+    put(t, "migrate_cached_sockets", v.core.shared.migrate_sockets.load(Relaxed));
+    put_all(t, &[("slave_expires_tracked_keys", "0")]);
+    put(t, "active_defrag_hits", v.sum(|p| p.stats.defrag.counts.hits));
+    put(t, "active_defrag_misses", v.sum(|p| p.stats.defrag.counts.misses));
+    put(t, "active_defrag_key_hits", v.sum(|p| p.stats.defrag.counts.key_hits));
+    put(t, "active_defrag_key_misses", v.sum(|p| p.stats.defrag.counts.key_misses));
+    // The longest of all cores: they work at the same time.
+    let total = v.max(|p| (p.stats.defrag.total_us + p.defrag.1) as usize);
+    put(t, "total_active_defrag_time", total / 1000);
+    put(t, "current_active_defrag_time", v.max(|p| p.defrag.1 as usize) / 1000);
+    put_all(t, &[("unexpected_error_replies", "0")]);
 }
 
 /// A turn is a cycle of Redis's event loop. Its duration is the time in which

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::base::{Args, memory};
+use crate::base::{Args, memory, sparse};
 use crate::command::Fault;
 use crate::command::spec::{Group, Spec, flag};
 use crate::resp::Reply;
@@ -142,12 +142,13 @@ fn write_stats(core: &mut Core, parts: &[Share], stream: (usize, usize), used: u
     w.double("peak.percentage", 100.0 * ratio(used, peak));
     let allocated = used + memory::left_out();
     w.int("allocator.allocated", allocated);
-    w.int("allocator.active", allocated);
+    let active = sparse::active().max(allocated);
+    w.int("allocator.active", active);
     w.int("allocator.resident", resident);
-    w.double("allocator-fragmentation.ratio", 1.0);
-    w.int("allocator-fragmentation.bytes", 0);
+    w.double("allocator-fragmentation.ratio", ratio(active, allocated));
+    w.int("allocator-fragmentation.bytes", active - allocated);
     for name in ["allocator-rss", "rss-overhead"] {
-        let (a, b) = if name == "allocator-rss" { (resident, allocated) } else { (resident, resident) };
+        let (a, b) = if name == "allocator-rss" { (resident, active) } else { (resident, resident) };
         w.double(&format!("{name}.ratio"), ratio(a, b));
         w.int(&format!("{name}.bytes"), a.saturating_sub(b));
     }

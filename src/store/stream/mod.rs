@@ -6,6 +6,7 @@ pub mod id;
 pub mod node;
 
 use super::listpack::Listpack;
+use super::mover::{Movable, Mover, Spot};
 use group::Group;
 use id::StreamId;
 use node::{Head, Row};
@@ -47,7 +48,19 @@ pub struct Stream {
     groups: BTreeMap<Box<[u8]>, Group>,
 }
 
+/// Nodes moved in one step: some 4 KB each.
+const NODES_AT_ONCE: usize = 16;
+
 impl Stream {
+    /// Moves memory that lies where much is free, of some nodes; where to go on,
+    /// if there are more. Groups stay where they are.
+    pub(super) fn relocate(&mut self, from: Spot, mover: &mut Mover) -> Option<Spot> {
+        let first = StreamId { ms: (from >> 64) as u64, seq: from as u64 };
+        let mut rest = self.nodes.range_mut(first..);
+        rest.by_ref().take(NODES_AT_ONCE).for_each(|(_, l)| l.relocate(mover));
+        rest.next().map(|(id, _)| Spot::from(id.ms) << 64 | Spot::from(id.seq))
+    }
+
     pub fn encoding(&self) -> &'static str {
         "stream"
     }
