@@ -112,6 +112,18 @@ class Server:
             fields = text.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
+    def core_seconds(self):
+        """CPU time of the thread that runs the commands: data core 0, or the only
+        one that does."""
+        tasks = f"/proc/{self.process.pid}/task"
+        thread = self.process.pid
+        for task in os.listdir(tasks):
+            with contextlib.suppress(OSError), open(f"{tasks}/{task}/comm", encoding="ascii") as text:
+                if text.read().strip() == "core-0":
+                    thread = task
+        with open(f"{tasks}/{thread}/schedstat", encoding="ascii") as text:
+            return int(text.read().split()[0]) / 1e9
+
     def live_seconds(self):
         """CPU time of the threads that there are, in nanoseconds' steps where
         cpu_seconds goes in clock ticks."""

@@ -11,7 +11,7 @@ import time
 
 from bench_lib import BenchError, Server, fill, log, number, redis_benchmark, running, table
 from bench_stream import (
-    SNAPSHOT_KEYS, SNAPSHOT_VALUE, command, extra_memory, info, kept, stalls, wait_for,
+    COST, SNAPSHOT_KEYS, SNAPSHOT_VALUE, command, extra_memory, info, kept, stalls, wait_for,
 )
 
 STALL_US = 2000
@@ -77,7 +77,7 @@ def case_fullsync(bench):
     keys = SNAPSHOT_KEYS // bench.scale
     rows = []
     header = [
-        "server", "way", "throughput kept", "extra memory", "seconds", "longest stall us", "p99.9 us",
+        "server", "way", "throughput kept", "extra memory", "seconds", COST, "longest stall us", "p99.9 us",
         "max us", "generator's own max", f"events over {STALL_US // 1000} ms", "extra memory, open loop",
     ]
     for way in ("diskless", "by file"):
@@ -101,7 +101,7 @@ def fullsync(bench, server, way, keys):
     log(f"fullsync, {way}: filling {server.name}")
     fill(server, 0, keys, value=os.urandom(SNAPSHOT_VALUE // 2).hex().encode(), chunk=500)
     log(f"fullsync, {way}: {server.name} under load")
-    share, extra, took = kept(bench, server, copying)
+    share, extra, took, cost = kept(bench, server, copying)
     wait_for("the replica to go", lambda: info(server.port, "replication")["connected_slaves"] == "0")
     log(f"fullsync, {way}: {server.name} in an open loop")
     result = stalls_and_events(bench, server)
@@ -110,7 +110,7 @@ def fullsync(bench, server, way, keys):
         stalls(bench, server, copying)
     latency, lag = result["latency_us"], result["lag_us"]
     return (
-        [f"{share:.0%}", f"{extra:.1%}", number(took, 0), number(result["longest_stall_us"], 0)]
+        [f"{share:.0%}", f"{extra:.1%}", number(took, 0), cost, number(result["longest_stall_us"], 0)]
         + [number(latency["p99.9"], 0), number(latency["max"], 0), number(lag["max"], 0), result["events"], f"{extra_open():.1%}"]
     )
 

@@ -144,7 +144,7 @@ mod tests {
                 let limits = set::Limits { intset_entries: 512, listpack_entries: 128, listpack_value: 64 };
                 let mut s = set::Set::default();
                 (0..n).for_each(|i| {
-                    s.add(&if n % 2 == 0 { name(i) } else { i.to_string().into_bytes() }, limits);
+                    s.add(&if n.is_multiple_of(2) { name(i) } else { i.to_string().into_bytes() }, limits);
                 });
                 s.wrap()
             }
@@ -154,7 +154,7 @@ mod tests {
                 (0..n).for_each(|i| {
                     h.set(&name(i), &name(i + 1), limits);
                 });
-                if n % 3 == 0 {
+                if n.is_multiple_of(3) {
                     h.set_deadline(&name(0), Some(1 << 50));
                 }
                 h.wrap()
@@ -180,14 +180,14 @@ mod tests {
     }
 
     fn key_of(i: usize) -> Vec<u8> {
-        if i % 7 == 0 { format!("{{one slot}}{i}") } else { format!("key {i}") }.into_bytes()
+        if i.is_multiple_of(7) { format!("{{one slot}}{i}") } else { format!("key {i}") }.into_bytes()
     }
 
     fn fill(store: &mut Store) {
         for i in 0..6000 {
             let (db, key) = (i % 3, key_of(i));
             let n = if i % 500 < 5 { 3000 } else { i % 40 + 1 };
-            let deadline = (i % 4 == 0).then_some(1 << 50);
+            let deadline = (i.is_multiple_of(4)).then_some(1 << 50);
             let e = match i % 10 {
                 0..5 => Entry::object(&key, object(i % 5, n), deadline),
                 5 => Entry::string(&key, &vec![b'v'; 3000 + i], deadline),
