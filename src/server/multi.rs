@@ -29,6 +29,7 @@ struct Footprint {
 impl Core {
     /// Takes a command into the transaction.
     pub fn queue(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
+        conn.last_command = Some(entry.index);
         if entry.spec.is(flag::NO_MULTI) {
             return self.reject(conn, Some(entry), &Fault::Text("ERR Command not allowed inside a transaction"));
         }

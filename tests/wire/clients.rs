@@ -380,3 +380,22 @@ fn a_paused_replica_keeps_its_dataset() {
         eventually("it is applied", limit, || c.run("GET a") == bulk("2"));
     });
 }
+
+/// CLIENT LIST showed MULTI as the last command of one that queues others, and one
+/// in WAIT as idle.
+#[test]
+fn the_list_tells_what_clients_are_about() {
+    each_cores(|server| {
+        let (mut admin, mut queues, mut waits) = (server.wire(), server.wire(), server.wire());
+        let ids = [id(&mut queues), id(&mut waits)];
+        queues.run("MULTI");
+        assert_eq!(queues.run("GET k"), simple("QUEUED"));
+        waits.send_words("WAIT 1 0");
+        for (id, wanted) in ids.into_iter().zip([["flags=x", "cmd=get"], ["flags=b", "cmd=wait"]]) {
+            eventually(wanted[1], LIMIT, || {
+                let line = admin.run(&format!("CLIENT LIST ID {id}")).as_text();
+                wanted.iter().all(|part| line.split(' ').any(|field| field == *part))
+            });
+        }
+    });
+}

@@ -54,12 +54,12 @@ fn address(core: &Core, conn: &Conn, peer: bool) -> String {
     socket_name(conn.fd, peer)
 }
 
-fn flags(conn: &Conn) -> String {
+fn flags(core: &Core, conn: &Conn) -> String {
     let set = [
         (conn.monitor, 'O'),
         (conn.subscribed(), 'P'),
         (conn.in_multi(), 'x'),
-        (conn.blocked().is_some(), 'b'),
+        (conn.blocked().is_some() || core.waiting.contains_key(&conn.me), 'b'),
         (conn.tracking().is_some(), 't'),
         (conn.tracking().is_some_and(|t| t.broken), 'R'),
         (conn.tracking().is_some_and(|t| t.bcast), 'B'),
@@ -176,7 +176,7 @@ fn describe_running(core: &Core, c: &Conn, running: usize) -> String {
         name: c.name(),
         age_s: seconds(c.created_ms),
         idle_s: seconds(c.active_ms),
-        flags: flags(c),
+        flags: flags(core, c),
         db: c.db,
         sub: [Kind::Channel, Kind::Pattern, Kind::Shard].map(|kind| c.subscriptions(kind)),
         multi: x.and_then(|x| x.multi.as_ref()).map(|m| (m.queue.len(), m.bytes)),
