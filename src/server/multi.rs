@@ -217,7 +217,15 @@ impl Core {
         if self.gate & SHOWN != 0
             && let Some(entry) = registry().by_name("exec")
         {
-            self.show_command(conn, entry, &[b"exec"]);
+            let word = conn.extra.as_ref().map(|x| &x.exec_word[..]).filter(|word| !word.is_empty());
+            self.show_command(conn, entry, &[word.unwrap_or(b"EXEC")]);
+        }
+    }
+
+    /// Monitors are to see the word as it came.
+    pub fn spell_exec(&self, conn: &mut Conn, word: &[u8]) {
+        if self.gate & SHOWN != 0 {
+            conn.extra().exec_word = word.to_vec();
         }
     }
 

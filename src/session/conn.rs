@@ -64,6 +64,8 @@ pub struct Extra {
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
     pub multi: Option<Multi>,
+    /// EXEC as the client spells it, where monitors show it.
+    pub exec_word: Vec<u8>,
     pub watch_token: Option<Token>,
     pub watched: Vec<Watched>,
     pub subscriptions: Option<Box<Subscriptions>>,

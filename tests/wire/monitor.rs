@@ -41,7 +41,7 @@ fn transactions_secrets_and_databases() {
             "\"ECHO\" \"end\"",
         ];
         for line in expected {
-            assert!(shown(&mut monitor).eq_ignore_ascii_case(line), "{line}");
+            assert_eq!(shown(&mut monitor), line);
         }
     });
 }

@@ -96,7 +96,8 @@ fn multi(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
-fn exec(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+fn exec(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    core.spell_exec(conn, args[0]);
     core.exec(conn)
 }
 
