@@ -268,8 +268,9 @@ impl Core {
         self.before_command(entry);
         let mark = out.len();
         let failed = self.run_keys(entry, args, origin, now, hint, out);
-        if self.fx.block.is_some() {
-            // It counts, and is slow or not, when its wait ends.
+        if self.fx.block.is_some() || self.scripts.wanted.is_some() {
+            // It counts, and is slow or not, when its wait ends, or when it has run
+            // again with all that it asks for.
             self.start_clock();
             return;
         }

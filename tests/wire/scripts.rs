@@ -448,3 +448,25 @@ fn errors_within_scripts_are_counted_once() {
         }
     });
 }
+
+/// A script that asks for keys of other cores runs again with them: one call.
+#[test]
+fn a_script_counts_once_however_often_it_starts() {
+    each_cores(|server| {
+        let mut clients: Vec<Wire> = (0..8).map(|_| server.wire()).collect();
+        assert_eq!(clients[0].run("CONFIG RESETSTAT"), ok());
+        let script = "redis.call('GET','one') redis.call('GET','two') return redis.call('INCR',ARGV[1])";
+        for (i, c) in clients.iter_mut().enumerate() {
+            for n in 0..5 {
+                let (key, other) = (format!("key{}", 8 * n + i), format!("other{i}"));
+                assert_eq!(c.cmd(&["EVAL", script, "1", &key, &other]), int(n as i64 + 1));
+            }
+        }
+        let stats = clients[0].run("INFO commandstats").as_text();
+        let calls = |name: &str| {
+            let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{name}:calls=")).map(str::to_owned));
+            line.and_then(|l| l.split(',').next().and_then(|n| n.parse::<u64>().ok())).unwrap_or(0)
+        };
+        assert_eq!((calls("eval"), calls("incr")), (40, 40), "{stats}");
+    });
+}
