@@ -100,6 +100,7 @@ pub struct Loader {
     databases: u32,
     batches: Vec<Records>,
     flight: Rc<Flight>,
+    behind: u64,
     pub about: About,
 }
 
@@ -109,8 +110,12 @@ impl Loader {
     pub async fn begin(service: &Rc<Service>, size: Option<u64>) -> Loader {
         let s = service.shared.config.settings();
         service.ask_all(Core::begin_incoming).await;
+        let mut scanner = Scanner::new(s.persistence.rdbchecksum);
+        if let Some(size) = size {
+            scanner.set_size(size);
+        }
         Loader {
-            scanner: Scanner::new(s.persistence.rdbchecksum),
+            scanner,
             map: service.shared.sequencer.map(),
             db: 0,
             expected: 0,
@@ -118,15 +123,29 @@ impl Loader {
             databases: s.databases,
             batches: (0..service.shared.cores).map(|_| Records::default()).collect(),
             flight: Rc::default(),
+            behind: 0,
             about: About::default(),
             service: service.clone(),
         }
     }
 
-    /// Takes the next bytes of the file.
+    /// Takes the next bytes of the file; what stands behind its end is dropped.
     pub async fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.about.ended {
+            self.behind += bytes.len() as u64;
+            return Ok(());
+        }
         self.scanner.push(bytes);
-        self.scan().await
+        self.scan().await?;
+        if self.about.ended {
+            self.behind = self.scanner.rest().len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Bytes that came behind the end.
+    pub fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// The file has ended: everything must be there.
@@ -193,7 +212,13 @@ impl Loader {
                         self.expected = expected_in_slot(keys, self.size);
                         None
                     }
-                    Some(Event::Version { .. } | Event::ModuleAux(_)) => None,
+                    Some(Event::ModuleAux(id)) => {
+                        let name = crate::snapshot::rdb::module_name(id);
+                        return Err(format!(
+                            "The RDB file contains AUX module data I can't load: no matching module '{name}'"
+                        ));
+                    }
+                    Some(Event::Version { .. }) => None,
                 }
             };
             if let Some(core) = full {
@@ -280,6 +305,16 @@ impl Incoming {
         let Some(open) = self.open.take() else { return Err(Fault::Short) };
         Ok(Some(Entry::object(&open.key, open.builder.finish()?, open.deadline)))
     }
+
+    fn put(&mut self, head: &Head, key: &[u8], entry: Entry) -> Result<(), Fault> {
+        let db = head.db as usize;
+        if self.store.get(db, &Key { bytes: key, hash: head.hash }).is_some() {
+            return Err(Fault::corrupt("Duplicated key found in RDB file"));
+        }
+        self.store.expect(db, head.hash, head.expected as usize);
+        self.store.insert_new(db, head.hash, entry);
+        Ok(())
+    }
 }
 
 impl Core {
@@ -307,20 +342,20 @@ impl Core {
             if incoming.failed.is_some() {
                 break;
             }
-            match incoming.take(head, key, body) {
+            let result = match incoming.take(head, key, body) {
                 Ok(Some(entry)) => {
                     entry.set_clock(clock);
-                    incoming.store.expect(head.db as usize, head.hash, head.expected as usize);
-                    incoming.store.put_hashed(head.db as usize, head.hash, entry);
+                    incoming.put(head, key, entry)
                 }
                 // Redis leaves out collections without elements, too.
-                Ok(None) | Err(Fault::Empty) => {}
-                Err(fault) => {
-                    let hidden = self.settings.hide_user_data_from_log;
-                    let key = if hidden { "*redacted*".to_string() } else { key.escape_ascii().to_string() };
-                    let offset = head.offset;
-                    incoming.failed = Some(format!("{fault} at offset {offset} (type {}, key '{key}')", head.kind));
-                }
+                Ok(None) | Err(Fault::Empty) => Ok(()),
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = result {
+                let hidden = self.settings.hide_user_data_from_log;
+                let key = if hidden { "*redacted*".to_string() } else { key.escape_ascii().to_string() };
+                let offset = head.offset;
+                incoming.failed = Some(format!("{fault} at offset {offset} (type {}, key '{key}')", head.kind));
             }
         }
         incoming.failed.clone()

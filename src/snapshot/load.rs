@@ -206,6 +206,7 @@ impl Splitter {
     /// many keys as a file says it has: it cannot have more than they allow.
     pub fn set_size(&mut self, bytes: u64) {
         self.size = bytes;
+        self.scanner.set_size(bytes);
     }
 
     /// For pushing bytes and for the place in the file.

@@ -218,6 +218,20 @@ impl Server {
         }
     }
 
+    /// Waits until the server is ready, or has ended: then with its status.
+    #[track_caller]
+    pub fn outcome(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let ended = self.child.try_wait().expect("wait");
+            if ended.is_some() || self.log().contains("Ready to accept") {
+                return ended;
+            }
+            assert!(Instant::now() < deadline, "neither ready nor ended after {limit:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn crash_line(&self) -> Option<String> {
         const SIGNS: [&str; 4] = ["panicked at", "BUG REPORT START", "memory allocation of", "crashed by signal"];
         self.log().lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign))).map(str::to_owned)

@@ -51,11 +51,7 @@ impl Manifest {
             return Err(ManifestError { line: 0, text: String::new(), reason: "Found an empty AOF manifest" });
         }
         for (i, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
-            m.line(line).map_err(|reason| ManifestError {
-                line: i + 1,
-                text: String::from_utf8_lossy(line).trim_end().to_string(),
-                reason,
-            })?;
+            m.line(line).map_err(|reason| ManifestError { line: i + 1, text: shown(line), reason })?;
         }
         Ok(m)
     }
@@ -165,6 +161,14 @@ impl Manifest {
         self.incr.push(file.clone());
         file
     }
+}
+
+/// A line for the log, which takes no more than a thousand characters, the reason
+/// behind it included.
+fn shown(line: &[u8]) -> String {
+    const SHOWN_MAX: usize = 256;
+    let text = String::from_utf8_lossy(line);
+    text.trim_end().chars().take(SHOWN_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// A name as it stands in a manifest: in quotes where it needs them.

@@ -61,6 +61,11 @@ impl Reader {
         self.base + self.at as u64
     }
 
+    /// The place after the last byte that was fed.
+    pub fn end(&self) -> u64 {
+        self.base + self.buffer.len() as u64
+    }
+
     /// The last place at which the file could end.
     pub fn valid(&self) -> u64 {
         self.valid
@@ -109,11 +114,7 @@ impl Reader {
         let mut args: Vec<&[u8]> = Vec::new();
         match request::read(rest, &LIMITS, &mut self.resume, &mut args) {
             Step::Request(n) if !args.is_empty() => {
-                let whole = args.iter().all(|a| {
-                    let end = a.as_ptr() as usize - rest.as_ptr() as usize + a.len();
-                    rest[end..].starts_with(b"\r\n")
-                });
-                if !whole {
+                if !ends_its_lines(rest, &args) {
                     return Next::Malformed(self.place());
                 }
                 let start = self.buffer.as_ptr() as usize;
@@ -122,28 +123,41 @@ impl Reader {
                     let from = a.as_ptr() as usize - start;
                     (from, from + a.len())
                 }));
+                let place = self.place();
                 self.at += n;
-                self.note_transaction();
-                Next::Command
+                if self.note_transaction() { Next::Command } else { Next::Malformed(place) }
             }
             Step::Partial => Next::More,
             Step::Request(_) | Step::Inline(_) | Step::Malformed(_) => Next::Malformed(self.place()),
         }
     }
 
-    fn note_transaction(&mut self) {
+    /// False for MULTI within a transaction, or EXEC without one.
+    fn note_transaction(&mut self) -> bool {
         if let [(a, b)] = self.args[..] {
             let name = &self.buffer[a..b];
-            if name.eq_ignore_ascii_case(b"multi") {
-                self.in_transaction = true;
-            } else if name.eq_ignore_ascii_case(b"exec") {
-                self.in_transaction = false;
+            let (begins, ends) = (name.eq_ignore_ascii_case(b"multi"), name.eq_ignore_ascii_case(b"exec"));
+            if begins && self.in_transaction || ends && !self.in_transaction {
+                return false;
             }
+            self.in_transaction = begins || self.in_transaction && !ends;
         }
         if !self.in_transaction {
             self.valid = self.place();
         }
+        true
     }
+}
+
+/// Do all lines of a command, and all its arguments, end as they should? A
+/// client's requests are not looked at so closely.
+fn ends_its_lines(command: &[u8], args: &[&[u8]]) -> bool {
+    let first = memchr::memchr(b'\r', command);
+    first.is_some_and(|end| command[end..].starts_with(b"\r\n"))
+        && args.iter().all(|a| {
+            let start = a.as_ptr() as usize - command.as_ptr() as usize;
+            command[..start].ends_with(b"\r\n") && command[start + a.len()..].starts_with(b"\r\n")
+        })
 }
 
 #[cfg(test)]
@@ -184,7 +198,17 @@ mod tests {
 
     #[test]
     fn what_is_no_command_is_refused_with_its_place() {
-        for bad in [&b"hello\r\n"[..], b"*0\r\n", b"*1\r\n+3\r\n", b"*-1\r\n", b"*1\r\n$1\r\nabc", b"*x\r\n"] {
+        for bad in [
+            &b"hello\r\n"[..],
+            b"*0\r\n",
+            b"*1\r\n+3\r\n",
+            b"*-1\r\n",
+            b"*1\r\n$1\r\nabc",
+            b"*x\r\n",
+            b"*1\r.$1\r\na\r\n",
+            b"*1\r\n$1\r.a\r\n",
+            b"*1\r\n$4\r\nexec\r\n",
+        ] {
             let mut r = Reader::default();
             r.feed(FILE);
             r.feed(bad);

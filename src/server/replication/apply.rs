@@ -111,8 +111,12 @@ async fn take_command(applier: &mut Applier, c: &Command) {
 /// primary's commands; it is worth a warning, because the datasets may differ.
 async fn take(applier: &mut Applier, args: &[&[u8]]) {
     if let Err(e) = applier.command(args).await {
-        let (ApplyError::Unknown(name) | ApplyError::OutOfPlace(name)) = e;
-        let name = String::from_utf8_lossy(&name).into_owned();
-        log::warning(format_args!("== CRITICAL == A command of the primary cannot be applied: '{name}'"));
+        let (why, name) = match e {
+            ApplyError::Unknown(name) => ("unknown", name),
+            ApplyError::OutOfPlace(name) => ("out of place", name),
+            ApplyError::Arity(name) => ("a wrong number of arguments", name),
+        };
+        let name = name.escape_ascii();
+        log::warning(format_args!("== CRITICAL == A command of the primary cannot be applied: '{name}' ({why})"));
     }
 }

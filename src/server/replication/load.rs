@@ -23,10 +23,11 @@ use crate::base::clock;
 use crate::config::{DisklessLoad, Settings};
 use crate::observe::log;
 use crate::replication::event::Event as NodeEvent;
+use crate::script::library::Policy;
 use crate::server::image::Want;
 use crate::server::loader::Loader;
 use crate::server::service::Service;
-use crate::server::service::snapshot_file::delay_of;
+use crate::server::service::snapshot_file::{delay_of, libraries_of};
 use crate::snapshot::rdb::scan::{Event, Scanner};
 
 /// Bytes that wait to be written or loaded; beyond, the primary waits.
@@ -191,6 +192,12 @@ impl Service {
         })? {
             let before = loader.about.keys;
             loader.feed(&bytes).await?;
+            if loader.behind() > 0 {
+                return Err(format!(
+                    "Replication stream EOF marker is broken: {} bytes behind the end",
+                    loader.behind()
+                ))?;
+            }
             done += bytes.len();
             let delay = self.shared.config.settings().persistence.key_load_delay_us;
             if delay != 0 {
@@ -209,10 +216,17 @@ impl Service {
         }
         let db = loader.about.stream_db.unwrap_or(0);
         let keys = loader.about.keys;
-        let libraries = loader.about.functions.clone();
+        let libraries = match libraries_of(&loader.about.functions) {
+            Ok(libraries) => libraries,
+            Err(why) => {
+                loader.give_up().await;
+                return Err(Failure::Failed(why));
+            }
+        };
         self.suspend_aof().await;
         self.replicate(NodeEvent::Replacing);
-        self.take_libraries(&libraries);
+        // That they go together was looked at.
+        let _ = self.shared.scripts.libraries.restore(libraries, Policy::Flush);
         loader.install().await;
         log::notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: 0."));
         Ok(db)

@@ -36,6 +36,8 @@ pub enum ApplyError {
     Unknown(Vec<u8>),
     /// MULTI within MULTI, EXEC without it, or a database that is not there.
     OutOfPlace(Vec<u8>),
+    /// Too few or too many arguments.
+    Arity(Vec<u8>),
 }
 
 /// The batches of one applier that are under way.
@@ -123,6 +125,10 @@ impl Applier {
     /// Takes the next command of the stream.
     pub async fn command(&mut self, args: Args<'_>) -> Result<(), ApplyError> {
         let entry = registry().resolve(args).map_err(|_| ApplyError::Unknown(args[0].to_vec()))?;
+        // Handlers take it that dispatch has looked at this.
+        if !entry.spec.arity_fits(args.len()) {
+            return Err(ApplyError::Arity(args[0].to_vec()));
+        }
         self.applied += 1;
         match entry.spec.name {
             "select" => self.select(args),

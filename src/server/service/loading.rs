@@ -173,7 +173,7 @@ impl Service {
                 reader = Reader::from(import.position());
                 reader.feed(import.rest());
                 let (about, _) = import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
-                self.take_libraries(&about.functions);
+                self.take_libraries(&about.functions).map_err(|why| bad_libraries(&f.name, is_base, &why))?;
             } else {
                 reader.feed(&piece[..n]);
             }
@@ -182,7 +182,7 @@ impl Service {
         }
         if let Some(import) = preamble {
             let (about, _) = import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
-            self.take_libraries(&about.functions);
+            self.take_libraries(&about.functions).map_err(|why| bad_libraries(&f.name, is_base, &why))?;
         }
         applier.drop_transaction();
         applier.settle().await;
@@ -200,6 +200,7 @@ impl Service {
     /// Applies all whole commands that the reader has.
     async fn apply_read(&self, applier: &mut Applier, reader: &mut Reader, name: &str) -> Result<(), Refusal> {
         loop {
+            let place = reader.place();
             match reader.step() {
                 // A place that is noted is that of the dataset if nothing follows.
                 Next::Command => *self.repl.restored.borrow_mut() = None,
@@ -210,15 +211,23 @@ impl Service {
                     continue;
                 }
                 Next::More => return Ok(()),
-                Next::Malformed(_) => return Err(bad_format(name)),
+                Next::Malformed(at) => return Err(bad_format(name, at, "a command, or an annotation")),
             }
             match applier.command(&reader.args()).await {
                 Ok(()) => {}
                 Err(ApplyError::Unknown(command)) => {
                     let command = String::from_utf8_lossy(&command).into_owned();
+                    log::warning(format_args!("AOF {name}, offset {place}: expected a command of this server"));
                     return Err(format!("Unknown command '{command}' reading the append only file {name}"));
                 }
-                Err(ApplyError::OutOfPlace(_)) => return Err(bad_format(name)),
+                Err(ApplyError::Arity(command)) => {
+                    let command = String::from_utf8_lossy(&command).into_owned();
+                    return Err(bad_format(name, place, &format!("another number of arguments for '{command}'")));
+                }
+                Err(ApplyError::OutOfPlace(command)) => {
+                    let command = String::from_utf8_lossy(&command).into_owned();
+                    return Err(bad_format(name, place, &format!("something else than '{command}'")));
+                }
             }
         }
     }
@@ -228,11 +237,21 @@ impl Service {
 fn bad_snapshot(name: &str, is_base: bool, e: &Error) -> Refusal {
     let last = snapshot_file::refusal(name, e);
     log::warning(format_args!("{last}"));
+    no_snapshot(name, is_base)
+}
+
+fn bad_libraries(name: &str, is_base: bool, why: &str) -> Refusal {
+    log::warning(format_args!("{name}: {why}"));
+    no_snapshot(name, is_base)
+}
+
+fn no_snapshot(name: &str, is_base: bool) -> Refusal {
     let what = if is_base { "RDB base file" } else { "RDB preamble of the AOF file" };
     format!("Error reading the {what} {name}, AOF loading aborted")
 }
 
-fn bad_format(name: &str) -> Refusal {
+fn bad_format(name: &str, place: u64, expected: &str) -> Refusal {
+    log::warning(format_args!("AOF {name}, offset {place}: expected {expected}"));
     format!(
         "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
          ./redis-check-aof --fix <filename.manifest>"
@@ -284,6 +303,8 @@ fn cut_tail(path: &Path, name: &str, reader: &Reader, last: bool, s: &Settings) 
     if reader.in_transaction() {
         log::warning(format_args!("Revert incomplete MULTI/EXEC transaction from AOF file {name}"));
     }
+    let (end, valid) = (reader.end(), reader.valid());
+    log::warning(format_args!("AOF {name}, offset {end}: expected the rest of what begins at offset {valid}"));
     if !s.persistence.aof_load_truncated {
         return Err(format!(
             "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF file, \

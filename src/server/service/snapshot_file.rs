@@ -16,7 +16,7 @@ use crate::base::clock;
 use crate::config::{SanitizeDump, Settings};
 use crate::observe::log;
 use crate::script::engine::Engine;
-use crate::script::library::Policy;
+use crate::script::library::{Libraries, Library, Policy};
 use crate::server::replication::Restored;
 use crate::server::scripts::MEMORY_MAX;
 use crate::snapshot::load::{About, Counts, How};
@@ -85,35 +85,43 @@ impl Service {
         }
         let (about, counts) = import.finish().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
         *self.repl.restored.borrow_mut() = Restored::of(&about);
-        self.loaded_snapshot(about, counts);
+        self.loaded_snapshot(&about, counts).map_err(|why| {
+            log::warning(format_args!("{}: {why}", s.persistence.dbfilename));
+            "Terminating server after rdb file reading failure."
+        })?;
         log::notice(format_args!("DB loaded from disk: {:.3} seconds", started.elapsed().as_secs_f64()));
         Ok(true)
     }
 
     /// What a snapshot brought beside keys; says in the log what Redis says.
-    pub fn loaded_snapshot(&self, about: About, c: Counts) {
+    fn loaded_snapshot(&self, about: &About, c: Counts) -> Result<(), String> {
         let text = format!("Done loading RDB, keys loaded: {}, keys expired: {}", c.loaded, c.expired);
         match c.empty {
             0 => log::notice(format_args!("{text}.")),
             n => log::notice(format_args!("{text}, empty keys skipped: {n}.")),
         }
-        self.take_libraries(&about.functions);
+        self.take_libraries(&about.functions)
     }
 
-    /// The libraries of a snapshot take the place of those that are there.
-    pub fn take_libraries(&self, sources: &[Vec<u8>]) {
-        let mut engine = Engine::new(MEMORY_MAX);
-        let mut libraries = Vec::new();
-        for code in sources {
-            match engine.try_library(code) {
-                Ok(library) => libraries.push(Arc::new(library)),
-                Err(why) => log::warning(format_args!("Failed loading a function library: {why}")),
-            }
-        }
-        if let Err(why) = self.shared.scripts.libraries.restore(libraries, Policy::Flush) {
-            log::warning(format_args!("Failed loading function libraries: {why}"));
-        }
+    /// The libraries of a snapshot take the place of those that are there, all or
+    /// none. The error is a line for the log.
+    pub fn take_libraries(&self, sources: &[Vec<u8>]) -> Result<(), String> {
+        self.shared.scripts.libraries.restore(libraries_of(sources)?, Policy::Flush)
     }
+}
+
+/// The libraries of a snapshot, from their sources.
+pub fn libraries_of(sources: &[Vec<u8>]) -> Result<Vec<Arc<Library>>, String> {
+    let mut engine = Engine::new(MEMORY_MAX);
+    let library = |code: &Vec<u8>| match engine.try_library(code) {
+        Ok(library) => Ok(Arc::new(library)),
+        Err(why) => Err(format!("Failed loading a function library: {why}")),
+    };
+    let libraries: Vec<Arc<Library>> = sources.iter().map(library).collect::<Result<_, _>>()?;
+    // Two of the same name, or with functions of the same name, are found here.
+    let alone = Libraries::default().restore(libraries.clone(), Policy::Flush);
+    alone.map_err(|why| format!("Failed loading function libraries: {why}"))?;
+    Ok(libraries)
 }
 
 /// `key-load-delay`: microseconds for each key, or one microsecond for so many.
@@ -130,6 +138,7 @@ pub fn delay_of(delay_us: i32, keys: u64) -> Duration {
 pub fn refusal(name: &str, e: &Error) -> String {
     if e.offset <= SIGNATURE && e.fault != Fault::Short {
         log::warning(format_args!("{}", e.fault));
+        log::warning(format_args!("{name}, offset {}: expected REDIS and a version that is known", e.offset));
         return "Fatal error loading the DB: Invalid argument. Exiting.".into();
     }
     let mut what = e.fault.to_string();

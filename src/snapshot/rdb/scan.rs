@@ -246,6 +246,8 @@ pub struct Scanner {
     summed: usize,
     checksum: Option<Checksum>,
     closed: bool,
+    /// Bytes that will come at most, if that is known.
+    size: Option<u64>,
     state: State,
     version: u32,
     steps: Vec<Step>,
@@ -269,6 +271,7 @@ impl Scanner {
             summed: 0,
             checksum: checksum.then(Checksum::default),
             closed: false,
+            size: None,
             state: State::Magic,
             version: 0,
             steps: Vec::new(),
@@ -304,6 +307,12 @@ impl Scanner {
         self.closed = true;
     }
 
+    /// So many bytes will come at most: a string that claims more is not waited
+    /// for, which would gather all of the file.
+    pub fn set_size(&mut self, bytes: u64) {
+        self.size = Some(bytes);
+    }
+
     /// How far the file has been scanned.
     pub fn offset(&self) -> u64 {
         self.base + self.at as u64
@@ -332,6 +341,10 @@ impl Scanner {
     }
 
     fn compact(&mut self) {
+        if self.start == 0 {
+            // In the middle of a long string, which must not be moved for every piece.
+            return;
+        }
         self.sum_up(self.start);
         self.buffer.copy_within(self.start..self.filled, 0);
         self.filled -= self.start;
@@ -519,6 +532,9 @@ impl Scanner {
         let mut walk = Walk { bytes, steps: &mut self.steps, limit: limit.saturating_sub(scanned) };
         let result = walk.go();
         self.at += walk.bytes.at();
+        if let (Err(Fault::Short), Some(Step::Skip(n)), Some(size)) = (&result, self.steps.last(), self.size) {
+            self.closed |= *n > size.saturating_sub(self.base + self.filled as u64);
+        }
         result?;
         let done = self.steps.is_empty();
         let part = match (self.parts > 0, done) {
