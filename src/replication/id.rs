@@ -8,6 +8,10 @@ use crate::base::rng::Rng;
 /// Length of an id in characters.
 pub const ID_LEN: usize = 40;
 
+/// No stream is so long: an offset beyond it is no offset, and sums with those
+/// below it have room.
+pub const OFFSET_MAX: u64 = 1 << 62;
+
 /// A replication id. Compared without regard to case, as Redis does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReplId([u8; ID_LEN]);

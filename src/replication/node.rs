@@ -261,7 +261,7 @@ impl Node {
             self.start_backlog_for_demotion();
         }
         self.leave(was.as_ref());
-        let mut up = Upstream::new(host, port, self.offset(), resumable, fenced, self.now);
+        let mut up = Upstream::new(host, port, (self.offset(), self.policy.databases), resumable, fenced, self.now);
         // The link is made in the next tick, as Redis makes it in its cron;
         // before, REPLICAOF itself tries.
         up.epoch = self.next_epoch;

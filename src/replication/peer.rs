@@ -110,7 +110,8 @@ impl Peer {
             b"ack" => return acknowledgement(value, args),
             b"getack" => return Replconf::GetAck,
             b"rdb-only" => match parse_i64(value) {
-                Some(n) => self.rdb_only = n == 1,
+                Some(n @ 0..=1) => self.rdb_only = n == 1,
+                Some(_) => return Replconf::Error("ERR value is out of range, value must between 0 and 1".into()),
                 None => return not_an_integer(),
             },
             b"rdb-filter-only" => return self.filter(value),
@@ -139,10 +140,13 @@ impl Peer {
     }
 
     fn filter(&mut self, value: &[u8]) -> Replconf {
-        let text = String::from_utf8_lossy(value).into_owned();
+        let Some(words) = crate::resp::inline::split(value) else {
+            return Replconf::Error("ERR Missing rdb-filter-only values".into());
+        };
         let mut wanted = Wanted { functions_only: false, nothing: true };
-        for word in text.split_ascii_whitespace() {
-            if !word.eq_ignore_ascii_case("functions") {
+        for word in &words {
+            if !word.eq_ignore_ascii_case(b"functions") {
+                let word = String::from_utf8_lossy(word);
                 return Replconf::Error(format!("ERR Unsupported rdb-filter-only option: {word}"));
             }
             wanted = Wanted { functions_only: true, nothing: false };

@@ -34,6 +34,7 @@ pub struct Policy {
     pub refuse_empty_primary: bool,
     /// `REPLCONF ACK` tells what is on disk.
     pub append_only: bool,
+    pub databases: u32,
 }
 
 impl Policy {
@@ -62,6 +63,7 @@ impl Policy {
             save_points: !s.persistence.save.is_empty(),
             refuse_empty_primary: r.replica_refuse_empty_primary,
             append_only: s.persistence.appendonly,
+            databases: s.databases,
         }
     }
 

@@ -23,8 +23,9 @@ const LARGE_BATCH: usize = 1 << 20;
 /// client's query (client-query-buffer-limit).
 const UNIT_BYTES_MAX: usize = 1 << 30;
 
-/// Arguments of a command at most, and bytes of a header line.
-const ARGS_MAX: i64 = 1 << 20;
+/// Arguments of a command at most (as in a client's request), and bytes of a
+/// header line.
+const ARGS_MAX: i64 = i32::MAX as i64;
 const LINE_MAX: usize = 64;
 
 /// Where a command stands to MULTI and EXEC.
@@ -73,9 +74,15 @@ pub struct Stream {
     /// Offset of the byte before `input`.
     offset: u64,
     db: u32,
+    /// Databases that there are.
+    databases: u32,
     transactions: u32,
     /// Input length below which reading cannot get on.
     wanted: usize,
+    /// What has been read of a transaction that is not complete, and of a command:
+    /// long ones come in many pieces, and are read only once.
+    open: Option<Open>,
+    partial: Option<Partial>,
 }
 
 /// Where the arguments of a command lie in the input.
@@ -83,12 +90,43 @@ type Spans = Vec<(usize, usize)>;
 
 /// What reading a unit has found so far; becomes part of the batch when the
 /// unit is complete.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Unit {
     commands: Vec<(u32, Place, Spans)>,
     ack: Option<u64>,
     /// MULTI without its EXEC.
     open: bool,
+}
+
+/// How far reading has come within a unit.
+#[derive(Debug)]
+struct Open {
+    unit: Unit,
+    at: usize,
+    db: u32,
+    transactions: u32,
+}
+
+/// A command of which arguments are missing.
+#[derive(Debug)]
+struct Partial {
+    at: usize,
+    next: usize,
+    left: i64,
+    args: Spans,
+}
+
+/// The beginning of a command.
+enum Begun {
+    Array(Partial),
+    /// An empty line; the end of it.
+    Empty(usize),
+    Incomplete(usize),
+}
+
+enum Argument {
+    At(usize, usize),
+    Incomplete(usize),
 }
 
 enum Read {
@@ -99,9 +137,16 @@ enum Read {
 }
 
 impl Stream {
-    /// A stream whose first byte comes after `offset`, with `db` selected.
-    pub fn new(offset: u64, db: u32) -> Stream {
-        Stream { offset, db, ..Stream::default() }
+    /// A stream whose first byte comes after `offset`, with `db` of so many
+    /// databases selected; one that is not there is none.
+    pub fn new(offset: u64, db: u32, databases: u32) -> Stream {
+        let db = if db < databases { db } else { 0 };
+        Stream { offset, db, databases, ..Stream::default() }
+    }
+
+    /// A stream over the same databases.
+    pub fn anew(&self, offset: u64, db: u32) -> Stream {
+        Stream::new(offset, db, self.databases)
     }
 
     /// Offset of the last byte handed out in batches.
@@ -127,38 +172,43 @@ impl Stream {
         if self.input.len() < self.wanted.max(1) {
             return Ok(None);
         }
-        let (mut done, mut at, mut db) = (0, 0, self.db);
-        let mut transactions = self.transactions;
-        let mut found = Unit::default();
-        let mut unit = Unit::default();
+        let fresh = || Open { at: 0, db: self.db, transactions: self.transactions, unit: Unit::default() };
+        let mut open = self.open.take().unwrap_or_else(fresh);
+        let (mut done, mut found) = (0, Unit::default());
         self.wanted = 0;
         loop {
-            let (args, end) = match self.read(at)? {
-                Read::Command(args, end) => (args, end),
-                Read::Incomplete(wanted) => {
+            let (args, end) = match self.read(open.at) {
+                // What stands before is in order; then the same is found again.
+                Err(_) if done > 0 => break,
+                Err(bad) => return Err(bad),
+                Ok(Read::Command(args, end)) => (args, end),
+                Ok(Read::Incomplete(wanted)) => {
                     self.wanted = if done == 0 { wanted } else { 0 };
                     break;
                 }
             };
-            self.note(&args, at, &mut db, &mut transactions, &mut unit);
-            at = end;
-            if unit.open {
+            self.note(&args, &mut open);
+            open.at = end;
+            if open.unit.open {
                 continue;
             }
-            found.commands.append(&mut unit.commands);
-            found.ack = unit.ack.take().or(found.ack);
-            (done, self.db, self.transactions) = (at, db, transactions);
+            found.commands.append(&mut open.unit.commands);
+            found.ack = open.unit.ack.take().or(found.ack);
+            (done, self.db, self.transactions) = (open.at, open.db, open.transactions);
             if found.commands.len() >= BATCH_COMMANDS || done >= BATCH_BYTES {
                 break;
             }
         }
         if done == 0 {
+            self.open = Some(open);
             return if self.input.len() > UNIT_BYTES_MAX {
                 Err(self.bad(0, "a unit that is too long"))
             } else {
                 Ok(None)
             };
         }
+        // The input moves.
+        self.partial = None;
         Ok(Some(self.take(done, found)))
     }
 
@@ -178,65 +228,99 @@ impl Stream {
         Batch { commands: commands.collect(), end: self.offset, db: self.db, ack: found.ack, bytes }
     }
 
-    /// Sorts a command: what concerns the link itself is not applied.
-    fn note(&self, args: &[(usize, usize)], at: usize, db: &mut u32, transactions: &mut u32, unit: &mut Unit) {
+    /// Sorts a command: what concerns the link itself is not applied. What stands
+    /// where it must not is left to whoever applies it, and complains.
+    fn note(&self, args: &[(usize, usize)], open: &mut Open) {
         let arg = |i: usize| args.get(i).map_or(b"".as_slice(), |(from, to)| &self.input[*from..*to]);
         let is = |name: &[u8]| arg(0).eq_ignore_ascii_case(name);
+        let database = || parse_i64(arg(1)).and_then(|n| u32::try_from(n).ok()).filter(|n| *n < self.databases);
+        let unit = &mut open.unit;
         if args.is_empty() || is(b"ping") {
-        } else if is(b"select") && args.len() == 2 {
-            *db = parse_i64(arg(1)).and_then(|n| u32::try_from(n).ok()).unwrap_or(*db);
+        } else if is(b"select")
+            && args.len() == 2
+            && let Some(db) = database()
+        {
+            open.db = db;
         } else if is(b"replconf") {
             if arg(1).eq_ignore_ascii_case(b"getack") {
-                unit.ack = Some(self.offset + at as u64);
+                unit.ack = Some(self.offset + open.at as u64);
             }
-        } else if is(b"multi") {
+        } else if is(b"multi") && args.len() == 1 && !unit.open {
             unit.open = true;
-            *transactions = transactions.wrapping_add(1);
-        } else if is(b"exec") {
+            open.transactions = open.transactions.wrapping_add(1);
+        } else if is(b"exec") && unit.open {
             unit.open = false;
+        } else if is(b"discard") && unit.open {
+            unit.open = false;
+            unit.commands.clear();
         } else {
-            let place = if unit.open { Place::Transaction(*transactions) } else { Place::Alone };
-            unit.commands.push((*db, place, args.to_vec()));
+            let place = if unit.open { Place::Transaction(open.transactions) } else { Place::Alone };
+            unit.commands.push((open.db, place, args.to_vec()));
         }
     }
 
-    /// Reads the command that begins at `at`.
-    fn read(&self, at: usize) -> Result<Read, Malformed> {
+    /// Reads the command that begins at `at`; goes on where it was left when bytes
+    /// were missing.
+    fn read(&mut self, at: usize) -> Result<Read, Malformed> {
+        let begun = self.partial.take().filter(|p| p.at == at);
+        let mut p = match begun.map_or_else(|| self.begin(at), |p| Ok(Begun::Array(p)))? {
+            Begun::Array(p) => p,
+            Begun::Empty(end) => return Ok(Read::Command(Vec::new(), end)),
+            Begun::Incomplete(wanted) => return Ok(Read::Incomplete(wanted)),
+        };
+        while p.left > 0 {
+            match self.argument(p.next)? {
+                Argument::At(from, to) => {
+                    p.args.push((from, to));
+                    (p.next, p.left) = (to + 2, p.left - 1);
+                }
+                Argument::Incomplete(wanted) => {
+                    self.partial = Some(p);
+                    return Ok(Read::Incomplete(wanted));
+                }
+            }
+        }
+        Ok(Read::Command(p.args, p.next))
+    }
+
+    /// Reads what stands before a command's arguments.
+    fn begin(&self, at: usize) -> Result<Begun, Malformed> {
         let input = &self.input[..];
         match input.get(at) {
-            None => return Ok(Read::Incomplete(at + 1)),
-            Some(b'\n') => return Ok(Read::Command(Vec::new(), at + 1)),
-            Some(b'\r') if input.len() == at + 1 => return Ok(Read::Incomplete(at + 2)),
-            Some(b'\r') if input[at + 1] == b'\n' => return Ok(Read::Command(Vec::new(), at + 2)),
+            None => return Ok(Begun::Incomplete(at + 1)),
+            Some(b'\n') => return Ok(Begun::Empty(at + 1)),
+            Some(b'\r') if input.len() == at + 1 => return Ok(Begun::Incomplete(at + 2)),
+            Some(b'\r') if input[at + 1] == b'\n' => return Ok(Begun::Empty(at + 2)),
             Some(b'*') => {}
             Some(_) => return Err(self.bad(at, "something else than an array")),
         }
-        let Some((count, mut next)) = self.number(at + 1)? else { return Ok(Read::Incomplete(input.len() + 1)) };
+        let Some((count, next)) = self.number(at + 1)? else { return Ok(Begun::Incomplete(input.len() + 1)) };
         if !(0..=ARGS_MAX).contains(&count) {
             return Err(self.bad(at, "an impossible number of arguments"));
         }
-        let mut args = Vec::with_capacity((count as usize).min(16));
-        for _ in 0..count {
-            match input.get(next) {
-                None => return Ok(Read::Incomplete(next + 1)),
-                Some(b'$') => {}
-                Some(_) => return Err(self.bad(next, "something else than a bulk string")),
-            }
-            let Some((len, start)) = self.number(next + 1)? else { return Ok(Read::Incomplete(input.len() + 1)) };
-            if len < 0 || len as usize > UNIT_BYTES_MAX {
-                return Err(self.bad(next, "an impossible length"));
-            }
-            let end = start + len as usize;
-            if input.len() < end + 2 {
-                return Ok(Read::Incomplete(end + 2));
-            }
-            if &input[end..end + 2] != b"\r\n" {
-                return Err(self.bad(end, "a bulk string without its end"));
-            }
-            args.push((start, end));
-            next = end + 2;
+        let args = Vec::with_capacity((count as usize).min(16));
+        Ok(Begun::Array(Partial { at, next, left: count, args }))
+    }
+
+    fn argument(&self, at: usize) -> Result<Argument, Malformed> {
+        let input = &self.input[..];
+        match input.get(at) {
+            None => return Ok(Argument::Incomplete(at + 1)),
+            Some(b'$') => {}
+            Some(_) => return Err(self.bad(at, "something else than a bulk string")),
         }
-        Ok(Read::Command(args, next))
+        let Some((len, start)) = self.number(at + 1)? else { return Ok(Argument::Incomplete(input.len() + 1)) };
+        if len < 0 || len as usize > UNIT_BYTES_MAX {
+            return Err(self.bad(at, "an impossible length"));
+        }
+        let end = start + len as usize;
+        if input.len() < end + 2 {
+            return Ok(Argument::Incomplete(end + 2));
+        }
+        if &input[end..end + 2] != b"\r\n" {
+            return Err(self.bad(end, "a bulk string without its end"));
+        }
+        Ok(Argument::At(start, end))
     }
 
     /// The number that begins at `at` and where its line ends.
@@ -257,6 +341,7 @@ impl Stream {
     pub fn cut(&mut self) {
         self.input.advance(self.input.len());
         self.wanted = 0;
+        (self.open, self.partial) = (None, None);
     }
 }
 
@@ -270,7 +355,7 @@ mod tests {
     /// good: the buffer's rest shared the memory of the batch.
     #[test]
     fn a_large_command_leaves_no_large_buffer() {
-        let mut s = Stream::new(0, 0);
+        let mut s = Stream::new(0, 0, 16);
         let value = "v".repeat(8 << 20);
         s.receive(&command(&["SET", "k", &value]));
         s.receive(b"*1\r\n$4\r\nPI");
@@ -310,7 +395,7 @@ mod tests {
             command(&["SELECT", "0"]),
             command(&["SET", "c", "3"]),
         ];
-        let mut s = Stream::new(100, 0);
+        let mut s = Stream::new(100, 0, 16);
         parts.iter().for_each(|p| s.receive(p));
         let first: usize = parts[..4].iter().map(Vec::len).sum();
         let b = s.next_batch().unwrap().unwrap();
@@ -325,15 +410,72 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_garbage_is_handed_out() {
+        let mut s = Stream::new(0, 0, 16);
+        s.receive(&[command(&["SET", "a", "1"]), b"garbage".to_vec()].concat());
+        assert_eq!(text(&s.next_batch().unwrap().unwrap()), ["0 SET a 1"]);
+        assert_eq!(s.next_batch().unwrap_err().offset, s.offset() + 1);
+    }
+
+    #[test]
     fn garbage_is_refused_with_its_place() {
         for (bytes, place) in [("+OK\r\n", 11), ("*1\r\n:1\r\n", 15), ("*x\r\n", 12), ("*1\r\n$-1\r\n", 15)] {
-            let mut s = Stream::new(10, 0);
+            let mut s = Stream::new(10, 0, 16);
             s.receive(bytes.as_bytes());
             assert_eq!(s.next_batch().unwrap_err().offset, place, "{bytes}");
         }
-        let mut s = Stream::new(0, 0);
+        let mut s = Stream::new(0, 0, 16);
         s.receive(&[b'*'; 200]);
         assert!(s.next_batch().is_err());
+    }
+
+    /// MULTI within MULTI and EXEC without one split no transaction and end none;
+    /// a database that is not there is not selected. Whoever applies them
+    /// complains.
+    #[test]
+    fn what_is_out_of_place_changes_no_transaction() {
+        let mut s = Stream::new(0, 0, 16);
+        let lines: [&[&str]; 10] = [
+            &["EXEC"],
+            &["MULTI"],
+            &["SET", "a", "1"],
+            &["MULTI"],
+            &["SET", "b", "2"],
+            &["EXEC"],
+            &["SELECT", "99"],
+            &["MULTI"],
+            &["SET", "c", "3"],
+            &["DISCARD"],
+        ];
+        lines.iter().for_each(|l| s.receive(&command(l)));
+        let b = s.next_batch().unwrap().unwrap();
+        assert_eq!(text(&b), ["0 EXEC", "0t SET a 1", "0t MULTI", "0t SET b 2", "0 SELECT 99"]);
+        assert_eq!((s.pending(), s.db(), Stream::new(0, 99, 16).db()), (0, 0, 0));
+    }
+
+    /// A transaction of 40 MB in pieces of 16 KB was read anew with every piece:
+    /// minutes.
+    #[test]
+    fn a_long_unit_in_many_pieces_is_read_once() {
+        let n = 1_000_000;
+        let one = command(&["SET", "key:00000001", "value"]);
+        let mut transaction = command(&["MULTI"]);
+        (0..n).for_each(|_| transaction.extend_from_slice(&one));
+        transaction.extend(command(&["EXEC"]));
+        let mut long = format!("*{}\r\n$4\r\nSADD\r\n", n + 1).into_bytes();
+        (0..n).for_each(|_| long.extend_from_slice(b"$8\r\nmember:1\r\n"));
+        let began = std::time::Instant::now();
+        for (bytes, commands) in [(transaction, n), (long, 1)] {
+            let mut s = Stream::new(0, 0, 16);
+            let mut batch = None;
+            for piece in bytes.chunks(16 << 10) {
+                assert!(batch.is_none());
+                s.receive(piece);
+                batch = s.next_batch().unwrap();
+            }
+            assert_eq!(batch.map(|b| b.commands.len()), Some(commands));
+        }
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     }
 
     proptest! {
@@ -355,7 +497,7 @@ mod tests {
                 all.extend(command(&["EXEC"]));
             }
             let collect = |pieces: Vec<&[u8]>| {
-                let mut s = Stream::new(0, 0);
+                let mut s = Stream::new(0, 0, 16);
                 let (mut out, mut bytes) = (Vec::new(), Vec::new());
                 for piece in pieces {
                     s.receive(piece);

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::bulk::{Bulk, Header};
 use super::event::{Action, Epoch, Ms};
 use super::failover::Phase;
-use super::id::ReplId;
+use super::id::{OFFSET_MAX, ReplId};
 use super::node::Node;
 use super::stream::Stream;
 
@@ -97,7 +97,15 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(host: String, port: u16, offset: u64, resumable: bool, fenced: bool, now: Ms) -> Upstream {
+    /// A link that goes on at an offset, with so many databases.
+    pub(super) fn new(
+        host: String,
+        port: u16,
+        (offset, databases): (u64, u32),
+        resumable: bool,
+        fenced: bool,
+        now: Ms,
+    ) -> Upstream {
         Upstream {
             host,
             port,
@@ -109,7 +117,7 @@ impl Upstream {
             bulk: None,
             adopting: None,
             behind: BytesMut::new(),
-            stream: Stream::new(offset, 0),
+            stream: Stream::new(offset, 0, databases),
             resumable,
             synced: false,
             younger: false,
@@ -156,14 +164,14 @@ impl Upstream {
 
     /// Goes on where the link to another primary has stopped.
     pub(super) fn adopt_position(&mut self, was: &Upstream) {
-        self.stream = Stream::new(was.stream.offset(), was.stream.db());
+        self.stream = self.stream.anew(was.stream.offset(), was.stream.db());
         self.down_since = was.down_since.or(self.down_since);
         self.was_up = was.was_up;
     }
 
     /// Takes up a position that was saved with the dataset.
     pub(super) fn restore_position(&mut self, offset: u64, db: u32) {
-        self.stream = Stream::new(offset, db);
+        self.stream = self.stream.anew(offset, db);
     }
 
     pub fn db(&self) -> u32 {
@@ -285,7 +293,9 @@ impl Node {
     }
 
     fn take_line(&mut self, up: &mut Upstream, line: &[u8]) {
-        if line.is_empty() {
+        // A primary that prepares a snapshot says so with empty lines; they are no
+        // answer to anything.
+        if line.is_empty() && up.expected.front() != Some(&Expect::Pong) {
             return;
         }
         let Some(expect) = up.expected.pop_front() else { return self.fail(up, "the primary sent a line too many") };
@@ -308,7 +318,7 @@ impl Node {
 
     fn on_pong(&mut self, up: &mut Upstream, line: &[u8]) {
         let tolerated: [&[u8]; 3] = [b"-NOAUTH", b"-NOPERM", b"-ERR operation not permitted"];
-        if line[0] != b'+' && !tolerated.iter().any(|t| line.starts_with(t)) {
+        if !line.starts_with(b"+") && !tolerated.iter().any(|t| line.starts_with(t)) {
             let reason = format!("Error reply to PING from master: '{}'", String::from_utf8_lossy(line));
             return self.fail(up, &reason);
         }
@@ -390,7 +400,7 @@ impl Node {
     fn on_full_resync(&mut self, up: &mut Upstream, line: &[u8]) {
         let mut words = line.split(|b| *b == b' ').skip(1);
         let id = words.next().and_then(ReplId::parse);
-        let offset = words.next().and_then(crate::base::num::parse_u64);
+        let offset = words.next().and_then(crate::base::num::parse_u64).filter(|offset| *offset <= OFFSET_MAX);
         let (Some(id), Some(offset)) = (id, offset) else {
             return self.fail(up, "Master replied with wrong +FULLRESYNC syntax.");
         };
@@ -492,8 +502,8 @@ impl Node {
             node.window = super::history::Window { active: true, first: offset + 1, kept: offset + 1, end: offset };
             node.act(Action::ResetLog { end: offset });
             node.inflight.clear();
-            up.stream = Stream::new(offset, db);
-            node.applied_db = db;
+            up.stream = up.stream.anew(offset, db);
+            node.applied_db = up.stream.db();
             up.resumable = !up.silent;
             up.bulk = None;
             node.notice("MASTER <-> REPLICA sync: Finished with success".into());
@@ -526,6 +536,8 @@ impl Node {
                 Ok(Some(batch)) => self.dispatch(up, batch),
                 Ok(None) => return,
                 Err(bad) => {
+                    // What the primary has is in doubt: a copy of it is wanted, as in Redis.
+                    up.resumable = false;
                     let text = format!("Protocol error from master at offset {}: {}", bad.offset, bad.what);
                     return self.fail(up, &text);
                 }

@@ -20,7 +20,9 @@ use super::registry::{Action, Entry, Route, registry};
 use super::tx::{Kind, Plan, Tx, whole};
 use crate::base::Args;
 use crate::base::slot::{Key, slot_of_hash};
+use crate::command::Fault;
 use crate::command::keys::{places, undeclared};
+use crate::command::spec::flag;
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ConnRef};
 use crate::transaction::locks::Mode;
@@ -130,9 +132,12 @@ impl Core {
         let mut conn = Conn::new(-1, origin(self.id, 0).conn, 0, self.now);
         conn.db = command.db as usize;
         let mut error = Vec::new();
-        if let Action::Conn(run) = entry.action
-            && let Err(f) = run(self, &mut conn, &args)
-        {
+        let result = match entry.action {
+            Action::Conn(_) if !in_streams(entry) => Err(Fault::Text("ERR no command of a stream")),
+            Action::Conn(run) => run(self, &mut conn, &args).map(drop),
+            _ => Ok(()),
+        };
+        if let Err(f) = result {
             note_error(&mut error, &[b"-", f.text()].concat(), entry.spec.name);
         }
         self.tell_service(move |s| s.applied(ticket, error));
@@ -195,6 +200,14 @@ impl Core {
         let ticket = a.ticket;
         self.tell_service(move |s| s.applied(ticket, error));
     }
+}
+
+/// Has a command that is not over keys a place in a stream? What takes the
+/// connection over (SYNC, SUBSCRIBE), or is between a client and its server alone,
+/// has none: there is no connection.
+fn in_streams(entry: &Entry) -> bool {
+    let spec = entry.spec;
+    spec.is(flag::WRITE) || !spec.is(flag::NOSCRIPT) || spec.name.starts_with("script|")
 }
 
 /// Keeps the first error of a batch, as a line for the log: its text and the

@@ -7,10 +7,13 @@ mod generate;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_primary;
+mod bad_replicas;
 mod clients;
 mod commands;
 mod disk;
 mod eviction;
+mod fake_primary;
 mod faults;
 mod flaps;
 mod functions;

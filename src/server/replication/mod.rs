@@ -51,7 +51,7 @@ use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Moment, Ms};
 use crate::replication::history::Window;
-use crate::replication::id::ReplId;
+use crate::replication::id::{OFFSET_MAX, ReplId};
 use crate::replication::node::Node;
 use crate::replication::policy::Policy;
 use crate::replication::stream::Batch;
@@ -115,7 +115,7 @@ impl Restored {
     pub fn parse(note: &[u8]) -> Option<Restored> {
         let mut words = std::str::from_utf8(note).ok()?.strip_prefix("REPL:")?.split(':');
         let id = ReplId::parse(words.next()?.as_bytes())?;
-        Some(Restored { id, offset: words.next()?.parse().ok()?, db: words.next()?.parse().ok()? })
+        Restored { id, offset: words.next()?.parse().ok()?, db: words.next()?.parse().ok()? }.possible()
     }
 
     /// Is it one that a replica wrote?
@@ -126,7 +126,11 @@ impl Restored {
     pub fn of(about: &About) -> Option<Restored> {
         let id = ReplId::parse(about.replication_id.as_ref()?.as_bytes())?;
         let db = about.replication_db.unwrap_or(0);
-        Some(Restored { id, offset: about.replication_offset?, db })
+        Restored { id, offset: about.replication_offset?, db }.possible()
+    }
+
+    fn possible(self) -> Option<Restored> {
+        (self.offset <= OFFSET_MAX).then_some(self)
     }
 }
 
