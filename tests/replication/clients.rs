@@ -103,8 +103,10 @@ fn unread_output_is_shown() {
 #[test]
 fn what_replicas_wait_for_evicts_nothing() {
     /// A copy that is made to be sent, and what a core has not told yet, count
-    /// for a moment.
+    /// for a moment; longer where a thread stands still just then. Twelve
+    /// megabytes are written in all.
     const MARGIN: i64 = 256 * 1024;
+    const MOMENT: i64 = 4 * MARGIN;
     for cores in [1, 2] {
         let primary = ours(cores, &["--client-output-buffer-limit", "replica 0 0 0", "--latency-tracking", "no"]);
         let mut c = primary.wire();
@@ -125,7 +127,7 @@ fn what_replicas_wait_for_evicts_nothing() {
             field("used_memory") - field("mem_not_counted_for_evict")
         };
         let before = counted();
-        assert_eq!(c.run(&format!("CONFIG SET maxmemory {}", before + MARGIN)).as_text(), "OK");
+        assert_eq!(c.run(&format!("CONFIG SET maxmemory {}", before + MOMENT)).as_text(), "OK");
         let piece = "x".repeat(1000);
         for _ in 0..12_000 {
             c.cmd(&["SETRANGE", "key:0", "0", &piece]);
