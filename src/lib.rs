@@ -16,7 +16,7 @@
 //! | [`observe`] | log, counters, latency histograms, slow log, latency events |
 //! | [`resp`] | RESP2/RESP3 parsing and encoding, pure |
 //! | [`reactor`] | the turn, the ring, timers, the mesh |
-//! | [`store`] | one core's keyspace: slot tables, entries, value types, expiry |
+//! | [`store`] | one core's keyspace: slot tables, entries, value types, expiry, defragmentation |
 //! | [`command`] | command rows beside their handlers, a file per family |
 //! | [`acl`] | users, their rules, and what they may do; pure |
 //! | [`transaction`] | cross-core ordering and locks |

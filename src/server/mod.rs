@@ -27,6 +27,7 @@
 //! | `access`, `users_file` | users and what they may do; users in files |
 //! | `tls`, `tls_*` | TLS as configured: certificates, ciphers, sessions; encrypted connections |
 //! | `room` | keeping the process within `maxmemory` |
+//! | `defrag` | data moved out of sparse pages of the allocator (`activedefrag`) |
 //! | `tracking` | invalidation messages for what clients cache |
 //! | `redact` | what must not be shown of a command |
 //! | `check_aof` | the checker of append-only files |
