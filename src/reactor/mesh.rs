@@ -6,6 +6,10 @@
 //! then looks at all its queues once more; a sender publishes its messages,
 //! then reads `parked`. Both with a full fence between, so at least one of the
 //! two sees the other.
+//!
+//! Order: a queue keeps its sender's. Messages carry the stamp of the turn
+//! that sent them, so that a receiver can also tell what came first of what
+//! several cores sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -20,10 +24,17 @@ pub const CAPACITY: usize = 1024;
 #[repr(align(128))]
 struct Padded<T>(T);
 
+/// A message, and the stamp of its sender's turn, nanoseconds of the monotonic
+/// clock. Stamps of one queue never fall.
+pub struct Stamped<M> {
+    pub stamp_ns: u64,
+    pub message: M,
+}
+
 /// All queues and flags; shared by all cores.
 pub struct Mesh<M> {
     cores: usize,
-    queues: Box<[Queue<M, CAPACITY>]>,
+    queues: Box<[Queue<Stamped<M>, CAPACITY>]>,
     parked: Box<[Padded<AtomicBool>]>,
     wake: Box<[Wake]>,
 }
@@ -69,13 +80,14 @@ impl<M: Send> Port<M> {
     }
 
     /// Sends to another core; gives the message back when its queue is full.
-    pub fn send(&self, to: usize, message: M) -> Result<(), M> {
+    pub fn send(&self, to: usize, stamp_ns: u64, message: M) -> Result<(), M> {
         debug_assert_ne!(to, self.core, "a core does not send to itself");
-        self.mesh.queues[to * self.mesh.cores + self.core].push(message)
+        let queue = &self.mesh.queues[to * self.mesh.cores + self.core];
+        queue.push(Stamped { stamp_ns, message }).map_err(|s| s.message)
     }
 
     /// The next message from a core.
-    pub fn receive(&self, from: usize) -> Option<M> {
+    pub fn receive(&self, from: usize) -> Option<Stamped<M>> {
         self.mesh.queues[self.core * self.mesh.cores + from].pop()
     }
 
@@ -116,12 +128,13 @@ mod tests {
         let mesh = Arc::new(Mesh::<Box<usize>>::new(vec![NOBODY, NOBODY]));
         let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
         for i in 0..CAPACITY {
-            a.send(1, Box::new(i)).unwrap();
+            a.send(1, i as u64, Box::new(i)).unwrap();
         }
-        assert_eq!(*a.send(1, Box::new(7)).unwrap_err(), 7);
+        assert_eq!(*a.send(1, 7, Box::new(7)).unwrap_err(), 7);
         assert!(b.has_mail() && !a.has_mail());
         for i in 0..CAPACITY / 2 {
-            assert_eq!(*b.receive(0).unwrap(), i);
+            let got = b.receive(0).unwrap();
+            assert_eq!((got.stamp_ns, *got.message), (i as u64, i));
         }
         assert!(b.receive(1).is_none());
     }
@@ -133,7 +146,7 @@ mod tests {
         let (a, b) = (Port::new(mesh.clone(), 0), Port::new(mesh, 1));
         let sender = std::thread::spawn(move || {
             for i in 0..N {
-                while a.send(1, i).is_err() {
+                while a.send(1, 0, i).is_err() {
                     std::thread::yield_now();
                 }
             }
@@ -141,8 +154,8 @@ mod tests {
         let mut next = 0;
         while next < N {
             match b.receive(0) {
-                Some(i) => {
-                    assert_eq!(i, next);
+                Some(got) => {
+                    assert_eq!(got.message, next);
                     next += 1;
                 }
                 None => std::thread::yield_now(),

@@ -9,6 +9,7 @@ use super::batch::Batch;
 use super::blocking::Blocking;
 use super::gather::Gathers;
 use super::io::Arrival;
+use super::mail::Mail;
 use super::msg::Msg;
 use super::mutation::{Mutation, broken};
 use super::shared::Shared;
@@ -148,7 +149,7 @@ pub struct Core {
     pub batch_kept: usize,
     /// Requests forwarded when the pool was last looked at.
     pub forwarded_before: u64,
-    pub mail: VecDeque<Msg>,
+    pub mail: Mail,
     /// Messages to itself.
     pub selfq: VecDeque<Msg>,
     /// Cores to wake at the end of the turn whatever is sent to them.
@@ -309,7 +310,7 @@ impl Core {
             batch_pool: Vec::new(),
             batch_kept: super::exec::BATCH_KEPT_MIN,
             forwarded_before: 0,
-            mail: VecDeque::new(),
+            mail: Mail::default(),
             selfq: VecDeque::new(),
             wake: Vec::new(),
             found: false,
@@ -413,6 +414,7 @@ impl Core {
             || !self.ready.is_empty()
             || !self.rearm.is_empty()
             || !self.selfq.is_empty()
+            || self.mail.waits()
             || !self.wake.is_empty()
             || self.outbox.iter().any(|o| !o.is_empty())
     }
@@ -528,11 +530,7 @@ impl Stages for Core {
     }
 
     fn receive(&mut self) {
-        for from in 0..self.port.cores() {
-            while let Some(m) = self.port.receive(from) {
-                self.mail.push_back(m);
-            }
-        }
+        self.mail.receive(&self.port);
     }
 
     fn stamp(&mut self, stamp_ns: u64) {
@@ -553,7 +551,7 @@ impl Stages for Core {
     fn run(&mut self) {
         self.begin_counting();
         self.grant_fresh();
-        while let Some(m) = self.mail.pop_front() {
+        while let Some(m) = self.mail.take() {
             self.handle(m);
         }
         self.handle_self();

@@ -598,7 +598,7 @@ impl Core {
             }
             let mut sent = false;
             while let Some(m) = self.outbox[to].pop_front() {
-                match self.port.send(to, m) {
+                match self.port.send(to, self.stamp, m) {
                     Ok(()) => sent = true,
                     Err(m) => {
                         self.outbox[to].push_front(m);

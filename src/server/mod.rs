@@ -7,7 +7,7 @@
 //! | `core` | what a data core owns; the stages of its turn |
 //! | `io`, `slab` | its sockets and connections |
 //! | `serve`, `dispatch`, `alike`, `exec` | bytes to requests, requests to cores, runs of like ones, execution |
-//! | `msg`, `batch`, `tx`, `multi`, `moves` | what cores say to each other; forwarded requests, packed; transactions; slots on the move |
+//! | `msg`, `mail`, `batch`, `tx`, `multi`, `moves` | what cores say to each other, in which order it is heard; forwarded requests, packed; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
 //! | `demands` | what a request may do, by its command's flags or its script's |
@@ -56,6 +56,7 @@ pub mod image;
 pub mod io;
 pub mod loader;
 pub mod local_expiry;
+pub mod mail;
 pub mod migrating;
 pub mod monitor;
 pub mod moves;

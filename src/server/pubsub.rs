@@ -1,7 +1,10 @@
 //! Messages on their way to subscribers, and keyspace notification.
 //!
 //! Order: a publisher's messages reach each subscriber in the order in which
-//! they were published, because they take the same queue of the mesh.
+//! they were published, because they take the same queue of the mesh. Where one
+//! publisher acts on another's reply, their messages are in order, too
+//! ([`super::mail`]). Of what two cores publish at the same time, subscribers on
+//! different cores may hear in different orders.
 
 use std::sync::Arc;
 

@@ -60,6 +60,42 @@ fn every_subscriber_gets_every_message_in_the_publishers_order() {
     });
 }
 
+/// Whoever has the reply to its PUBLISH and makes somebody else publish on
+/// another core is heard first, on whatever core the subscriber is, and however
+/// long that has been kept from running.
+#[test]
+fn what_was_published_first_is_heard_first() {
+    const MESSAGES: i64 = 4000;
+    let server = Server::start(&["--cores", "4"]);
+    let mut subscribers = many(&server, 12);
+    for s in &mut subscribers {
+        s.run("SUBSCRIBE news");
+    }
+    let mut publishers = many(&server, 8);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for mut busy in many(&server, 2) {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    (0..50).for_each(|i| busy.send(encode(&["SET", &format!("k{i}"), "v"])));
+                    (0..50).for_each(|_| drop(busy.read()));
+                }
+            });
+        }
+        for i in 0..MESSAGES {
+            let publisher = &mut publishers[i as usize % 8];
+            assert_eq!(publisher.run(&format!("PUBLISH news {i}")), int(12));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for s in &mut subscribers {
+        for i in 0..MESSAGES {
+            assert_eq!(s.read(), message("news", &i.to_string()));
+        }
+    }
+}
+
 /// When a subscription is confirmed, a message published on any core reaches it.
 #[test]
 fn a_confirmed_subscription_misses_nothing() {

@@ -164,7 +164,7 @@ impl Core {
         if self.scripts.engine.is_some() {
             return self.send(to, msg);
         }
-        if let Err(back) = self.port.send(to, msg) {
+        if let Err(back) = self.port.send(to, self.stamp, msg) {
             self.send(to, back);
         }
         self.shared.mesh.rouse(to);

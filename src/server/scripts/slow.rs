@@ -131,7 +131,7 @@ impl Running<'_> {
         for other in (0..shared.cores).filter(|c| *c != me) {
             // Not by way of the outbox, which is sent at the end of the turn. A
             // core whose queue is full finds out at its next tick.
-            let _ = self.core.port.send(other, Msg::Call(Box::new(Core::hear_of_slow)));
+            let _ = self.core.port.send(other, self.core.stamp, Msg::Call(Box::new(Core::hear_of_slow)));
             shared.mesh.rouse(other);
         }
         slow
@@ -226,12 +226,8 @@ impl Core {
     /// Requests of other cores are refused, and replies taken; what else they
     /// say waits.
     fn answer_busy(&mut self) {
-        for from in 0..self.port.cores() {
-            while let Some(m) = self.port.receive(from) {
-                self.mail.push_back(m);
-            }
-        }
-        while let Some(m) = self.mail.pop_front() {
+        for m in self.mail.take_all(&self.port) {
+            let m = m.message;
             match m {
                 Msg::Requests(batch) => self.refuse_all(batch),
                 Msg::Forward(p) if may_refuse(&p.head) => self.refuse_request(&p.head),
@@ -270,7 +266,7 @@ impl Core {
         if !rest.requests.is_empty() {
             self.selfq.push_back(Msg::Requests(rest));
         }
-        if let Err(back) = self.port.send(from, Msg::Replies(batch)) {
+        if let Err(back) = self.port.send(from, self.stamp, Msg::Replies(batch)) {
             self.send(from, back);
         }
         self.shared.mesh.rouse(from);

@@ -258,10 +258,11 @@ impl Service {
     fn send_mail(&self) -> bool {
         let (port, mut outbox) = (self.port.borrow(), self.outbox.borrow_mut());
         let mut sent = false;
+        let now = clock::mono_ns();
         for (core, queue) in outbox.iter_mut().enumerate() {
             let before = queue.len();
             while let Some(m) = queue.pop_front() {
-                if let Err(m) = port.send(core, m) {
+                if let Err(m) = port.send(core, now, m) {
                     queue.push_front(m);
                     break;
                 }
@@ -284,7 +285,7 @@ impl Service {
                 let m = self.port.borrow().receive(core);
                 let Some(m) = m else { break };
                 any = true;
-                match m {
+                match m.message {
                     Msg::Service(f) => f(self),
                     _ => debug_assert!(false, "a message for a data core"),
                 }
