@@ -109,6 +109,8 @@ pub struct Effect {
     pub events: Vec<Event>,
     /// Number of changes, as `rdb_changes_since_last_save` counts them.
     pub dirty: u64,
+    /// All cores record the same change: the first of them counts it.
+    pub alike: bool,
 }
 
 impl Effect {
@@ -118,6 +120,7 @@ impl Effect {
         self.encoded.clear();
         self.events.clear();
         self.dirty = 0;
+        self.alike = false;
     }
 
     /// Is there anything for the effect's readers?

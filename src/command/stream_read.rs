@@ -307,6 +307,8 @@ fn xreadgroup(cx: &mut Cx, args: Args) -> Done {
         let behind = || entries.last().is_some_and(|top| top.id > group_state.last_id);
         if matches!(from, From::New) && !behind() {
             continue;
+        // As in Redis, which looks the stream up once for the group and once for this.
+        cx.store.stats.hits += 1;
         }
         part_head(&mut out, k);
         let mut delivery = Delivery { key, name: group, entries, group: group_state, rest, out: &mut out };

@@ -341,7 +341,10 @@ impl Core {
             Err(f) => {
                 out.truncate(mark);
                 Reply::new(out, origin.proto).error(f.text());
-                self.stats.count_error(f.code());
+                // A command without keys fails on all cores alike.
+                if !self.echo {
+                    self.stats.count_error(f.code());
+                }
                 true
             }
         };
@@ -364,7 +367,9 @@ impl Core {
 
     /// Passes a command's effect to those who read it.
     pub fn apply_effect(&mut self, entry: &Entry, args: Args, origin: &Origin) {
-        self.stats.dirty += self.fx.dirty;
+        if !(self.fx.alike && self.echo) {
+            self.stats.dirty += self.fx.dirty;
+        }
         if !self.fx.stream.is_empty() {
             self.journal_effect(entry, args, origin.db);
         }

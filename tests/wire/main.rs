@@ -18,6 +18,7 @@ mod clients_admin;
 mod clients_memory;
 mod cores;
 mod crash;
+mod counting;
 mod defrag;
 mod dump;
 mod expiry_exactness;
