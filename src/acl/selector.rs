@@ -160,15 +160,17 @@ impl Selector {
         if self.all_keys {
             return vec![b"~*".to_vec()];
         }
-        let word = |k: &KeyPattern| {
+        let word = |(i, k): (usize, &KeyPattern)| {
             let prefix: &[u8] = match k.access {
                 READ => b"%R~",
                 WRITE => b"%W~",
+                // Nothing may follow `~*`: Redis shows what it would not read.
+                _ if k.pattern == b"*" && i + 1 < self.keys.len() => b"%RW~",
                 _ => b"~",
             };
             [prefix, &k.pattern].concat()
         };
-        self.keys.iter().map(word).collect()
+        self.keys.iter().enumerate().map(word).collect()
     }
 
     /// The patterns of channels as rules.

@@ -114,6 +114,10 @@ fn rules_are_kept_as_they_were_given_and_compacted() {
     assert_eq!(shown("+@all -@read -@slow +get -@read"), "off sanitize-payload resetchannels +@all -@slow +get -@read");
     assert_eq!(shown("+config +config|get -config|set +CONFIG"), "off sanitize-payload resetchannels -@all +config");
     assert_eq!(shown("-@read +@all"), "off sanitize-payload resetchannels +@all");
+    // What is saved can be loaded: nothing may follow `~*`.
+    assert_eq!(shown("%RW~* ~x"), "off sanitize-payload %RW~* ~x resetchannels -@all");
+    assert_eq!(shown("%RW~* ~x"), shown(&shown("%RW~* ~x")));
+    assert_eq!(shown("~y %RW~*"), "off sanitize-payload ~y ~* resetchannels -@all");
     assert_eq!(shown("%r~x %W~x ~y allchannels"), "off sanitize-payload ~x ~y &* -@all");
     assert_eq!(shown("on (~x +get)"), "on sanitize-payload resetchannels -@all (~x resetchannels -@all +get)");
 }
