@@ -16,6 +16,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bitfield",
+            syntax: "key#0 [operation(GET get-block(encoding offset:int)|write([OVERFLOW \
+                overflow-block(WRAP|SAT|FAIL)] write-operation(SET set-block(encoding offset:int value:int)|INCRBY \
+                incrby-block(encoding offset:int increment:int))))...]",
             arity: -2,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::UPDATE | keyflag::VARIABLE_FLAGS, 1)],
@@ -31,6 +34,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bitfield_ro",
+            syntax: "key#0 [GET... get-block(encoding offset:int)]",
             arity: -2,
             flags: flag::READONLY | flag::FAST,
             keys: &[KeySpec::one(keyflag::RO | keyflag::ACCESS, 1)],

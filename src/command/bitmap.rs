@@ -23,6 +23,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "setbit",
+            syntax: "key#0 offset:int value:int",
             arity: 4,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::UPDATE, 1)],
@@ -36,6 +37,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "getbit",
+            syntax: "key#0 offset:int",
             arity: 3,
             flags: flag::READONLY | flag::FAST,
             since: "2.2.0",
@@ -48,6 +50,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bitcount",
+            syntax: "key#0 [range(start:int end:int [unit(BYTE|BIT)@7.0.0])]",
             arity: -2,
             since: "2.6.0",
             complexity: "O(N) for N bytes",
@@ -60,6 +63,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bitpos",
+            syntax: "key#0 bit:int [range(start:int [end-unit-block(end:int [unit(BYTE|BIT)@7.0.0])])]",
             arity: -3,
             since: "2.8.7",
             complexity: "O(N) for N bytes",
@@ -72,6 +76,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bitop",
+            syntax: "operation(AND|OR|XOR|NOT) destkey#0 key#1...",
             arity: -4,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[

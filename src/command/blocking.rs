@@ -27,6 +27,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "blpop",
+            syntax: "key#0... timeout:double",
             complexity: "O(N) for N keys",
             summary: "Takes the head of the first list that has any; waits for one.",
             ..LIST
@@ -37,6 +38,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "brpop",
+            syntax: "key#0... timeout:double",
             complexity: "O(N) for N keys",
             summary: "Takes the tail of the first list that has any; waits for one.",
             ..LIST
@@ -47,6 +49,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "blmove",
+            syntax: "source#0 destination#1 wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT) timeout:double",
             arity: 6,
             flags: BLOCKS | flag::DENYOOM,
             keys: keyspec::MOVED,
@@ -60,6 +63,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "brpoplpush",
+            syntax: "source#0 destination#1 timeout:double",
             arity: 4,
             flags: BLOCKS | flag::DENYOOM,
             keys: keyspec::MOVED,
@@ -73,6 +77,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "blmpop",
+            syntax: "timeout:double numkeys:int key#0... where(LEFT|RIGHT) [COUNT count:int]",
             arity: -5,
             flags: BLOCKS | flag::MOVABLE_KEYS,
             keys: POPS_COUNTED,
@@ -87,6 +92,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bzpopmin",
+            syntax: "key#0... timeout:double",
             complexity: "O(log n)",
             summary: "Takes the member of the lowest score of the first sorted set that has any; waits for one.",
             ..ZSET
@@ -97,6 +103,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bzpopmax",
+            syntax: "key#0... timeout:double",
             complexity: "O(log n)",
             summary: "Takes the member of the highest score of the first sorted set that has any; waits for one.",
             ..ZSET
@@ -107,6 +114,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "bzmpop",
+            syntax: "timeout:double numkeys:int key#0... where(MIN|MAX) [COUNT count:int]",
             arity: -5,
             flags: BLOCKS | flag::MOVABLE_KEYS,
             keys: POPS_COUNTED,

@@ -117,17 +117,25 @@ pub struct ScanOptions<'a> {
 impl<'a> ScanOptions<'a> {
     /// From the arguments behind the cursor.
     pub fn parse(args: Args<'a>) -> Result<ScanOptions<'a>, Fault> {
+        ScanOptions::parse_or(args, |_| false)
+    }
+
+    /// The same for a command with words of its own; `own` takes note of them.
+    pub fn parse_or(mut args: Args<'a>, mut own: impl FnMut(&[u8]) -> bool) -> Result<ScanOptions<'a>, Fault> {
         let mut o = ScanOptions { pattern: None, count: 10 };
-        for pair in args.chunks(2) {
-            match *pair {
-                [word, pattern] if word.eq_ignore_ascii_case(b"match") => {
-                    o.pattern = Some(pattern).filter(|p| *p != b"*");
+        while let [word, rest @ ..] = args {
+            args = match rest {
+                [pattern, rest @ ..] if word.eq_ignore_ascii_case(b"match") => {
+                    o.pattern = Some(*pattern).filter(|p| *p != b"*");
+                    rest
                 }
-                [word, n] if word.eq_ignore_ascii_case(b"count") => {
+                [n, rest @ ..] if word.eq_ignore_ascii_case(b"count") => {
                     o.count = usize::try_from(int(n)?).ok().filter(|&n| n > 0).ok_or(SYNTAX)?;
+                    rest
                 }
+                _ if own(word) => rest,
                 _ => return Err(SYNTAX),
-            }
+            };
         }
         Ok(o)
     }

@@ -19,27 +19,58 @@ const ROW: Spec = Spec {
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "incr", arity: 2, summary: "Adds one to an integer; a missing one is 0.", ..ROW },
+        spec: Spec {
+            name: "incr",
+            syntax: "key#0",
+            arity: 2,
+            summary: "Adds one to an integer; a missing one is 0.",
+            ..ROW
+        },
         run: |cx, args| add(cx, args[1], 1),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "decr", arity: 2, summary: "Takes one from an integer; a missing one is 0.", ..ROW },
+        spec: Spec {
+            name: "decr",
+            syntax: "key#0",
+            arity: 2,
+            summary: "Takes one from an integer; a missing one is 0.",
+            ..ROW
+        },
         run: |cx, args| add(cx, args[1], -1),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "incrby", arity: 3, summary: "Adds a number to an integer.", ..ROW },
+        spec: Spec {
+            name: "incrby",
+            syntax: "key#0 increment:int",
+            arity: 3,
+            summary: "Adds a number to an integer.",
+            ..ROW
+        },
         run: |cx, args| add(cx, args[1], int(args[2])?),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "decrby", arity: 3, summary: "Takes a number from an integer.", ..ROW },
+        spec: Spec {
+            name: "decrby",
+            syntax: "key#0 decrement:int",
+            arity: 3,
+            summary: "Takes a number from an integer.",
+            ..ROW
+        },
         run: decrby,
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "incrbyfloat", arity: 3, since: "2.6.0", summary: "Adds to a decimal fraction.", ..ROW },
+        spec: Spec {
+            name: "incrbyfloat",
+            syntax: "key#0 increment:double",
+            arity: 3,
+            since: "2.6.0",
+            summary: "Adds to a decimal fraction.",
+            ..ROW
+        },
         run: incrbyfloat,
         across: Across::Gather,
     },

@@ -18,13 +18,20 @@ const READ: Spec = Spec { flags: flag::READONLY | flag::FAST, keys: READS, acl: 
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "expire", arity: -3, summary: "Sets a key's lifetime in seconds.", ..WRITE },
+        spec: Spec {
+            name: "expire",
+            syntax: "key#0 seconds:int [condition(NX|XX|GT|LT)@7.0.0]",
+            arity: -3,
+            summary: "Sets a key's lifetime in seconds.",
+            ..WRITE
+        },
         run: |cx, args| expire(cx, args, EX, "expire"),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "pexpire",
+            syntax: "key#0 milliseconds:int [condition(NX|XX|GT|LT)@7.0.0]",
             arity: -3,
             since: "2.6.0",
             summary: "Sets a key's lifetime in milliseconds.",
@@ -36,6 +43,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "expireat",
+            syntax: "key#0 unix-time-seconds:time [condition(NX|XX|GT|LT)@7.0.0]",
             arity: -3,
             since: "1.2.0",
             summary: "Sets the Unix second at which a key ends.",
@@ -47,6 +55,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pexpireat",
+            syntax: "key#0 unix-time-milliseconds:time [condition(NX|XX|GT|LT)@7.0.0]",
             arity: -3,
             since: "2.6.0",
             summary: "Sets the Unix millisecond at which a key ends.",
@@ -56,18 +65,32 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "persist", arity: 2, since: "2.2.0", summary: "Takes a key's deadline away.", ..WRITE },
+        spec: Spec {
+            name: "persist",
+            syntax: "key#0",
+            arity: 2,
+            since: "2.2.0",
+            summary: "Takes a key's deadline away.",
+            ..WRITE
+        },
         run: persist,
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "ttl", summary: "Returns how many seconds a key has left.", tips: RANDOM, ..READ },
+        spec: Spec {
+            name: "ttl",
+            syntax: "key#0",
+            summary: "Returns how many seconds a key has left.",
+            tips: RANDOM,
+            ..READ
+        },
         run: |cx, args| remaining(cx, args, EX),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "pttl",
+            syntax: "key#0",
             since: "2.6.0",
             summary: "Returns how many milliseconds a key has left.",
             tips: RANDOM,
@@ -79,6 +102,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "expiretime",
+            syntax: "key#0",
             since: "7.0.0",
             summary: "Returns the Unix second at which a key ends.",
             ..READ
@@ -89,6 +113,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pexpiretime",
+            syntax: "key#0",
             since: "7.0.0",
             summary: "Returns the Unix millisecond at which a key ends.",
             ..READ

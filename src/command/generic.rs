@@ -32,13 +32,20 @@ const MOVED: KeySpec = KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::DEL
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "del", complexity: "O(N) for N keys", summary: "Deletes keys.", ..DELETING },
+        spec: Spec {
+            name: "del",
+            syntax: "key#0...",
+            complexity: "O(N) for N keys",
+            summary: "Deletes keys.",
+            ..DELETING
+        },
         run: del,
         across: Across::Split(Merge::Sum),
     },
     Command {
         spec: Spec {
             name: "unlink",
+            syntax: "key#0...",
             flags: flag::WRITE | flag::FAST,
             since: "4.0.0",
             complexity: "O(N) for N keys; memory is given back later",
@@ -49,13 +56,19 @@ pub const ROWS: &[Command] = &[
         across: Across::Split(Merge::Sum),
     },
     Command {
-        spec: Spec { name: "exists", summary: "Counts how many of the given keys exist.", ..COUNTING },
+        spec: Spec {
+            name: "exists",
+            syntax: "key#0...",
+            summary: "Counts how many of the given keys exist.",
+            ..COUNTING
+        },
         run: exists,
         across: Across::Split(Merge::Sum),
     },
     Command {
         spec: Spec {
             name: "touch",
+            syntax: "key#0...",
             since: "3.2.1",
             summary: "Marks keys as just used and counts those that exist.",
             ..COUNTING
@@ -66,6 +79,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "type",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: &[KeySpec::one(keyflag::RO, 1)],
@@ -78,6 +92,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "rename",
+            syntax: "key#0 newkey#1",
             arity: 3,
             flags: flag::WRITE,
             keys: &[MOVED, KeySpec::one(keyflag::OW | keyflag::UPDATE, 2)],
@@ -90,6 +105,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "renamenx",
+            syntax: "key#0 newkey#1",
             arity: 3,
             flags: flag::WRITE | flag::FAST,
             keys: &[MOVED, KeySpec::one(keyflag::OW | keyflag::INSERT, 2)],
@@ -102,6 +118,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "copy",
+            syntax: "source#0 destination#1 [DB destination-db:int] [REPLACE]",
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::one(keyflag::RO | keyflag::ACCESS, 1), KeySpec::one(keyflag::OW | keyflag::UPDATE, 2)],
@@ -116,6 +133,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "move",
+            syntax: "key#0 db:int",
             arity: 3,
             flags: flag::WRITE | flag::FAST,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::UPDATE, 1)],

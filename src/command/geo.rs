@@ -21,6 +21,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "geoadd",
+            syntax: "key#0 [condition(NX|XX)@6.2.0] [change=CH@6.2.0] data(longitude:double latitude:double \
+                member)...",
             arity: -5,
             flags: flag::WRITE | flag::DENYOOM,
             keys: keyspec::UPDATED,
@@ -32,13 +34,20 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "geodist", arity: -4, summary: "Returns the distance between two places.", ..ROW },
+        spec: Spec {
+            name: "geodist",
+            syntax: "key#0 member1 member2 [unit(M|KM|FT|MI)]",
+            arity: -4,
+            summary: "Returns the distance between two places.",
+            ..ROW
+        },
         run: geodist,
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "geohash",
+            syntax: "key#0 [member...]",
             arity: -2,
             complexity: "O(1) per place",
             summary: "Returns places as geohash texts.",
@@ -50,6 +59,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "geopos",
+            syntax: "key#0 [member...]",
             arity: -2,
             complexity: "O(1) per place",
             summary: "Returns the longitude and latitude of places.",

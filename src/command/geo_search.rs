@@ -34,6 +34,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "georadius",
+            syntax: "key#0 longitude:double latitude:double radius:double unit(M|KM|FT|MI) [WITHCOORD] [WITHDIST] \
+                [WITHHASH] [count-block(COUNT count:int [ANY@6.2.0])] [order(ASC|DESC)] [store(STORE \
+                storekey'key'#1|STOREDIST storedistkey'key'#2)]",
             arity: -6,
             flags: flag::WRITE | flag::DENYOOM | flag::MOVABLE_KEYS,
             keys: &[READ, stored("STORE", 6), stored("STOREDIST", 6)],
@@ -47,6 +50,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "georadius_ro",
+            syntax: "key#0 longitude:double latitude:double radius:double unit(M|KM|FT|MI) [WITHCOORD] [WITHDIST] \
+                [WITHHASH] [count-block(COUNT count:int [ANY@6.2.0])] [order(ASC|DESC)]",
             arity: -6,
             flags: flag::READONLY,
             keys: keyspec::READ,
@@ -60,6 +65,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "georadiusbymember",
+            syntax: "key#0 member radius:double unit(M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] \
+                [count-block(COUNT count:int [ANY])] [order(ASC|DESC)] [store(STORE storekey'key'#1|STOREDIST \
+                storedistkey'key'#2)]",
             arity: -5,
             flags: flag::WRITE | flag::DENYOOM | flag::MOVABLE_KEYS,
             keys: &[READ, stored("STORE", 5), stored("STOREDIST", 5)],
@@ -73,6 +81,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "georadiusbymember_ro",
+            syntax: "key#0 member radius:double unit(M|KM|FT|MI) [WITHCOORD] [WITHDIST] [WITHHASH] \
+                [count-block(COUNT count:int [ANY])] [order(ASC|DESC)]",
             arity: -5,
             flags: flag::READONLY,
             keys: keyspec::READ,
@@ -86,6 +96,10 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "geosearch",
+            syntax: "key#0 from(FROMMEMBER member|FROMLONLAT fromlonlat(longitude:double latitude:double)) \
+                by(circle(BYRADIUS radius:double unit(M|KM|FT|MI))|box(BYBOX width:double height:double \
+                unit(M|KM|FT|MI))) [order(ASC|DESC)] [count-block(COUNT count:int [ANY])] [WITHCOORD] [WITHDIST] \
+                [WITHHASH]",
             arity: -7,
             flags: flag::READONLY,
             keys: keyspec::READ,
@@ -99,6 +113,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "geosearchstore",
+            syntax: "destination#0 source#1 from(FROMMEMBER member|FROMLONLAT fromlonlat(longitude:double \
+                latitude:double)) by(circle(BYRADIUS radius:double unit(M|KM|FT|MI))|box(BYBOX width:double \
+                height:double unit(M|KM|FT|MI))) [order(ASC|DESC)] [count-block(COUNT count:int [ANY])] [STOREDIST]",
             arity: -8,
             flags: flag::WRITE | flag::DENYOOM,
             keys: keyspec::STORED_ONE,

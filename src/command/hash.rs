@@ -23,6 +23,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hset",
+            syntax: "key#0 data(field value)...",
             element: 2,
             arity: -4,
             flags: ADDS,
@@ -37,6 +38,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hmset",
+            syntax: "key#0 data(field value)...",
             element: 2,
             arity: -4,
             flags: ADDS,
@@ -51,6 +53,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hsetnx",
+            syntax: "key#0 field value",
             element: 2,
             arity: 4,
             flags: ADDS,
@@ -64,6 +67,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hget",
+            syntax: "key#0 field",
             element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
@@ -76,6 +80,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hmget",
+            syntax: "key#0 field...",
             element: 2,
             arity: -3,
             flags: flag::READONLY | flag::FAST,
@@ -89,6 +94,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hgetall",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY,
             complexity: "O(n) in the size of the hash",
@@ -102,6 +108,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hkeys",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY,
             complexity: "O(n) in the size of the hash",
@@ -115,6 +122,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hvals",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY,
             complexity: "O(n) in the size of the hash",
@@ -128,6 +136,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hlen",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -140,6 +149,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hexists",
+            syntax: "key#0 field",
             element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
@@ -153,6 +163,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hdel",
+            syntax: "key#0 field...",
             element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
@@ -167,6 +178,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hstrlen",
+            syntax: "key#0 field",
             element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
@@ -181,6 +193,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hincrby",
+            syntax: "key#0 field increment:int",
             element: 2,
             arity: 4,
             flags: ADDS,
@@ -194,6 +207,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hincrbyfloat",
+            syntax: "key#0 field increment:double",
             element: 2,
             arity: 4,
             flags: ADDS,
@@ -208,6 +222,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hrandfield",
+            syntax: "key#0 [options(count:int [WITHVALUES])]",
             arity: -2,
             flags: flag::READONLY,
             since: "6.2.0",
@@ -222,11 +237,12 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hscan",
+            syntax: "key#0 cursor:int [MATCH pattern:pattern] [COUNT count:int] [NOVALUES@7.4.0]",
             arity: -3,
             flags: flag::READONLY,
             since: "2.8.0",
             complexity: "O(1) per call, O(n) for a whole scan",
-            summary: "Lists fields and values step by step.",
+            summary: "Lists fields, with their values if wanted, step by step.",
             tips: &["nondeterministic_output"],
             ..ROW
         },
@@ -486,13 +502,20 @@ fn hscan(cx: &mut Cx, args: Args) -> Done {
         scan_head(rest.reply, 0, 0);
         return Ok(());
     };
-    let options = ScanOptions::parse(&args[3..])?;
+    let mut bare = false;
+    let options = ScanOptions::parse_or(&args[3..], |word| {
+        let own = word.eq_ignore_ascii_case(b"novalues");
+        bare |= own;
+        own
+    })?;
     let (mut found, next) = hash.scan(at, options.count);
     found.retain(|(field, _)| options.accepts(field));
-    scan_head(rest.reply, next, 2 * found.len());
+    scan_head(rest.reply, next, if bare { found.len() } else { 2 * found.len() });
     for (field, value) in found {
         element(rest.reply, field);
-        element(rest.reply, value);
+        if !bare {
+            element(rest.reply, value);
+        }
     }
     Ok(())
 }

@@ -32,53 +32,101 @@ const TELLS: Spec = Spec { arity: -5, flags: flag::READONLY | flag::FAST, keys: 
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "hexpire", summary: "Sets the lifetime of fields in seconds.", ..EXPIRES },
+        spec: Spec {
+            name: "hexpire",
+            syntax: "key#0 seconds:int [condition(NX|XX|GT|LT)] FIELDS fields(numfields:int field...)",
+            summary: "Sets the lifetime of fields in seconds.",
+            ..EXPIRES
+        },
         run: |cx, args| expire(cx, args, EX, "hexpire"),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hpexpire", summary: "Sets the lifetime of fields in milliseconds.", ..EXPIRES },
+        spec: Spec {
+            name: "hpexpire",
+            syntax: "key#0 milliseconds:int [condition(NX|XX|GT|LT)] FIELDS fields(numfields:int field...)",
+            summary: "Sets the lifetime of fields in milliseconds.",
+            ..EXPIRES
+        },
         run: |cx, args| expire(cx, args, PX, "hpexpire"),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hexpireat", summary: "Sets the Unix second at which fields end.", ..EXPIRES },
+        spec: Spec {
+            name: "hexpireat",
+            syntax: "key#0 unix-time-seconds:time [condition(NX|XX|GT|LT)] FIELDS fields(numfields:int field...)",
+            summary: "Sets the Unix second at which fields end.",
+            ..EXPIRES
+        },
         run: |cx, args| expire(cx, args, EXAT, "hexpireat"),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hpexpireat", summary: "Sets the Unix millisecond at which fields end.", ..EXPIRES },
+        spec: Spec {
+            name: "hpexpireat",
+            syntax: "key#0 unix-time-milliseconds:time [condition(NX|XX|GT|LT)] FIELDS fields(numfields:int field...)",
+            summary: "Sets the Unix millisecond at which fields end.",
+            ..EXPIRES
+        },
         run: |cx, args| expire(cx, args, PXAT, "hpexpireat"),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "httl", summary: "Returns the seconds that fields have left.", ..TELLS },
+        spec: Spec {
+            name: "httl",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
+            summary: "Returns the seconds that fields have left.",
+            ..TELLS
+        },
         run: |cx, args| tell(cx, args, EX),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hpttl", summary: "Returns the milliseconds that fields have left.", ..TELLS },
+        spec: Spec {
+            name: "hpttl",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
+            summary: "Returns the milliseconds that fields have left.",
+            ..TELLS
+        },
         run: |cx, args| tell(cx, args, PX),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hexpiretime", summary: "Returns the Unix second at which fields end.", ..TELLS },
+        spec: Spec {
+            name: "hexpiretime",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
+            summary: "Returns the Unix second at which fields end.",
+            ..TELLS
+        },
         run: |cx, args| tell(cx, args, EXAT),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hpexpiretime", summary: "Returns the Unix millisecond at which fields end.", ..TELLS },
+        spec: Spec {
+            name: "hpexpiretime",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
+            summary: "Returns the Unix millisecond at which fields end.",
+            ..TELLS
+        },
         run: |cx, args| tell(cx, args, PXAT),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "hpersist", arity: -5, summary: "Takes the deadlines of fields away.", ..ROW },
+        spec: Spec {
+            name: "hpersist",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
+            arity: -5,
+            summary: "Takes the deadlines of fields away.",
+            ..ROW
+        },
         run: persist,
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "hgetex",
+            syntax: "key#0 [expiration(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT \
+                unix-time-milliseconds:time|PERSIST)] FIELDS fields(numfields:int field...)",
             arity: -5,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::UPDATE, 1)],
             since: "8.0.0",
@@ -91,6 +139,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hsetex",
+            syntax: "key#0 [condition(FNX|FXX)] [expiration(EX seconds:int|PX milliseconds:int|EXAT \
+                unix-time-seconds:time|PXAT unix-time-milliseconds:time|KEEPTTL)] FIELDS fields(numfields:int \
+                data(field value)...)",
             arity: -6,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: keyspec::INSERTED,
@@ -104,6 +155,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "hgetdel",
+            syntax: "key#0 FIELDS fields(numfields:int field...)",
             arity: -5,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::DELETE, 1)],
             since: "8.0.0",

@@ -16,6 +16,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pfadd",
+            syntax: "key#0 [element...]",
             arity: -2,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: &[KeySpec::one(RW | keyflag::INSERT, 1)],
@@ -29,6 +30,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pfcount",
+            syntax: "key#0...",
             arity: -2,
             flags: flag::READONLY | flag::MAY_REPLICATE,
             keys: &[KeySpec::range(RW | keyflag::ACCESS, 1, -1, 1)],
@@ -42,6 +44,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pfmerge",
+            syntax: "destkey#0 [sourcekey#1...]",
             arity: -2,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[
@@ -58,6 +61,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "pfdebug",
+            syntax: "subcommand key#0",
             arity: 3,
             flags: flag::WRITE | flag::DENYOOM | flag::ADMIN,
             keys: &[KeySpec::one(RW | keyflag::ACCESS, 2)],

@@ -39,6 +39,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "keys",
+            syntax: "pattern:pattern",
             arity: 2,
             acl: acl::KEYSPACE | acl::DANGEROUS,
             complexity: "O(N) for N keys in the database",
@@ -63,6 +64,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "scan",
+            syntax: "cursor:int [MATCH pattern:pattern] [COUNT count:int] [TYPE type@6.0.0]",
             arity: -2,
             since: "2.8.0",
             complexity: "O(1) for a step, O(N) for all N keys",
@@ -74,18 +76,29 @@ pub const ROWS: &[Command] = &[
         across: Across::Cursor,
     },
     Command {
-        spec: Spec { name: "flushdb", summary: "Empties the database.", ..FLUSH },
+        spec: Spec {
+            name: "flushdb",
+            syntax: "[flush-type(ASYNC@4.0.0|SYNC@6.2.0)]",
+            summary: "Empties the database.",
+            ..FLUSH
+        },
         run: flushdb,
         across: Across::Whole(Merge::Ok),
     },
     Command {
-        spec: Spec { name: "flushall", summary: "Empties all databases.", ..FLUSH },
+        spec: Spec {
+            name: "flushall",
+            syntax: "[flush-type(ASYNC@4.0.0|SYNC@6.2.0)]",
+            summary: "Empties all databases.",
+            ..FLUSH
+        },
         run: flushall,
         across: Across::Whole(Merge::Ok),
     },
     Command {
         spec: Spec {
             name: "swapdb",
+            syntax: "index1:int index2:int",
             arity: 3,
             flags: flag::WRITE | flag::FAST,
             since: "4.0.0",
@@ -230,6 +243,7 @@ fn swapdb(cx: &mut Cx, args: Args) -> Done {
     let (a, b) = (index(a)?, index(b)?);
     cx.store.swap(a, b);
     cx.fx.verbatim(1);
+    cx.fx.alike = true;
     cx.reply.ok();
     Ok(())
 }
@@ -243,7 +257,6 @@ mod tests {
     fn keys_are_counted_listed_and_drawn() {
         let mut b = Bench::default();
         assert_eq!(b.run("randomkey"), "$-1");
-    cx.fx.alike = true;
         b.run("mset one 1 two 2");
         b.run("set gone 3 px 5");
         b.now += 5;

@@ -10,6 +10,7 @@ use crate::base::Args;
 pub const ROWS: &[Command] = &[Command {
     spec: Spec {
         name: "lcs",
+        syntax: "key1#0 key2#0 [LEN] [IDX] [MINMATCHLEN min-match-len:int] [WITHMATCHLEN]",
         arity: -3,
         flags: flag::READONLY,
         keys: &[KeySpec::range(keyflag::RO | keyflag::ACCESS, 1, 1, 1)],

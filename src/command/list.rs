@@ -20,6 +20,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lpush",
+            syntax: "key#0 element...",
             arity: -3,
             flags: ADDS | flag::FAST,
             keys: keyspec::INSERTED,
@@ -33,6 +34,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "rpush",
+            syntax: "key#0 element...",
             arity: -3,
             flags: ADDS | flag::FAST,
             keys: keyspec::INSERTED,
@@ -46,6 +48,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lpushx",
+            syntax: "key#0 element...",
             arity: -3,
             flags: ADDS | flag::FAST,
             keys: keyspec::INSERTED,
@@ -60,6 +63,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "rpushx",
+            syntax: "key#0 element...",
             arity: -3,
             flags: ADDS | flag::FAST,
             keys: keyspec::INSERTED,
@@ -74,6 +78,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lpop",
+            syntax: "key#0 [count:int@6.2.0]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::POPPED,
@@ -87,6 +92,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "rpop",
+            syntax: "key#0 [count:int@6.2.0]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::POPPED,
@@ -100,6 +106,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "llen",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -112,6 +119,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lrange",
+            syntax: "key#0 start:int stop:int",
             arity: 4,
             flags: flag::READONLY,
             complexity: "O(s+n) for n elements, s the distance of the first from the nearer end",
@@ -124,6 +132,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lindex",
+            syntax: "key#0 index:int",
             arity: 3,
             flags: flag::READONLY,
             complexity: "O(n), n the distance from the nearer end",
@@ -136,6 +145,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lset",
+            syntax: "key#0 index:int element",
             arity: 4,
             flags: ADDS,
             keys: keyspec::UPDATED,
@@ -149,6 +159,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "linsert",
+            syntax: "key#0 where(BEFORE|AFTER) pivot element",
             arity: 5,
             flags: ADDS,
             keys: keyspec::INSERTED,
@@ -163,6 +174,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lrem",
+            syntax: "key#0 count:int element",
             arity: 4,
             flags: flag::WRITE,
             keys: keyspec::DELETED,
@@ -176,6 +188,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "ltrim",
+            syntax: "key#0 start:int stop:int",
             arity: 4,
             flags: flag::WRITE,
             keys: keyspec::DELETED,
@@ -189,6 +202,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lpos",
+            syntax: "key#0 element [RANK rank:int] [COUNT num-matches:int] [MAXLEN len:int]",
             arity: -3,
             flags: flag::READONLY,
             since: "6.0.6",
@@ -202,6 +216,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lmove",
+            syntax: "source#0 destination#1 wherefrom(LEFT|RIGHT) whereto(LEFT|RIGHT)",
             arity: 5,
             flags: ADDS,
             keys: keyspec::MOVED,
@@ -215,6 +230,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "rpoplpush",
+            syntax: "source#0 destination#1",
             arity: 3,
             flags: ADDS,
             keys: keyspec::MOVED,
@@ -228,6 +244,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "lmpop",
+            syntax: "numkeys:int key#0... where(LEFT|RIGHT) [COUNT count:int]",
             arity: -4,
             flags: flag::WRITE | flag::MOVABLE_KEYS,
             keys: keyspec::POPPED_COUNTED,

@@ -13,6 +13,7 @@ const TABLE_BYTES: usize = 12;
 pub const ROWS: &[Command] = &[Command {
     spec: Spec {
         name: "memory|usage",
+        syntax: "key#0 [SAMPLES count:int]",
         arity: -3,
         flags: flag::READONLY,
         keys: &[KeySpec::one(keyflag::RO, 2)],

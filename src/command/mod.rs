@@ -52,6 +52,7 @@ mod stream_tests;
 pub mod string;
 pub mod string_edit;
 pub mod string_multi;
+pub mod syntax;
 #[cfg(test)]
 pub mod testing;
 pub mod zrange;

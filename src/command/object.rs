@@ -19,13 +19,14 @@ const ROW: Spec = Spec {
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "object|encoding", summary: "Names the representation of a value.", ..ROW },
+        spec: Spec { name: "object|encoding", syntax: "key#0", summary: "Names the representation of a value.", ..ROW },
         run: |cx, args| about(cx, args, |_, e| Ok(Answer::Name(encoding(e)))),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "object|freq",
+            syntax: "key#0",
             since: "4.0.0",
             summary: "Returns the logarithmic counter of a key's uses.",
             ..ROW
@@ -34,12 +35,22 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "object|idletime", summary: "Returns the seconds since a key's last use.", ..ROW },
+        spec: Spec {
+            name: "object|idletime",
+            syntax: "key#0",
+            summary: "Returns the seconds since a key's last use.",
+            ..ROW
+        },
         run: |cx, args| about(cx, args, idle_seconds),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "object|refcount", summary: "Returns the number of references to a value.", ..ROW },
+        spec: Spec {
+            name: "object|refcount",
+            syntax: "key#0",
+            summary: "Returns the number of references to a value.",
+            ..ROW
+        },
         run: |cx, args| about(cx, args, |clock, e| Ok(Answer::Number(references(clock, e)))),
         across: Across::Gather,
     },

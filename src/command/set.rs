@@ -20,6 +20,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sadd",
+            syntax: "key#0 member...",
             element: 2,
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
@@ -34,6 +35,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "srem",
+            syntax: "key#0 member...",
             element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
@@ -48,6 +50,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "scard",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -60,6 +63,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sismember",
+            syntax: "key#0 member",
             element: 2,
             arity: 3,
             flags: flag::READONLY | flag::FAST,
@@ -73,6 +77,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "smismember",
+            syntax: "key#0 member...",
             element: 2,
             arity: -3,
             flags: flag::READONLY | flag::FAST,
@@ -87,6 +92,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "smembers",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY,
             complexity: "O(n) in the size of the set",
@@ -100,6 +106,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "spop",
+            syntax: "key#0 [count:int@3.2.0]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::POPPED,
@@ -114,6 +121,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "srandmember",
+            syntax: "key#0 [count:int@2.6.0]",
             arity: -2,
             flags: flag::READONLY,
             complexity: "O(n) for n members asked for",
@@ -127,6 +135,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "smove",
+            syntax: "source#0 destination#1 member",
             arity: 4,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::MOVED,
@@ -139,6 +148,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sscan",
+            syntax: "key#0 cursor:int [MATCH pattern:pattern] [COUNT count:int]",
             arity: -3,
             flags: flag::READONLY,
             since: "2.8.0",
@@ -265,6 +275,8 @@ fn pop_many(cx: &mut Cx, key: Key, count: usize) -> Done {
         rest.reply.set(set.len());
         set.iter().for_each(|item| element(rest.reply, item));
         rest.fx.rewrite(set.len() as u64, &[b"DEL", key.bytes]);
+        // Redis looks up once more what it returns as a whole, and counts that.
+        cx.store.stats.hits += 1;
         cx.delete(&key);
         cx.event(Class::Generic, "del", key.bytes);
         return Ok(());
@@ -275,8 +287,6 @@ fn pop_many(cx: &mut Cx, key: Key, count: usize) -> Done {
         rest.reply.bulk(&member);
         rest.fx.rewrite(1, &[b"SREM", key.bytes, &member]);
     }
-        // Redis looks up once more what it returns as a whole, and counts that.
-        cx.store.stats.hits += 1;
     Ok(())
 }
 

@@ -26,6 +26,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sinter",
+            syntax: "key#0...",
             arity: -2,
             complexity: "O(n*k) for k sets, the smallest of n members",
             summary: "Lists the members that all sets have.",
@@ -37,6 +38,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sunion",
+            syntax: "key#0...",
             arity: -2,
             complexity: "O(n) for n members in all sets",
             summary: "Lists the members that any of the sets has.",
@@ -48,6 +50,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sdiff",
+            syntax: "key#0...",
             arity: -2,
             complexity: "O(n) for n members in all sets",
             summary: "Lists the members that only the first of the sets has.",
@@ -59,6 +62,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sinterstore",
+            syntax: "destination#0 key#1...",
             arity: -3,
             keys: keyspec::STORED_RW,
             complexity: "O(n*k) for k sets, the smallest of n members",
@@ -71,6 +75,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sunionstore",
+            syntax: "destination#0 key#1...",
             arity: -3,
             complexity: "O(n) for n members in all sets",
             summary: "Stores the members that any of the sets has as another set.",
@@ -82,6 +87,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sdiffstore",
+            syntax: "destination#0 key#1...",
             arity: -3,
             complexity: "O(n) for n members in all sets",
             summary: "Stores the members that only the first of the sets has as another set.",
@@ -93,6 +99,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sintercard",
+            syntax: "numkeys:int key#0... [LIMIT limit:int]",
             arity: -3,
             flags: flag::READONLY | flag::MOVABLE_KEYS,
             keys: keyspec::READ_COUNTED,

@@ -32,6 +32,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sort",
+            syntax: "key#0 [BY by-pattern'pattern':pattern#1] [LIMIT limit(offset:int count:int)] [GET... \
+                get-pattern'pattern':pattern#1] [order(ASC|DESC)] [sorting=ALPHA] [STORE destination#2]",
             flags: flag::WRITE | flag::DENYOOM | flag::MOVABLE_KEYS,
             keys: &[SOURCE, PATTERNS, STORED],
             summary: "Sorts the elements of a list, set or sorted set, and stores them if wanted.",
@@ -43,6 +45,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "sort_ro",
+            syntax: "key#0 [BY by-pattern'pattern':pattern#1] [LIMIT limit(offset:int count:int)] [GET... \
+                get-pattern'pattern':pattern#1] [order(ASC|DESC)] [sorting=ALPHA]",
             flags: flag::READONLY | flag::MOVABLE_KEYS,
             keys: &[SOURCE, PATTERNS],
             since: "7.0.0",

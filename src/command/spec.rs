@@ -227,6 +227,9 @@ pub struct Spec {
     pub name: &'static str,
     /// Arguments with the name: exactly so many, or at least `-arity`.
     pub arity: i32,
+    /// The arguments after the name, for COMMAND DOCS, in the notation of
+    /// [`super::syntax`]; empty if there are none.
+    pub syntax: &'static str,
     pub flags: u32,
     pub keys: &'static [KeySpec],
     /// Categories beyond those that follow from flags and group.
@@ -247,6 +250,7 @@ impl Spec {
     pub const DEFAULT: Spec = Spec {
         name: "",
         arity: 0,
+        syntax: "",
         flags: 0,
         keys: &[],
         acl: 0,

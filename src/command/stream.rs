@@ -19,6 +19,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xadd",
+            syntax: "key#0 [NOMKSTREAM@6.2.0] [trim(strategy(MAXLEN|MINID@6.2.0) \
+                [operator(equal='='|approximately='~')] threshold [LIMIT count:int@6.2.0])] \
+                id-selector(auto-id='*'|id) data(field value)...",
             arity: -5,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: keyspec::UPDATED,
@@ -33,6 +36,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xlen",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: keyspec::META,
@@ -45,6 +49,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xdel",
+            syntax: "key#0 id...",
             arity: -3,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::DELETED,
@@ -58,6 +63,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xtrim",
+            syntax: "key#0 trim(strategy(MAXLEN|MINID@6.2.0) [operator(equal='='|approximately='~')] threshold \
+                [LIMIT count:int@6.2.0])",
             arity: -4,
             flags: flag::WRITE,
             keys: keyspec::DELETED,
@@ -72,6 +79,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xsetid",
+            syntax: "key#0 last-id [ENTRIESADDED entries-added:int@7.0.0] [MAXDELETEDID max-deleted-id@7.0.0]",
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: keyspec::UPDATED,

@@ -22,6 +22,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xpending",
+            syntax: "key#0 group [filters([IDLE min-idle-time:int@6.2.0] start end count:int [consumer])]",
             arity: -3,
             flags: flag::READONLY,
             keys: keyspec::READ,
@@ -36,6 +37,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xclaim",
+            syntax: "key#0 group consumer min-idle-time id... [IDLE ms:int] [TIME unix-time-milliseconds:time] \
+                [RETRYCOUNT count:int] [FORCE] [JUSTID] [LASTID lastid]",
             arity: -6,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::UPDATED,
@@ -50,6 +53,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xautoclaim",
+            syntax: "key#0 group consumer min-idle-time start [COUNT count:int] [JUSTID]",
             arity: -6,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::DELETED,

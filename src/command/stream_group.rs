@@ -21,6 +21,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xgroup|create",
+            syntax: "key#0 group id-selector(id|new-id='$') [MKSTREAM] [ENTRIESREAD entriesread'entries-read':int]",
             arity: -5,
             flags: flag::WRITE | flag::DENYOOM,
             keys: INSERTED,
@@ -31,13 +32,21 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "xgroup|setid", arity: -5, keys: UPDATED, summary: "Sets how far a group has read.", ..ROW },
+        spec: Spec {
+            name: "xgroup|setid",
+            syntax: "key#0 group id-selector(id|new-id='$') [ENTRIESREAD entriesread'entries-read':int]",
+            arity: -5,
+            keys: UPDATED,
+            summary: "Sets how far a group has read.",
+            ..ROW
+        },
         run: set_id,
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "xgroup|destroy",
+            syntax: "key#0 group",
             arity: 4,
             keys: DELETED,
             complexity: "O(n) for n pending entries",
@@ -50,6 +59,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xgroup|createconsumer",
+            syntax: "key#0 group consumer",
             arity: 5,
             flags: flag::WRITE | flag::DENYOOM,
             keys: INSERTED,
@@ -63,6 +73,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xgroup|delconsumer",
+            syntax: "key#0 group consumer",
             arity: 5,
             keys: DELETED,
             complexity: "O(n) for n pending entries of the consumer",
@@ -75,6 +86,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xack",
+            syntax: "key#0 group id...",
             arity: -4,
             flags: flag::WRITE | flag::FAST,
             keys: super::collect::keyspec::UPDATED,

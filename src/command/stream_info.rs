@@ -22,18 +22,31 @@ const ROW: Spec = Spec {
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "xinfo|stream", arity: -3, summary: "Describes a stream.", ..ROW },
+        spec: Spec {
+            name: "xinfo|stream",
+            syntax: "key#0 [full-block(FULL [COUNT count:int])]",
+            arity: -3,
+            summary: "Describes a stream.",
+            ..ROW
+        },
         run: info_stream,
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "xinfo|groups", arity: 3, summary: "Describes the groups of a stream.", ..ROW },
+        spec: Spec {
+            name: "xinfo|groups",
+            syntax: "key#0",
+            arity: 3,
+            summary: "Describes the groups of a stream.",
+            ..ROW
+        },
         run: info_groups,
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "xinfo|consumers",
+            syntax: "key#0 group",
             arity: 4,
             summary: "Describes the consumers of a group.",
             tips: &["nondeterministic_output"],

@@ -23,6 +23,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xrange",
+            syntax: "key#0 start end [COUNT count:int]",
             arity: -4,
             flags: flag::READONLY,
             complexity: "O(n) for n entries returned",
@@ -35,6 +36,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xrevrange",
+            syntax: "key#0 end start [COUNT count:int]",
             arity: -4,
             flags: flag::READONLY,
             complexity: "O(n) for n entries returned",
@@ -47,6 +49,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xread",
+            syntax: "[COUNT count:int] [BLOCK milliseconds:int] STREAMS streams(key#0... id...)",
             arity: -4,
             flags: flag::READONLY | flag::BLOCKING | flag::MOVABLE_KEYS,
             keys: &[KeySpec {
@@ -64,6 +67,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "xreadgroup",
+            syntax: "GROUP group-block(group consumer) [COUNT count:int] [BLOCK milliseconds:int] [NOACK] STREAMS \
+                streams(key#0... id...)",
             arity: -7,
             flags: flag::WRITE | flag::BLOCKING | flag::MOVABLE_KEYS,
             keys: &[KeySpec {
@@ -302,13 +307,13 @@ fn xreadgroup(cx: &mut Cx, args: Args) -> Done {
     let mut out = Reply::new(&mut body, cx.reply.proto);
     for (k, from) in r.keys.iter().zip(from) {
         let key = cx.key(k);
+        // As in Redis, which looks the stream up once for the group and once for this.
+        cx.store.stats.hits += 1;
         let (stream, rest) = cx.collection_apart::<Stream>(&key)?;
         let Some((entries, group_state)) = stream.and_then(|s| s.split_group(group)) else { continue };
         let behind = || entries.last().is_some_and(|top| top.id > group_state.last_id);
         if matches!(from, From::New) && !behind() {
             continue;
-        // As in Redis, which looks the stream up once for the group and once for this.
-        cx.store.stats.hits += 1;
         }
         part_head(&mut out, k);
         let mut delivery = Delivery { key, name: group, entries, group: group_state, rest, out: &mut out };

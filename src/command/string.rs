@@ -17,6 +17,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "get",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: &[KeySpec::one(keyflag::RO | keyflag::ACCESS, 1)],
@@ -30,6 +31,9 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "set",
+            syntax: "key#0 value [condition(NX|XX|IFEQ comparison-value@8.1.0)@2.6.12] [GET@6.2.0] [expiration(EX \
+                seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT \
+                unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::UPDATE | keyflag::VARIABLE_FLAGS, 1)],
@@ -43,6 +47,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "setnx",
+            syntax: "key#0 value",
             arity: 3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: &[KeySpec::one(keyflag::OW | keyflag::INSERT, 1)],
@@ -56,6 +61,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "setex",
+            syntax: "key#0 seconds:int value",
             arity: 4,
             flags: flag::WRITE | flag::DENYOOM,
             keys: OVERWRITES,
@@ -70,6 +76,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "psetex",
+            syntax: "key#0 milliseconds:int value",
             arity: 4,
             flags: flag::WRITE | flag::DENYOOM,
             keys: OVERWRITES,
@@ -84,6 +91,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "getset",
+            syntax: "key#0 value",
             arity: 3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: EXCHANGES,
@@ -97,6 +105,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "getdel",
+            syntax: "key#0",
             arity: 2,
             flags: flag::WRITE | flag::FAST,
             keys: &[KeySpec::one(keyflag::RW | keyflag::ACCESS | keyflag::DELETE, 1)],
@@ -111,6 +120,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "getex",
+            syntax: "key#0 [expiration(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT \
+                unix-time-milliseconds:time|PERSIST)]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: EXCHANGES,
@@ -125,6 +136,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "delifeq",
+            syntax: "key#0 value",
             arity: 3,
             flags: flag::WRITE | flag::FAST,
             keys: &[KeySpec::one(keyflag::RM | keyflag::ACCESS | keyflag::DELETE, 1)],

@@ -22,6 +22,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "append",
+            syntax: "key#0 value",
             arity: 3,
             flags: flag::WRITE | flag::DENYOOM | flag::FAST,
             keys: &[KeySpec::one(keyflag::RW | keyflag::INSERT, 1)],
@@ -37,6 +38,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "strlen",
+            syntax: "key#0",
             arity: 2,
             flags: flag::READONLY | flag::FAST,
             keys: &[KeySpec::one(keyflag::RO, 1)],
@@ -51,6 +53,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "setrange",
+            syntax: "key#0 offset:int value",
             arity: 4,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::one(keyflag::RW | keyflag::UPDATE, 1)],
@@ -64,12 +67,23 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "getrange", since: "2.4.0", summary: "Returns part of a string.", ..RANGE },
+        spec: Spec {
+            name: "getrange",
+            syntax: "key#0 start:int end:int",
+            since: "2.4.0",
+            summary: "Returns part of a string.",
+            ..RANGE
+        },
         run: getrange,
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "substr", summary: "Returns part of a string; the old name of GETRANGE.", ..RANGE },
+        spec: Spec {
+            name: "substr",
+            syntax: "key#0 start:int end:int",
+            summary: "Returns part of a string; the old name of GETRANGE.",
+            ..RANGE
+        },
         run: getrange,
         across: Across::Gather,
     },

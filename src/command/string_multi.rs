@@ -11,6 +11,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "mget",
+            syntax: "key#0...",
             arity: -2,
             flags: flag::READONLY | flag::FAST,
             keys: &[KeySpec::range(keyflag::RO | keyflag::ACCESS, 1, -1, 1)],
@@ -26,6 +27,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "mset",
+            syntax: "data(key#0 value)...",
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::range(keyflag::OW | keyflag::UPDATE, 1, -1, 2)],
@@ -42,6 +44,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "msetnx",
+            syntax: "data(key#0 value)...",
             arity: -3,
             flags: flag::WRITE | flag::DENYOOM,
             keys: &[KeySpec::range(keyflag::OW | keyflag::INSERT, 1, -1, 2)],

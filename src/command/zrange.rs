@@ -33,23 +33,41 @@ const COUNTS: Spec = Spec { flags: flag::READONLY | flag::FAST, arity: 4, comple
 
 pub const ROWS: &[Command] = &[
     Command {
-        spec: Spec { name: "zrange", summary: "Lists members between two ranks, scores or members.", ..ROW },
+        spec: Spec {
+            name: "zrange",
+            syntax: "key#0 start stop [sortby(BYSCORE|BYLEX)@6.2.0] [REV@6.2.0] [LIMIT limit(offset:int \
+                count:int)@6.2.0] [WITHSCORES]",
+            summary: "Lists members between two ranks, scores or members.",
+            ..ROW
+        },
         run: |cx, args| zrange(cx, args, None, None),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zrevrange", summary: "Lists members between two ranks, descending.", ..ROW },
+        spec: Spec {
+            name: "zrevrange",
+            syntax: "key#0 start:int stop:int [WITHSCORES]",
+            summary: "Lists members between two ranks, descending.",
+            ..ROW
+        },
         run: |cx, args| zrange(cx, args, Some(By::Rank), Some(true)),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zrangebyscore", since: "1.0.5", summary: "Lists members between two scores.", ..ROW },
+        spec: Spec {
+            name: "zrangebyscore",
+            syntax: "key#0 min:double max:double [WITHSCORES@2.0.0] [LIMIT limit(offset:int count:int)]",
+            since: "1.0.5",
+            summary: "Lists members between two scores.",
+            ..ROW
+        },
         run: |cx, args| zrange(cx, args, Some(By::Score), Some(false)),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "zrevrangebyscore",
+            syntax: "key#0 max:double min:double [WITHSCORES] [LIMIT limit(offset:int count:int)]",
             since: "2.2.0",
             summary: "Lists members between two scores, descending.",
             ..ROW
@@ -60,6 +78,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrangebylex",
+            syntax: "key#0 min max [LIMIT limit(offset:int count:int)]",
             since: "2.8.9",
             summary: "Lists members between two members, all of one score.",
             ..ROW
@@ -70,6 +89,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrevrangebylex",
+            syntax: "key#0 max min [LIMIT limit(offset:int count:int)]",
             since: "2.8.9",
             summary: "Lists members between two members, all of one score, descending.",
             ..ROW
@@ -80,6 +100,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrangestore",
+            syntax: "dst#0 src#1 min max [sortby(BYSCORE|BYLEX)] [REV] [LIMIT limit(offset:int count:int)]",
             arity: -5,
             flags: flag::WRITE | flag::DENYOOM,
             keys: keyspec::STORED_ONE,
@@ -91,18 +112,31 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zcount", since: "2.0.0", summary: "Counts members between two scores.", ..COUNTS },
+        spec: Spec {
+            name: "zcount",
+            syntax: "key#0 min:double max:double",
+            since: "2.0.0",
+            summary: "Counts members between two scores.",
+            ..COUNTS
+        },
         run: |cx, args| count(cx, args, By::Score),
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zlexcount", since: "2.8.9", summary: "Counts members between two members.", ..COUNTS },
+        spec: Spec {
+            name: "zlexcount",
+            syntax: "key#0 min max",
+            since: "2.8.9",
+            summary: "Counts members between two members.",
+            ..COUNTS
+        },
         run: |cx, args| count(cx, args, By::Lex),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "zremrangebyrank",
+            syntax: "key#0 start:int stop:int",
             since: "2.0.0",
             summary: "Removes members between two ranks.",
             ..REMOVES
@@ -111,13 +145,19 @@ pub const ROWS: &[Command] = &[
         across: Across::Gather,
     },
     Command {
-        spec: Spec { name: "zremrangebyscore", summary: "Removes members between two scores.", ..REMOVES },
+        spec: Spec {
+            name: "zremrangebyscore",
+            syntax: "key#0 min:double max:double",
+            summary: "Removes members between two scores.",
+            ..REMOVES
+        },
         run: |cx, args| remove(cx, args, By::Score, "zremrangebyscore"),
         across: Across::Gather,
     },
     Command {
         spec: Spec {
             name: "zremrangebylex",
+            syntax: "key#0 min max",
             since: "2.8.9",
             summary: "Removes members between two members, all of one score.",
             ..REMOVES

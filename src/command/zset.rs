@@ -26,6 +26,8 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zadd",
+            syntax: "key#0 [condition(NX|XX)@3.0.2] [comparison(GT|LT)@6.2.0] [change=CH@3.0.2] \
+                [increment=INCR@3.0.2] data(score:double member)...",
             element: 3,
             arity: -4,
             flags: ADDS,
@@ -40,6 +42,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zincrby",
+            syntax: "key#0 increment:int member",
             element: 3,
             arity: 4,
             flags: ADDS,
@@ -54,6 +57,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zscore",
+            syntax: "key#0 member",
             element: 2,
             arity: 3,
             flags: READS,
@@ -66,6 +70,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zmscore",
+            syntax: "key#0 member...",
             element: 2,
             arity: -3,
             flags: READS,
@@ -80,6 +85,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zcard",
+            syntax: "key#0",
             arity: 2,
             flags: READS,
             keys: keyspec::META,
@@ -92,6 +98,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrank",
+            syntax: "key#0 member [WITHSCORE]",
             element: 2,
             arity: -3,
             flags: READS,
@@ -106,6 +113,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrevrank",
+            syntax: "key#0 member [WITHSCORE]",
             element: 2,
             arity: -3,
             flags: READS,
@@ -120,6 +128,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrem",
+            syntax: "key#0 member...",
             element: 2,
             arity: -3,
             flags: flag::WRITE | flag::FAST,
@@ -134,6 +143,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zpopmin",
+            syntax: "key#0 [count:int]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::POPPED,
@@ -148,6 +158,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zpopmax",
+            syntax: "key#0 [count:int]",
             arity: -2,
             flags: flag::WRITE | flag::FAST,
             keys: keyspec::POPPED,
@@ -162,6 +173,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zmpop",
+            syntax: "numkeys:int key#0... where(MIN|MAX) [COUNT count:int]",
             arity: -4,
             flags: flag::WRITE | flag::MOVABLE_KEYS,
             keys: keyspec::POPPED_COUNTED,
@@ -176,6 +188,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zrandmember",
+            syntax: "key#0 [options(count:int [WITHSCORES])]",
             arity: -2,
             flags: flag::READONLY,
             since: "6.2.0",
@@ -190,6 +203,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zscan",
+            syntax: "key#0 cursor:int [MATCH pattern:pattern] [COUNT count:int]",
             arity: -3,
             flags: flag::READONLY,
             since: "2.8.0",

@@ -42,6 +42,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zunion",
+            syntax: "numkeys:int key#0... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
             complexity: UNION_COST,
             summary: "Lists the members that any of the sorted sets has.",
             ..ROW
@@ -52,6 +53,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zinter",
+            syntax: "numkeys:int key#0... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)] [WITHSCORES]",
             complexity: INTER_COST,
             summary: "Lists the members that all sorted sets have.",
             ..ROW
@@ -62,6 +64,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zdiff",
+            syntax: "numkeys:int key#0... [WITHSCORES]",
             complexity: UNION_COST,
             summary: "Lists the members that only the first of the sorted sets has.",
             ..ROW
@@ -72,6 +75,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zunionstore",
+            syntax: "destination#0 numkeys:int key#1... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
             complexity: UNION_COST,
             summary: "Stores the members that any of the sorted sets has.",
             ..STORES
@@ -82,6 +86,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zinterstore",
+            syntax: "destination#0 numkeys:int key#1... [WEIGHTS weight:int...] [AGGREGATE aggregate(SUM|MIN|MAX)]",
             complexity: INTER_COST,
             summary: "Stores the members that all sorted sets have.",
             ..STORES
@@ -92,6 +97,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zdiffstore",
+            syntax: "destination#0 numkeys:int key#1...",
             since: "6.2.0",
             complexity: UNION_COST,
             summary: "Stores the members that only the first of the sorted sets has.",
@@ -103,6 +109,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zintercard",
+            syntax: "numkeys:int key#0... [LIMIT limit:int]",
             since: "7.0.0",
             complexity: INTER_COST,
             summary: "Counts the members that all sorted sets have.",

@@ -36,6 +36,14 @@ pub struct ConnCommand {
     pub light: bool,
 }
 
+impl ConnCommand {
+    /// The same with these arguments.
+    pub const fn takes(mut self, syntax: &'static str) -> ConnCommand {
+        self.spec.syntax = syntax;
+        self
+    }
+}
+
 /// Handler of a command that runs code over keys, or that changes code on all
 /// cores. Appends the reply; did it fail?
 pub type ScriptRun = fn(&mut Core, &Entry, Args, &Origin, UnixMs, &mut Vec<u8>) -> bool;
@@ -45,6 +53,14 @@ pub struct ScriptCommand {
     pub spec: Spec,
     pub run: ScriptRun,
     pub route: Route,
+}
+
+impl ScriptCommand {
+    /// The same with these arguments.
+    pub const fn takes(mut self, syntax: &'static str) -> ScriptCommand {
+        self.spec.syntax = syntax;
+        self
+    }
 }
 
 /// What to call.

@@ -14,7 +14,7 @@ use crate::base::clock::UnixMs;
 use crate::command::effect::Class;
 use crate::command::fault::SYNTAX;
 use crate::command::parse::{int, is};
-use crate::command::spec::{KeySpec, acl, flag, keyflag};
+use crate::command::spec::{Group, KeySpec, acl, flag, keyflag};
 use crate::command::{Across, Command, Cx, Done, Fault, Spec};
 use crate::store::entry::{Entry, Value};
 
@@ -25,6 +25,8 @@ const ROW: Spec = Spec { acl: acl::KEYSPACE, since: "2.6.0", ..Spec::DEFAULT };
 const RESTORE: Spec = Spec {
     name: "restore",
     arity: -4,
+    syntax: "key#0 ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME seconds:int@5.0.0] [FREQ \
+        frequency:int@5.0.0]",
     flags: flag::WRITE | flag::DENYOOM,
     keys: &[KeySpec::one(keyflag::OW | keyflag::UPDATE, 1)],
     acl: acl::KEYSPACE | acl::DANGEROUS,
@@ -38,6 +40,7 @@ pub const ROWS: &[Command] = &[
         spec: Spec {
             name: "dump",
             arity: 2,
+            syntax: "key#0",
             flags: flag::READONLY,
             keys: &[KeySpec::one(keyflag::RO | keyflag::ACCESS, 1)],
             complexity: "O(N) for N bytes of the value",
@@ -53,6 +56,7 @@ pub const ROWS: &[Command] = &[
         spec: Spec {
             name: "restore-asking",
             flags: RESTORE.flags | flag::ASKING,
+            group: Group::Server,
             since: "3.0.0",
             summary: "Is RESTORE for keys of a slot that is being moved here.",
             ..RESTORE

@@ -39,12 +39,19 @@ pub const ROWS: &[ConnCommand] = &[
         light: true,
     },
     row(
-        Spec { name: "acl|cat", arity: -2, summary: "Categories of commands, or the commands of one.", ..OPEN },
+        Spec {
+            name: "acl|cat",
+            syntax: "[category]",
+            arity: -2,
+            summary: "Categories of commands, or the commands of one.",
+            ..OPEN
+        },
         categories,
     ),
     row(
         Spec {
             name: "acl|deluser",
+            syntax: "username...",
             arity: -3,
             complexity: "O(1) per user and connection",
             summary: "Removes users and closes their connections.",
@@ -55,6 +62,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "acl|dryrun",
+            syntax: "username command [arg...]",
             arity: -4,
             since: "7.0.0",
             summary: "May a user run a command? It is not run.",
@@ -62,10 +70,20 @@ pub const ROWS: &[ConnCommand] = &[
         },
         dryrun,
     ),
-    row(Spec { name: "acl|genpass", arity: -2, summary: "A password that nobody can guess.", ..OPEN }, genpass),
+    row(
+        Spec {
+            name: "acl|genpass",
+            syntax: "[bits:int]",
+            arity: -2,
+            summary: "A password that nobody can guess.",
+            ..OPEN
+        },
+        genpass,
+    ),
     row(
         Spec {
             name: "acl|getuser",
+            syntax: "username",
             arity: 3,
             complexity: "O(N) where N is the number of the user's rules",
             summary: "The rules of a user.",
@@ -107,6 +125,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "acl|log",
+            syntax: "[operation(count:int|RESET)]",
             arity: -2,
             complexity: "O(N) where N is the number of entries",
             summary: "What was denied lately.",
@@ -127,6 +146,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "acl|setuser",
+            syntax: "username [rule...]",
             arity: -3,
             complexity: "O(N) where N is the number of rules",
             summary: "Makes or changes a user.",

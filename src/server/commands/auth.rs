@@ -23,6 +23,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "auth",
+            syntax: "[username@6.0.0] password",
             arity: -2,
             complexity: "O(N) where N is the number of passwords of the user",
             summary: "Proves who the connection is.",
@@ -34,6 +35,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "hello",
+            syntax: "[arguments(protover:int [AUTH auth(username password)] [SETNAME clientname])]",
             arity: -1,
             since: "6.0.0",
             summary: "Chooses the protocol version; may log in and name the connection.",

@@ -74,26 +74,37 @@ pub const ROWS: &[ConnCommand] = &[
     own("client|id", 2, "5.0.0", "Id of the connection.", id),
     tip(own("client|info", 2, "6.2.0", "Describes the connection.", info)),
     own("client|getname", 2, "2.6.9", "Name of the connection.", getname),
-    own("client|setname", 3, "2.6.9", "Names the connection.", setname),
-    own("client|setinfo", 4, "7.2.0", "Tells the client's library and its version.", setinfo),
-    own("client|reply", 3, "3.2.0", "Turns replies on or off, or skips one.", reply),
-    own("client|no-touch", 3, "7.2.0", "Whether commands count as accesses to keys.", no_touch),
-    own("client|caching", 3, "6.0.0", "Whether the next command's keys are tracked.", caching),
+    own("client|setname", 3, "2.6.9", "Names the connection.", setname).takes("connection-name"),
+    own("client|setinfo", 4, "7.2.0", "Tells the client's library and its version.", setinfo)
+        .takes("attr(LIB-NAME libname|LIB-VER libver)"),
+    own("client|reply", 3, "3.2.0", "Turns replies on or off, or skips one.", reply).takes("action(ON|OFF|SKIP)"),
+    own("client|no-touch", 3, "7.2.0", "Whether commands count as accesses to keys.", no_touch)
+        .takes("enabled(ON|OFF)"),
+    own("client|caching", 3, "6.0.0", "Whether the next command's keys are tracked.", caching).takes("mode(YES|NO)"),
     ConnCommand {
         light: false,
         ..own("client|tracking", -3, "6.0.0", "Tracks keys that the client caches.", tracking)
+            .takes("status(ON|OFF) [REDIRECT client-id:int] [PREFIX... prefix] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]")
     },
     own("client|trackinginfo", 2, "6.2.0", "How keys are tracked for the connection.", trackinginfo),
     own("client|getredir", 2, "6.0.0", "Where tracking messages go.", getredir),
     ConnCommand {
         light: true,
         ..admin("client|no-evict", 3, "7.0.0", "Exempts the connection from eviction.", no_evict)
+            .takes("enabled(ON|OFF)")
     },
-    linear(tip(admin("client|list", -2, "2.4.0", "Describes connections.", list))),
-    linear(admin("client|kill", -3, "2.4.0", "Closes connections.", kill)),
-    admin("client|pause", -3, "3.0.0", "Lets commands wait for a time.", pause),
+    linear(tip(admin("client|list", -2, "2.4.0", "Describes connections.", list)
+        .takes("[TYPE client-type(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] [ID client-id:int...@6.2.0]"))),
+    linear(admin("client|kill", -3, "2.4.0", "Closes connections.", kill).takes(
+        "filter(old-format'ip:port'@-2.8.12|new-format([ID client-id:int@2.8.12]|[TYPE \
+        client-type(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER username]|[ADDR \
+        addr'ip:port']|[LADDR laddr'ip:port'@6.2.0]|[SKIPME skipme(YES|NO)]|[MAXAGE maxage:int@7.4.0])...)",
+    )),
+    admin("client|pause", -3, "3.0.0", "Lets commands wait for a time.", pause)
+        .takes("timeout:int [mode(WRITE|ALL)@6.2.0]"),
     admin("client|unpause", 2, "6.2.0", "Ends a pause.", unpause),
-    admin("client|unblock", -3, "5.0.0", "Ends a blocking command of another connection.", unblock),
+    admin("client|unblock", -3, "5.0.0", "Ends a blocking command of another connection.", unblock)
+        .takes("client-id:int [unblock-type(TIMEOUT|ERROR)]"),
 ];
 
 fn is(word: &[u8], name: &str) -> bool {

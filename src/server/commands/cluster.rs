@@ -74,7 +74,10 @@ pub const ROWS: &[ConnCommand] = &[
     ),
     row(Spec { name: "cluster|info", arity: 2, summary: "Tells the state of the cluster.", tips: VARIES, ..ROW }, info),
     row(Spec { name: "cluster|myid", arity: 2, summary: "Returns the id of this node.", ..ROW }, my_id),
-    row(Spec { name: "cluster|keyslot", arity: 3, summary: "Returns the hash slot of a key.", ..ROW }, key_slot),
+    row(
+        Spec { name: "cluster|keyslot", syntax: "key", arity: 3, summary: "Returns the hash slot of a key.", ..ROW },
+        key_slot,
+    ),
     row(
         Spec {
             name: "cluster|links",
@@ -88,13 +91,20 @@ pub const ROWS: &[ConnCommand] = &[
         links,
     ),
     ConnCommand {
-        spec: Spec { name: "cluster|countkeysinslot", arity: 3, summary: "Counts the keys of a hash slot.", ..ROW },
+        spec: Spec {
+            name: "cluster|countkeysinslot",
+            syntax: "slot:int",
+            arity: 3,
+            summary: "Counts the keys of a hash slot.",
+            ..ROW
+        },
         run: Some(count_keys),
         light: false,
     },
     ConnCommand {
         spec: Spec {
             name: "cluster|getkeysinslot",
+            syntax: "slot:int count:int",
             arity: 4,
             complexity: "O(N) for N keys asked for",
             summary: "Names keys of a hash slot.",

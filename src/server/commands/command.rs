@@ -1,5 +1,6 @@
 //! COMMAND: what the rows say, in the shapes of redis-server 7.0.
 
+use super::command_docs::docs;
 use crate::acl::check::only_gets;
 use crate::base::Args;
 use crate::base::glob;
@@ -42,6 +43,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "command|info",
+            syntax: "[command-name...]",
             arity: -2,
             complexity: "O(N) for N commands asked for",
             summary: "Describes some or all commands.",
@@ -53,6 +55,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "command|docs",
+            syntax: "[command-name...]",
             arity: -2,
             since: "7.0.0",
             complexity: "O(N) for N commands asked for",
@@ -65,6 +68,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "command|list",
+            syntax: "[FILTERBY filterby(MODULE module-name|ACLCAT category|PATTERN pattern:pattern)]",
             arity: -2,
             since: "7.0.0",
             complexity: "O(N) for N commands",
@@ -77,7 +81,8 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "command|getkeys",
-            arity: -4,
+            syntax: "command [arg...]",
+            arity: -3,
             complexity: "O(N) for N arguments",
             summary: "Finds the keys among the arguments of a command.",
             ..ROW
@@ -87,7 +92,8 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "command|getkeysandflags",
-            arity: -4,
+            syntax: "command [arg...]",
+            arity: -3,
             since: "7.0.0",
             complexity: "O(N) for N arguments",
             summary: "Finds the keys among the arguments of a command, and what it does to them.",
@@ -106,16 +112,16 @@ fn known() -> impl Iterator<Item = &'static Entry> {
     registry().entries.iter().filter(|e| !e.hidden())
 }
 
-fn top_level() -> impl Iterator<Item = &'static Entry> {
+pub(super) fn top_level() -> impl Iterator<Item = &'static Entry> {
     known().filter(|e| !e.spec.name.contains('|'))
 }
 
-fn subcommands(e: &Entry) -> Vec<&'static Entry> {
+pub(super) fn subcommands(e: &Entry) -> Vec<&'static Entry> {
     e.subs.iter().map(|i| &registry().entries[*i]).filter(|s| !s.hidden()).collect()
 }
 
 /// The command that a client names: `get`, `config|set`.
-fn named(name: &[u8]) -> Option<&'static Entry> {
+pub(super) fn named(name: &[u8]) -> Option<&'static Entry> {
     known().find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
@@ -230,34 +236,6 @@ fn typed(r: &mut Reply, kind: &str, fields: &[(&str, i64)]) {
     for (name, value) in fields {
         r.bulk(name.as_bytes());
         r.int(*value);
-    }
-}
-
-fn docs(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    let found: Vec<&Entry> =
-        if args.len() == 2 { top_level().collect() } else { args[2..].iter().filter_map(|n| named(n)).collect() };
-    conn.reply(|r| {
-        r.map(found.len());
-        found.iter().for_each(|e| document(r, e));
-    });
-    Ok(Outcome::Done)
-}
-
-fn document(r: &mut Reply, e: &Entry) {
-    let s = e.spec;
-    let subs = subcommands(e);
-    r.bulk(s.name.as_bytes());
-    r.map(4 + usize::from(!subs.is_empty()));
-    for (name, value) in
-        [("summary", s.summary), ("since", s.since), ("group", s.group.name()), ("complexity", s.complexity)]
-    {
-        r.bulk(name.as_bytes());
-        r.bulk(value.as_bytes());
-    }
-    if !subs.is_empty() {
-        r.bulk(b"subcommands");
-        r.map(subs.len());
-        subs.iter().for_each(|sub| document(r, sub));
     }
 }
 

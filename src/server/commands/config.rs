@@ -42,6 +42,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "config|get",
+            syntax: "parameter...",
             arity: -3,
             complexity: "O(N) where N is the number of directives",
             summary: "Values of directives by name or pattern.",
@@ -53,6 +54,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "config|set",
+            syntax: "data(parameter value)...",
             arity: -4,
             complexity: "O(N) where N is the number of directives given",
             summary: "Changes directives: all that are given, or none.",

@@ -13,6 +13,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "ping",
+            syntax: "[message]",
             arity: -1,
             flags: flag::FAST,
             acl: acl::CONNECTION,
@@ -27,6 +28,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "echo",
+            syntax: "message",
             arity: 2,
             flags: flag::FAST | flag::LOADING | flag::STALE,
             acl: acl::CONNECTION,
@@ -40,6 +42,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "select",
+            syntax: "index:int",
             arity: 2,
             flags: flag::FAST | flag::LOADING | flag::STALE,
             acl: acl::CONNECTION,

@@ -55,6 +55,7 @@ pub const ROWS: &[ConnCommand] = &[
         spec: Spec {
             name: "core|move",
             arity: -4,
+            syntax: "core:int slots(slot:int...|RANGE range(first:int last:int))",
             complexity: "O(N) for N slots",
             summary: "Moves slots to a core while they are in use.",
             ..ROW

@@ -52,13 +52,16 @@ const fn change(
 pub const CHANGES: &[ScriptCommand] = &[
     change("function|delete", 3, 0, Merge::Ok, "Removes a library.", |core, _, args, origin, now, out| {
         core.change_libraries(args, origin, now, out, delete)
-    }),
+    })
+    .takes("library-name"),
     change("function|flush", -2, 0, Merge::Ok, "Removes all libraries.", |core, _, args, origin, now, out| {
         core.change_libraries(args, origin, now, out, flush)
-    }),
+    })
+    .takes("[flush-type(ASYNC|SYNC)]"),
     change("function|load", -3, flag::DENYOOM, Merge::Any, "Adds a library.", |core, _, args, origin, now, out| {
         core.change_libraries(args, origin, now, out, load)
-    }),
+    })
+    .takes("[REPLACE] function-code"),
     change(
         "function|restore",
         -3,
@@ -66,7 +69,8 @@ pub const CHANGES: &[ScriptCommand] = &[
         Merge::Ok,
         "Adds the libraries that FUNCTION DUMP returned.",
         |core, _, args, origin, now, out| core.change_libraries(args, origin, now, out, restore),
-    ),
+    )
+    .takes("serialized-value [policy(FLUSH|APPEND|REPLACE)]"),
 ];
 
 const FUNCTION: (&str, &str) = ("7.0.0", "O(N) in the number of functions");
@@ -100,7 +104,8 @@ pub const ROWS: &[ConnCommand] = &[
         &["nondeterministic_output_order"],
         "Lists libraries and their functions.",
         Some(list),
-    ),
+    )
+    .takes("[LIBRARYNAME library-name-pattern] [WITHCODE]"),
     row(
         FUNCTION,
         "function|stats",

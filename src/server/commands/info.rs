@@ -20,6 +20,7 @@ use crate::store;
 pub const ROWS: &[ConnCommand] = &[ConnCommand {
     spec: Spec {
         name: "info",
+        syntax: "[section...]",
         arity: -1,
         flags: flag::LOADING | flag::STALE,
         acl: acl::DANGEROUS,

@@ -44,12 +44,20 @@ pub const ROWS: &[ConnCommand] = &[
         latest,
     ),
     row(
-        Spec { name: "latency|history", arity: 3, summary: "Lists the samples of an event.", tips: FROM_ALL, ..ROW },
+        Spec {
+            name: "latency|history",
+            syntax: "event",
+            arity: 3,
+            summary: "Lists the samples of an event.",
+            tips: FROM_ALL,
+            ..ROW
+        },
         history,
     ),
     row(
         Spec {
             name: "latency|reset",
+            syntax: "[event...]",
             arity: -2,
             summary: "Forgets the samples of some or all events.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
@@ -58,13 +66,21 @@ pub const ROWS: &[ConnCommand] = &[
         reset,
     ),
     row(
-        Spec { name: "latency|graph", arity: 3, summary: "Draws the samples of an event.", tips: FROM_ALL, ..ROW },
+        Spec {
+            name: "latency|graph",
+            syntax: "event",
+            arity: 3,
+            summary: "Draws the samples of an event.",
+            tips: FROM_ALL,
+            ..ROW
+        },
         graph,
     ),
     row(Spec { name: "latency|doctor", summary: "Sums the events up in words.", tips: FROM_ALL, ..ROW }, doctor),
     row(
         Spec {
             name: "latency|histogram",
+            syntax: "[command...]",
             arity: -2,
             since: "7.0.0",
             complexity: "O(N) for N commands",

@@ -15,6 +15,7 @@ use crate::session::conn::Conn;
 pub const ROWS: &[ConnCommand] = &[ConnCommand {
     spec: Spec {
         name: "lolwut",
+        syntax: "[VERSION version:int]",
         arity: -1,
         flags: flag::READONLY | flag::FAST,
         acl: acl::READ,

@@ -15,6 +15,9 @@ const MOVED: u32 = keyflag::RW | keyflag::ACCESS | keyflag::DELETE;
 pub const ROWS: &[ConnCommand] = &[ConnCommand {
     spec: Spec {
         name: "migrate",
+        syntax: "host port:int key-selector(key#0|empty-string='') destination-db:int timeout:int [COPY@3.0.0] \
+            [REPLACE@3.0.0] [authentication(AUTH auth'password'@4.0.7|AUTH2 auth2(username password)@6.0.0)] [KEYS \
+            keys'key'#1...@3.0.6]",
         arity: -6,
         flags: flag::WRITE | flag::MOVABLE_KEYS,
         keys: &[

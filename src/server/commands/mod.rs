@@ -6,6 +6,8 @@ pub mod client;
 pub mod client_list;
 pub mod cluster;
 pub mod command;
+mod command_docs;
+mod command_history;
 pub mod config;
 pub mod connection;
 pub mod containers;

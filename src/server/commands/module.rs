@@ -15,10 +15,17 @@ const GUARDED: u32 = flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | fla
 pub const ROWS: &[ConnCommand] = &[
     row("module", -2, 0, "Manages modules; there are none.", None),
     in_any_order(row("module|list", 2, flag::ADMIN | flag::NOSCRIPT, "Lists the modules: none.", Some(list))),
-    row("module|load", -3, GUARDED, "Refuses to load a module.", Some(load)),
-    row("module|loadex", -3, GUARDED, "Refuses to load a module.", Some(load)),
-    row("module|unload", 3, GUARDED, "Finds no module to unload.", Some(unload)),
-    row("module|help", 2, flag::LOADING | flag::STALE, "Lists the subcommands of MODULE.", Some(module_help)),
+    row("module|load", -3, GUARDED, "Refuses to load a module.", Some(load)).takes("path [arg...]"),
+    since(
+        "7.0.0",
+        row("module|loadex", -3, GUARDED, "Refuses to load a module.", Some(load))
+            .takes("path [CONFIG... configs(name value)] [ARGS args...]"),
+    ),
+    row("module|unload", 3, GUARDED, "Finds no module to unload.", Some(unload)).takes("name"),
+    since(
+        "5.0.0",
+        row("module|help", 2, flag::LOADING | flag::STALE, "Lists the subcommands of MODULE.", Some(module_help)),
+    ),
 ];
 
 const fn row(name: &'static str, arity: i32, flags: u32, summary: &'static str, run: Option<ConnRun>) -> ConnCommand {
@@ -36,6 +43,11 @@ const fn row(name: &'static str, arity: i32, flags: u32, summary: &'static str, 
         run,
         light: true,
     }
+}
+
+const fn since(version: &'static str, mut row: ConnCommand) -> ConnCommand {
+    row.spec.since = version;
+    row
 }
 
 const fn in_any_order(mut row: ConnCommand) -> ConnCommand {

@@ -28,7 +28,13 @@ pub const ROWS: &[ConnCommand] = &[
         light: false,
     },
     ConnCommand {
-        spec: Spec { name: "bgsave", arity: -1, summary: "Writes a snapshot in the background.", ..ADMIN },
+        spec: Spec {
+            name: "bgsave",
+            syntax: "[SCHEDULE@3.2.2]",
+            arity: -1,
+            summary: "Writes a snapshot in the background.",
+            ..ADMIN
+        },
         run: Some(bgsave),
         light: false,
     },

@@ -26,6 +26,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "publish",
+            syntax: "channel message",
             arity: 3,
             flags: PUBLISHING,
             complexity: "O(N+M) for N subscribers of the channel and M patterns",
@@ -37,6 +38,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "spublish",
+            syntax: "shardchannel message",
             arity: 3,
             flags: PUBLISHING,
             keys: CHANNEL,
@@ -50,6 +52,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "subscribe",
+            syntax: "channel...",
             arity: -2,
             complexity: "O(N) for N channels",
             summary: "Listens to channels.",
@@ -60,6 +63,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "psubscribe",
+            syntax: "pattern:pattern...",
             arity: -2,
             complexity: "O(N) for N patterns",
             summary: "Listens to the channels that match patterns.",
@@ -70,6 +74,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "ssubscribe",
+            syntax: "shardchannel...",
             arity: -2,
             keys: CHANNELS,
             since: "7.0.0",
@@ -82,6 +87,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "unsubscribe",
+            syntax: "[channel...]",
             arity: -1,
             complexity: "O(N) for N channels",
             summary: "Stops listening to channels, or to all.",
@@ -92,6 +98,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "punsubscribe",
+            syntax: "[pattern:pattern...]",
             arity: -1,
             complexity: "O(N) for N patterns",
             summary: "Stops listening to patterns, or to all.",
@@ -102,6 +109,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "sunsubscribe",
+            syntax: "[shardchannel...]",
             arity: -1,
             keys: CHANNELS,
             since: "7.0.0",
@@ -127,6 +135,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "pubsub|channels",
+            syntax: "[pattern:pattern]",
             arity: -2,
             flags: ASKING,
             since: "2.8.0",
@@ -139,6 +148,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "pubsub|numsub",
+            syntax: "[channel...]",
             arity: -2,
             flags: ASKING,
             since: "2.8.0",
@@ -162,6 +172,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "pubsub|shardchannels",
+            syntax: "[pattern:pattern]",
             arity: -2,
             flags: ASKING,
             since: "7.0.0",
@@ -174,6 +185,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "pubsub|shardnumsub",
+            syntax: "[shardchannel...]",
             arity: -2,
             flags: ASKING,
             since: "7.0.0",

@@ -48,11 +48,15 @@ pub const ROWS: &[ConnCommand] = &[
         },
         role,
     ),
-    row(Spec { name: "replicaof", since: "5.0.0", ..OF }, replicaof),
-    row(Spec { name: "slaveof", ..OF }, replicaof),
+    row(
+        Spec { name: "replicaof", syntax: "args(host-port(host port:int)|no-one(NO ONE))", since: "5.0.0", ..OF },
+        replicaof,
+    ),
+    row(Spec { name: "slaveof", syntax: "args(host-port(host port:int)|no-one(NO ONE))", ..OF }, replicaof),
     row(
         Spec {
             name: "wait",
+            syntax: "numreplicas:int timeout:int",
             arity: 3,
             flags: flag::NOSCRIPT,
             acl: acl::CONNECTION,
@@ -67,6 +71,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "waitaof",
+            syntax: "numlocal:int numreplicas:int timeout:int",
             arity: 4,
             flags: flag::NOSCRIPT,
             acl: acl::CONNECTION,
@@ -81,6 +86,7 @@ pub const ROWS: &[ConnCommand] = &[
     row(
         Spec {
             name: "failover",
+            syntax: "[TO target(host port:int [FORCE])] [ABORT] [TIMEOUT milliseconds:int]",
             arity: -1,
             flags: flag::ADMIN | flag::NOSCRIPT | flag::STALE,
             group: Group::Server,
@@ -103,7 +109,7 @@ pub const ROWS: &[ConnCommand] = &[
             replconf,
         )
     },
-    row(Spec { name: "psync", arity: -3, ..LINK }, psync),
+    row(Spec { name: "psync", syntax: "replicationid offset:int", arity: -3, ..LINK }, psync),
     row(Spec { name: "sync", arity: 1, since: "1.0.0", ..LINK }, sync),
 ];
 

@@ -38,12 +38,16 @@ const fn code(name: &'static str, since: &'static str, read_only: bool, summary:
 }
 
 pub const SCRIPTS: &[ScriptCommand] = &[
-    code("eval", "2.6.0", false, "Runs a Lua script."),
-    code("evalsha", "2.6.0", false, "Runs a Lua script that the server knows."),
-    code("eval_ro", "7.0.0", true, "Runs a Lua script that writes nothing."),
-    code("evalsha_ro", "7.0.0", true, "Runs a Lua script that the server knows, and that writes nothing."),
-    code("fcall", "7.0.0", false, "Calls a function."),
-    code("fcall_ro", "7.0.0", true, "Calls a function that writes nothing."),
+    code("eval", "2.6.0", false, "Runs a Lua script.").takes("script numkeys:int [key#0...] [arg...]"),
+    code("evalsha", "2.6.0", false, "Runs a Lua script that the server knows.")
+        .takes("sha1 numkeys:int [key#0...] [arg...]"),
+    code("eval_ro", "7.0.0", true, "Runs a Lua script that writes nothing.")
+        .takes("script numkeys:int [key#0...] [arg...]"),
+    code("evalsha_ro", "7.0.0", true, "Runs a Lua script that the server knows, and that writes nothing.")
+        .takes("sha1 numkeys:int [key#0...] [arg...]"),
+    code("fcall", "7.0.0", false, "Calls a function.").takes("function numkeys:int [key#0...] [arg...]"),
+    code("fcall_ro", "7.0.0", true, "Calls a function that writes nothing.")
+        .takes("function numkeys:int [key#0...] [arg...]"),
 ];
 
 /// A container or subcommand that came with version `since`; `cost` is its
@@ -79,7 +83,8 @@ const SCRIPT: (&str, &str) = ("2.6.0", "O(1)");
 
 pub const ROWS: &[ConnCommand] = &[
     row(SCRIPT, "script", -2, 0, &[], "Manages the scripts that the server knows.", None),
-    row(SCRIPT, "script|debug", 3, flag::NOSCRIPT, &[], "Tells that there is no debugger.", Some(debug)),
+    row(("3.2.0", "O(1)"), "script|debug", 3, flag::NOSCRIPT, &[], "Tells that there is no debugger.", Some(debug))
+        .takes("mode(YES|SYNC|NO)"),
     row(
         SCRIPT,
         "script|exists",
@@ -88,7 +93,8 @@ pub const ROWS: &[ConnCommand] = &[
         &["request_policy:all_shards", "response_policy:agg_logical_and"],
         "Tells which scripts the server knows.",
         Some(exists),
-    ),
+    )
+    .takes("sha1..."),
     row(
         SCRIPT,
         "script|flush",
@@ -97,9 +103,10 @@ pub const ROWS: &[ConnCommand] = &[
         &["request_policy:all_nodes", "response_policy:all_succeeded"],
         "Forgets all scripts.",
         Some(flush),
-    ),
+    )
+    .takes("[flush-type(ASYNC|SYNC)@6.2.0]"),
     row(
-        SCRIPT,
+        ("5.0.0", "O(1)"),
         "script|help",
         2,
         flag::LOADING | flag::STALE,
@@ -124,7 +131,8 @@ pub const ROWS: &[ConnCommand] = &[
         &["request_policy:all_nodes", "response_policy:all_succeeded"],
         "Makes a script known.",
         Some(load),
-    ),
+    )
+    .takes("script"),
 ];
 
 fn debug(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {

@@ -31,6 +31,8 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "shutdown",
+            syntax: "[abort-selector(save-selector-block([save-selector(NOSAVE|SAVE)] [NOW@7.0.0] \
+                [FORCE@7.0.0])|ABORT@7.0.0)]",
             arity: -1,
             flags: flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::NO_MULTI | flag::ALLOW_BUSY,
             acl: acl::DANGEROUS,

@@ -35,6 +35,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "slowlog|get",
+            syntax: "[count:int]",
             arity: -2,
             summary: "Lists the latest slow commands.",
             tips: &["request_policy:all_nodes", "nondeterministic_output"],

@@ -57,6 +57,7 @@ pub const ROWS: &[ConnCommand] = &[
     ConnCommand {
         spec: Spec {
             name: "watch",
+            syntax: "key#0...",
             arity: -2,
             flags: EVERYWHERE | flag::FAST,
             keys: &[KeySpec::range(keyflag::RO, 1, -1, 1)],
