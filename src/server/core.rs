@@ -415,8 +415,12 @@ impl Core {
             || !self.rearm.is_empty()
             || !self.selfq.is_empty()
             || self.mail.waits()
-            || !self.wake.is_empty()
-            || self.outbox.iter().any(|o| !o.is_empty())
+            || self.has_messages()
+    }
+
+    /// Has it anything to tell other cores?
+    fn has_messages(&self) -> bool {
+        !self.wake.is_empty() || self.outbox.iter().any(|o| !o.is_empty())
     }
 
     /// What other threads can give it at any time.
@@ -586,10 +590,15 @@ impl Stages for Core {
         if self.tracker.pending() {
             self.telling(Core::send_invalidations);
         }
+        // First, so that other cores work while the kernel sends what follows,
+        // and nobody who reads a reply acts before this turn's messages.
+        self.flush_mesh();
         self.flush_connections();
         // After those who are over their own limits have been cut off.
         self.limit_clients();
-        self.flush_mesh();
+        if self.has_messages() {
+            self.flush_mesh();
+        }
     }
 
     fn background(&mut self) {
