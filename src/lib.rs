@@ -11,7 +11,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`base`] | argument vectors, clock, randomness, slots, number and glob helpers |
+//! | [`base`] | argument vectors, clock, randomness, slots, number, glob and word helpers |
 //! | [`config`] | the directive table: parsing, CONFIG GET/SET/REWRITE, help |
 //! | [`observe`] | log, counters, latency histograms, slow log, latency events |
 //! | [`resp`] | RESP2/RESP3 parsing and encoding, pure |

@@ -11,6 +11,7 @@ pub mod sha1;
 pub mod slot;
 pub mod sparse;
 pub mod spsc;
+pub mod words;
 
 /// One command's arguments, the command name included.
 ///

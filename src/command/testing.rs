@@ -88,7 +88,7 @@ impl Bench {
     /// Runs a line of words; the reply as printable text (`\r\n` as spaces,
     /// trimmed), e.g. `+OK`, `:1`, `$1 v`, `*2 $1 a $1 b`.
     pub fn run(&mut self, line: &str) -> String {
-        let words = crate::resp::inline::split(line.as_bytes()).expect("balanced quotes");
+        let words = crate::base::words::split(line.as_bytes()).expect("balanced quotes");
         let args: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
         String::from_utf8_lossy(&self.raw(&args)).replace("\r\n", " ").trim_end().to_string()
     }

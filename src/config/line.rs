@@ -1,112 +1,9 @@
 //! Words, quotes and units: how one configuration line is taken apart and put
 //! together again.
-//!
-//! The rules are those that redis-server 7.0.15 was measured to follow:
-//! double quotes know `\n \r \t \a \b \xHH`, single quotes know only `\'`, a
-//! closing quote must end the word.
 
 use std::fmt::Write;
 
-/// Splits a line into words; `None` if a quote is left open or a closing quote
-/// is followed by something that is not a blank.
-pub fn split_words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line;
-    loop {
-        rest = rest.trim_ascii_start();
-        if rest.is_empty() {
-            return Some(words);
-        }
-        let (word, after) = take_word(rest)?;
-        words.push(word);
-        rest = after;
-    }
-}
-
-/// Takes one word off the front of `input`, which starts with a non-blank.
-fn take_word(input: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut word = Vec::new();
-    let mut rest = input;
-    while let Some((&byte, after)) = rest.split_first() {
-        match byte {
-            b'"' => {
-                let after = take_double_quoted(after, &mut word)?;
-                return ends_word(after).then_some((word, after));
-            }
-            b'\'' => {
-                let after = take_single_quoted(after, &mut word)?;
-                return ends_word(after).then_some((word, after));
-            }
-            _ if byte.is_ascii_whitespace() => break,
-            _ => word.push(byte),
-        }
-        rest = after;
-    }
-    Some((word, rest))
-}
-
-fn ends_word(after: &[u8]) -> bool {
-    after.first().is_none_or(u8::is_ascii_whitespace)
-}
-
-fn take_double_quoted<'a>(input: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let mut rest = input;
-    loop {
-        match rest {
-            [] => return None,
-            [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                word.push(hex_digit(*high) << 4 | hex_digit(*low));
-                rest = after;
-            }
-            [b'\\', byte, after @ ..] => {
-                word.push(unescape(*byte));
-                rest = after;
-            }
-            [byte, after @ ..] => {
-                word.push(*byte);
-                rest = after;
-            }
-        }
-    }
-}
-
-fn take_single_quoted<'a>(input: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    let mut rest = input;
-    loop {
-        match rest {
-            [] => return None,
-            [b'\\', b'\'', after @ ..] => {
-                word.push(b'\'');
-                rest = after;
-            }
-            [b'\'', after @ ..] => return Some(after),
-            [byte, after @ ..] => {
-                word.push(*byte);
-                rest = after;
-            }
-        }
-    }
-}
-
-fn hex_digit(byte: u8) -> u8 {
-    match byte {
-        b'0'..=b'9' => byte - b'0',
-        b'a'..=b'f' => byte - b'a' + 10,
-        _ => (byte | 0x20).wrapping_sub(b'a') + 10,
-    }
-}
-
-fn unescape(byte: u8) -> u8 {
-    match byte {
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'b' => 0x08,
-        b'a' => 0x07,
-        other => other,
-    }
-}
+pub use crate::base::words::split as split_words;
 
 /// Puts `value` in double quotes so that [`split_words`] reads it back.
 pub fn quote(value: &str) -> String {
@@ -260,18 +157,6 @@ mod tests {
     fn words(line: &str) -> Option<Vec<String>> {
         let words = split_words(line.as_bytes())?;
         Some(words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect())
-    }
-
-    #[test]
-    fn words_quotes_and_escapes() {
-        assert_eq!(words("  a  b\tc ").unwrap(), ["a", "b", "c"]);
-        assert_eq!(words(r#"a "" ''"#).unwrap(), ["a", "", ""]);
-        assert_eq!(words(r#""a\x41\n\"" 'it\'s' pre"fix""#).unwrap(), ["aA\n\"", "it's", "prefix"]);
-        assert_eq!(words(r#""open"#), None);
-        assert_eq!(words(r#""5"x"#), None);
-        assert_eq!(words("'5'x"), None);
-        assert_eq!(words(r#""\"#), None);
-        assert_eq!(words(r#""\xzz""#).unwrap(), ["xzz"]);
     }
 
     #[test]

@@ -282,6 +282,19 @@ fn lines_that_accumulate_and_lines_that_replace() {
     assert_eq!(reason(events), "wrong number of arguments");
 }
 
+/// As redis-server was seen to take them.
+#[test]
+fn rare_spaces_separate_only_where_no_word_stands() {
+    let config = config("\x0b\x0cmaxmemory 100\nrequirepass \"x\"\x0b\nmasterauth a\x0bb\n");
+    assert_eq!(value(&config, "maxmemory"), "100");
+    assert_eq!(value(&config, "requirepass"), "x");
+    assert_eq!(value(&config, "masterauth"), "a\x0bb");
+    for line in ["save\x0b900 1", "maxmemory\x0c100"] {
+        assert_eq!(reason(line), "Bad directive or wrong number of arguments");
+    }
+    assert_eq!(reason("maxmemory 100\x0b"), "argument must be a memory value");
+}
+
 #[test]
 fn lines_are_refused_with_the_reasons_of_redis() {
     for (text, expected) in [

@@ -140,7 +140,7 @@ impl Peer {
     }
 
     fn filter(&mut self, value: &[u8]) -> Replconf {
-        let Some(words) = crate::resp::inline::split(value) else {
+        let Some(words) = crate::base::words::split(value) else {
             return Replconf::Error("ERR Missing rdb-filter-only values".into());
         };
         let mut wanted = Wanted { functions_only: false, nothing: true };

@@ -1,6 +1,5 @@
 //! The Redis protocol: requests from bytes, replies to bytes. Pure.
 pub mod encode;
-pub mod inline;
 pub mod reply;
 pub mod request;
 pub mod value;

@@ -350,7 +350,7 @@ fn read_inline(buf: &[u8], r: &mut Resume) -> Step {
         return if buf.len() > INLINE_MAX { Step::Malformed(Malformed::BigInline) } else { Step::Partial };
     };
     let line = buf[..end].strip_suffix(b"\r").unwrap_or(&buf[..end]);
-    match super::inline::split(line) {
+    match crate::base::words::split(line) {
         Some(words) => {
             r.words = words;
             Step::Inline(end + 1)

@@ -1,7 +1,7 @@
 //! Scripts and libraries as text: the first line, which names the engine and
 //! says what the code may do.
 
-use crate::resp::inline;
+use crate::base::words;
 
 /// What code asks for, or renounces.
 pub mod flag {
@@ -73,7 +73,7 @@ pub fn library(code: &[u8]) -> Result<Header<'_>, String> {
         return Err("Missing library metadata".into());
     }
     let Some(end) = memchr::memchr(b'\n', code) else { return Err("Invalid library metadata".into()) };
-    let Some(words) = inline::split(&code[..end]) else { return Err("Invalid library metadata".into()) };
+    let Some(words) = words::split(&code[..end]) else { return Err("Invalid library metadata".into()) };
     let mut words = words.iter().map(|w| &w[..]);
     let engine = words.next().map_or(Vec::new(), |w| w[2..].to_vec());
     let mut name = None;

@@ -223,7 +223,7 @@ fn bad_manifests_are_refused() {
         (String::new(), "Found an empty AOF manifest"),
         ("\n".into(), "Invalid AOF manifest file format"),
         (MANIFEST.trim_end().into(), "The AOF manifest file contains too long line"),
-        ("\u{1}\u{2}\0\0\u{7f}\n".into(), "Invalid AOF manifest file format"),
+        ("\u{1}\u{2}\0\0\u{7f}\n".into(), "The AOF manifest file contains too long line"),
         ("\0".repeat(5000), "The AOF manifest file contains too long line"),
         (format!("{base}{base}"), "Found duplicate base file information"),
         (format!("{base}{first}{first}"), "Found a non-monotonic sequence number"),

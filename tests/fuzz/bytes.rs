@@ -1,9 +1,10 @@
 //! Parsers of bytes: requests, inline commands, replies, configuration text,
 //! compact encodings.
 
+use coreslot::base::words;
 use coreslot::config::Config;
 use coreslot::resp::request::{self, Limits, Malformed, Resume, Step};
-use coreslot::resp::{inline, value};
+use coreslot::resp::value;
 use coreslot::store::intset::IntSet;
 use coreslot::store::listpack::{Item, Listpack};
 
@@ -161,14 +162,14 @@ fn inline_words() {
         |rng| mutated(rng, &[b"set k \"a b\\x41\\n\" 'it\\'s'", b"a\"b\" '' \t\"\\\"\""]),
         |b| shown(b),
         |b| {
-            let Some(words) = inline::split(b) else { return };
+            let Some(words) = words::split(b) else { return };
             let mut line = Vec::new();
             for w in &words {
                 line.push(b'"');
                 w.iter().for_each(|c| line.extend_from_slice(format!("\\x{c:02x}").as_bytes()));
                 line.extend_from_slice(b"\" ");
             }
-            assert_eq!(inline::split(&line), Some(words));
+            assert_eq!(words::split(&line), Some(words));
         },
     );
 }

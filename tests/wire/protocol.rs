@@ -1,7 +1,9 @@
 //! The two protocol versions, inline commands, pipelines, and splitting of
 //! requests at every byte.
 
-use super::support::{Rng, Value, Wire, bulk, each_cores, encode, int, nil, ok, simple, wire::encode_into, with_cores};
+use super::support::{
+    Rng, Value, Wire, bulk, each_cores, encode, error, int, nil, ok, simple, wire::encode_into, with_cores,
+};
 use std::time::Duration;
 
 #[test]
@@ -89,6 +91,10 @@ fn inline_commands() {
             ("ECHO \"\"\r\n", bulk("")),
             ("SET inline \"a b\"\r\n", ok()),
             ("get inline\r\n", bulk("a b")),
+            // These two separate words only where a word may not stand.
+            ("\x0b\x0cECHO \x0b\"a\"\x0c\r\n", bulk("a")),
+            ("ECHO a\x0bb\x0c\r\n", bulk("a\x0bb\x0c")),
+            ("ECHO\x0ba\r\n", error("ERR unknown command 'ECHO\x0ba', with args beginning with: ")),
         ] {
             c.send(line);
             assert_eq!(c.read(), reply, "{line:?}");

@@ -61,14 +61,11 @@ impl Manifest {
         if line.first() == Some(&b'#') {
             return Ok(());
         }
-        if line.len() >= LINE_MAX || !line.ends_with(b"\n") {
+        // Redis does not see an end of line behind a NUL.
+        if line.len() >= LINE_MAX || !line.ends_with(b"\n") || line.contains(&0) {
             return Err("The AOF manifest file contains too long line");
         }
-        let trimmed = line.trim_ascii();
-        if trimmed.is_empty() {
-            return Err(FORMAT);
-        }
-        let words = crate::resp::inline::split(trimmed).ok_or(FORMAT)?;
+        let words = crate::base::words::split(line).ok_or(FORMAT)?;
         if words.len() < 6 || !words.len().is_multiple_of(2) {
             return Err(FORMAT);
         }
@@ -227,6 +224,9 @@ mod tests {
             ("file a seq 1 type\n", 1, "Invalid AOF manifest file format"),
             ("\n", 1, "Invalid AOF manifest file format"),
             ("file a/b seq 1 type b\n", 1, "File can't be a path, just a filename"),
+            ("\x0b\n", 1, "Invalid AOF manifest file format"),
+            ("file a\0 seq 1 type b\n", 1, "The AOF manifest file contains too long line"),
+            ("file a\x0bseq 1 type b\n", 1, "Invalid AOF manifest file format"),
             ("file a seq 1 type b", 1, "The AOF manifest file contains too long line"),
         ] {
             let e = Manifest::parse(text.as_bytes()).unwrap_err();

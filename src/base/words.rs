@@ -1,17 +1,23 @@
-//! Splitting of a line into words, with the quoting rules shared by inline
-//! commands and configuration files: double quotes with `\n \r \t \b \a \xHH`
-//! and `\"`, single quotes with `\'`.
+//! Splitting of a line into words, by the quoting rules that inline commands,
+//! configuration files, lists of users and manifests share: double quotes with
+//! `\n \r \t \b \a \xHH` and `\"`, single quotes with `\'`.
+//!
+//! As redis-server 7.0.15 was measured to do, a NUL ends the line, and the
+//! vertical tab and the form feed separate words without ending one: they are
+//! skipped before a word and may follow a quote, but belong to a word that they
+//! stand in.
 
 /// Words of `line`, or `None` when quotes are unbalanced or a closing quote is
 /// not followed by a space.
 pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let line = &line[..memchr::memchr(0, line).unwrap_or(line.len())];
     let mut words = Vec::new();
     let mut at = 0;
     loop {
         while at < line.len() && is_space(line[at]) {
             at += 1;
         }
-        if at == line.len() || line[at] == 0 {
+        if at == line.len() {
             return Some(words);
         }
         let mut word = Vec::new();
@@ -20,8 +26,14 @@ pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
+/// What is skipped before a word.
 fn is_space(b: u8) -> bool {
-    matches!(b, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+    ends_word(b) || matches!(b, 0x0b | 0x0c)
+}
+
+/// What a word without quotes ends at.
+fn ends_word(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 fn read_word(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
@@ -29,8 +41,7 @@ fn read_word(line: &[u8], mut at: usize, word: &mut Vec<u8>) -> Option<usize> {
         match b {
             b'"' => return double_quoted(line, at + 1, word),
             b'\'' => return single_quoted(line, at + 1, word),
-            0 => return Some(at),
-            _ if is_space(b) => return Some(at),
+            _ if ends_word(b) => return Some(at),
             _ => word.push(b),
         }
         at += 1;
@@ -116,5 +127,21 @@ mod tests {
         assert_eq!(words("\"a\"b"), None);
         assert_eq!(words("\"a"), None);
         assert_eq!(words("").unwrap(), Vec::<String>::new());
+        assert_eq!(words(r#"a "" pre"fix""#).unwrap(), ["a", "", "prefix"]);
+        assert_eq!(words(r#""\"#), None);
+        assert_eq!(words(r#""\xzz""#).unwrap(), ["xzz"]);
+        assert_eq!(words("'5'x"), None);
+    }
+
+    #[test]
+    fn rare_separators_and_nul() {
+        assert_eq!(words("a\x0bb c\x0c").unwrap(), ["a\x0bb", "c\x0c"]);
+        assert_eq!(words("\x0b\x0ca \x0b b \x0c").unwrap(), ["a", "b"]);
+        assert_eq!(words("'a'\x0b\x0b\"b\"\x0cc").unwrap(), ["a", "b", "c"]);
+        assert_eq!(words("a\0b").unwrap(), ["a"]);
+        assert_eq!(words("a \0b").unwrap(), ["a"]);
+        assert_eq!(words("\"a\"\0b").unwrap(), ["a"]);
+        assert_eq!(words("\"a\0b\""), None);
+        assert_eq!(words("'a\0b'"), None);
     }
 }
