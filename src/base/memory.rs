@@ -24,6 +24,21 @@ pub fn used() -> usize {
     TOTAL.load(Ordering::Relaxed).max(0) as usize
 }
 
+/// Bytes that the machine could still give, as far as the kernel knows.
+pub fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.saturating_mul(1024))
+    };
+    let machine = field("MemAvailable:")?.saturating_add(field("SwapFree:").unwrap_or(0));
+    // A group of processes may have a limit of its own; without one these say
+    // "max" or something huge.
+    let groups = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = groups.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    Some(limits.fold(machine, u64::min))
+}
+
 /// [`used`], with all that the calling thread has counted.
 #[inline]
 pub fn used_here() -> usize {

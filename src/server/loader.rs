@@ -14,7 +14,7 @@ use super::image::Want;
 use super::service::Service;
 use crate::base::slot::{Key, slot_of_hash};
 use crate::command::cx::Touch;
-use crate::snapshot::load::expected_in_slot;
+use crate::snapshot::load::{expected_in_slot, longest_string};
 use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
 use crate::snapshot::rdb::read::{Bytes, Fault};
 use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
@@ -106,11 +106,13 @@ pub struct Loader {
 
 impl Loader {
     /// Begins to load; what an earlier loader left unfinished is dropped.
-    /// `size` is that of what is loaded, bytes, if it is known.
-    pub async fn begin(service: &Rc<Service>, size: Option<u64>) -> Loader {
+    /// `size` is that of what is loaded, bytes, if it is known; `checked`: its
+    /// checksum is known to be right.
+    pub async fn begin(service: &Rc<Service>, size: Option<u64>, checked: bool) -> Loader {
         let s = service.shared.config.settings();
         service.ask_all(Core::begin_incoming).await;
-        let mut scanner = Scanner::new(s.persistence.rdbchecksum);
+        let mut scanner = Scanner::new(s.persistence.rdbchecksum && !checked);
+        scanner.set_longest(longest_string(s.proto_max_bulk_len));
         if let Some(size) = size {
             scanner.set_size(size);
         }

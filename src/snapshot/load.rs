@@ -17,6 +17,7 @@ use super::rdb::encode::Access;
 use super::rdb::read::{Bytes, Fault};
 use super::rdb::scan::{Error, Event, Part, Record, Scanner, Sum};
 use crate::base::clock::UnixMs;
+use crate::base::memory;
 use crate::base::slot::{Key, SLOTS, slot_of_hash};
 use crate::command::cx::Options;
 use crate::observe::log;
@@ -98,6 +99,15 @@ impl Batch {
             offset: r.offset,
         });
     }
+}
+
+/// Bytes of a string at most in what is loaded: as many as a client could have
+/// sent, or more where there is memory for them thrice, as they come, on their way
+/// to their core and as what they are there. Redis takes as long ones as it can
+/// allocate.
+pub fn longest_string(proto_max_bulk_len: u64) -> u64 {
+    const USUAL: u64 = 512 << 20;
+    proto_max_bulk_len.max(USUAL).max(memory::available().unwrap_or(0) / 3)
 }
 
 /// What a file says about itself, as far as anyone asks.
@@ -207,6 +217,11 @@ impl Splitter {
     pub fn set_size(&mut self, bytes: u64) {
         self.size = bytes;
         self.scanner.set_size(bytes);
+    }
+
+    /// Longer strings are refused.
+    pub fn set_longest(&mut self, bytes: u64) {
+        self.scanner.set_longest(bytes);
     }
 
     /// For pushing bytes and for the place in the file.

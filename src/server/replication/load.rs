@@ -1,24 +1,26 @@
 //! The primary's snapshot, from the connection into the keyspace.
 //!
 //! Usually it is written to a file first, and the old data goes only when all
-//! of the new has come (`repl-diskless-load disabled`). Or it is loaded as it
-//! comes: into an empty keyspace (`on-empty-db`), or beside the old data, which
-//! is served meanwhile and kept if the transfer fails (`swapdb`).
+//! of the new has come and is in order (`repl-diskless-load disabled`); the file
+//! takes the place of the last snapshot only when it has been loaded. Or it is
+//! loaded as it comes: into an empty keyspace (`on-empty-db`), or beside the old
+//! data, which is served meanwhile and kept if the transfer fails (`swapdb`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future;
 use glommio::timer::sleep;
 
+use super::receive::{Received, Rules, Writer};
 use crate::base::clock;
 use crate::config::{DisklessLoad, Settings};
 use crate::observe::log;
@@ -28,16 +30,14 @@ use crate::server::image::Want;
 use crate::server::loader::Loader;
 use crate::server::service::Service;
 use crate::server::service::snapshot_file::{delay_of, libraries_of};
-use crate::snapshot::rdb::scan::{Event, Scanner};
+use crate::snapshot::load::longest_string;
 
 /// Bytes that wait to be written or loaded; beyond, the primary waits.
 const WAITING_MAX: usize = 32 << 20;
 
-/// Bytes between two synchronizations of the file (as in Redis).
-const SYNC_EVERY: usize = 8 << 20;
-
-/// Bytes read from the file at once.
+/// Bytes read from the file at once; fewer when keys are to be delayed.
 const PIECE: usize = 256 << 10;
+const DELAYED_PIECE: usize = 4 << 10;
 
 /// What comes from the primary.
 enum Item {
@@ -142,6 +142,8 @@ impl Service {
                 self.set_loading(false);
                 if self.loads(generation) {
                     self.replicate(NodeEvent::LoadFailed { reason });
+                    // What still waits would hold up the next link.
+                    self.abort_load();
                 }
                 self.repl.applied.ring();
             }
@@ -170,7 +172,7 @@ impl Service {
     /// Loads beside the old data, which goes when all of the new is there.
     async fn load_from_socket(self: &Rc<Self>, generation: u64, refuse_empty: bool) -> Result<u32, Failure> {
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
-        let mut loader = Loader::begin(self, None).await;
+        let mut loader = Loader::begin(self, None, false).await;
         let result = self.feed_from_socket(generation, &mut loader).await;
         match result {
             Ok(()) if refuse_empty && loader.about.keys == 0 => {
@@ -238,7 +240,19 @@ impl Service {
         settings: &Settings,
         refuse_empty: bool,
     ) -> Result<u32, Failure> {
-        let path = self.receive_file(generation, settings, refuse_empty).await?;
+        let p = &settings.persistence;
+        let name = format!("temp-{}.{}.rdb", clock::now_ms() / 1000, std::process::id());
+        let (received, path) = (Received(settings.resolve(&name)), settings.resolve(&p.dbfilename));
+        let rules = Rules {
+            checksum: p.rdbchecksum,
+            longest: longest_string(settings.proto_max_bulk_len),
+            databases: settings.databases,
+            refuse_empty,
+        };
+        self.receive_file(generation, &received.0, rules).await?;
+        if path.is_dir() {
+            return Err(Failure::Failed(format!("{} is a directory", path.display())));
+        }
         self.all_applied().await;
         if !self.loads(generation) {
             return Err(Failure::Aborted);
@@ -250,20 +264,26 @@ impl Service {
         let cut = self.next_cut();
         self.image(cut, Want::Flush).await;
         log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
-        let size = std::fs::metadata(&path).map_or(0, |m| m.len());
-        let mut loader = Loader::begin(self, Some(size)).await;
+        let loader = self.load_received(&received.0).await?;
+        if !self.loads(generation) {
+            loader.give_up().await;
+            return Err(Failure::Aborted);
+        }
+        let temporary = p.rdb_del_sync_files && !p.appendonly && p.save.is_empty();
+        received.take_place_of(path, temporary).await;
+        self.install(generation, loader).await
+    }
+
+    /// Loads what was received. Its checksum is right: that was looked at.
+    async fn load_received(self: &Rc<Self>, path: &Path) -> Result<Loader, Failure> {
+        let size = std::fs::metadata(path).map_or(0, |m| m.len());
+        let mut loader = Loader::begin(self, Some(size), true).await;
         let p = &self.shared.persistence;
         p.loading_total_bytes.store(size, Relaxed);
         p.loading_done_bytes.store(0, Relaxed);
-        let fed = feed_from_file(&path, &mut loader, &p.loading_done_bytes).await;
-        if settings.persistence.rdb_del_sync_files
-            && !settings.persistence.appendonly
-            && settings.persistence.save.is_empty()
-        {
-            let _ = std::fs::remove_file(&path);
-        }
-        match fed {
-            Ok(()) => self.install(generation, loader).await,
+        let delay = self.shared.config.settings().persistence.key_load_delay_us;
+        match feed_from_file(path, &mut loader, &p.loading_done_bytes, delay).await {
+            Ok(()) => Ok(loader),
             Err(e) => {
                 loader.give_up().await;
                 Err(Failure::Failed(e))
@@ -271,78 +291,37 @@ impl Service {
         }
     }
 
-    /// Writes the snapshot to a temporary file and puts it into the place of
-    /// the last one.
-    async fn receive_file(&self, generation: u64, s: &Settings, refuse_empty: bool) -> Result<PathBuf, Failure> {
-        let name = format!("temp-{}.{}.rdb", clock::now_ms() / 1000, std::process::id());
-        let (temporary, path) = (s.resolve(&name), s.resolve(&s.persistence.dbfilename));
-        let writer = Writer::start(temporary.clone())
+    /// Writes the snapshot to a file, and looks at it on the way.
+    async fn receive_file(&self, generation: u64, path: &Path, rules: Rules) -> Result<(), Failure> {
+        let writer = Writer::start(path, rules)
             .map_err(|e| format!("Opening the temp file needed for MASTER <-> REPLICA synchronization: {e}"))?;
-        loop {
-            match self.next_bytes(generation).await {
-                Ok(Some(bytes)) => writer.write(bytes).await?,
-                Ok(None) => break,
-                Err(Aborted) => {
-                    drop(writer);
-                    let _ = std::fs::remove_file(&temporary);
-                    return Err(Failure::Aborted);
-                }
-            }
+        while let Some(bytes) = self.next_bytes(generation).await? {
+            writer.write(bytes).await?;
         }
-        let (from, to) = (temporary.clone(), path.clone());
-        let moved = writer.finish(move || {
-            if refuse_empty && holds_nothing(&from)? {
-                return Err(std::io::Error::other(REFUSED));
-            }
-            std::fs::rename(&from, &to)?;
-            let dir = to.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(dir)?.sync_all()
-        });
-        if let Err(e) = moved.await {
-            let _ = std::fs::remove_file(&temporary);
-            return Err(Failure::Failed(e));
-        }
-        Ok(path)
+        Ok(writer.finish().await?)
     }
 }
 
 /// Why a primary's snapshot of nothing is not taken.
-const REFUSED: &str = "the primary has come back without its dataset and with a younger history; the dataset here is \
+pub(super) const REFUSED: &str = "the primary has come back without its dataset and with a younger history; the dataset here is \
                        kept (replica-refuse-empty-primary)";
 
-/// The largest file that is looked through for keys.
-const EMPTY_MAX: u64 = 1 << 20;
-
-/// Is this a snapshot without keys?
-fn holds_nothing(path: &Path) -> std::io::Result<bool> {
-    if std::fs::metadata(path)?.len() > EMPTY_MAX {
-        return Ok(false);
-    }
-    let mut scanner = Scanner::new(false);
-    scanner.push(&std::fs::read(path)?);
-    scanner.close();
-    loop {
-        match scanner.next() {
-            Ok(Some(Event::Record(_))) => return Ok(false),
-            Ok(Some(Event::End(_)) | None) => return Ok(true),
-            Ok(Some(_)) => {}
-            // What is broken is refused where it is loaded.
-            Err(_) => return Ok(false),
-        }
-    }
-}
-
-async fn feed_from_file(path: &Path, loader: &mut Loader, done: &AtomicU64) -> Result<(), String> {
+/// `delay` is `key-load-delay`, with which less is read at once, so that it shows.
+async fn feed_from_file(path: &Path, loader: &mut Loader, done: &AtomicU64, delay: i32) -> Result<(), String> {
     let mut file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; if delay == 0 { PIECE } else { DELAYED_PIECE }];
     loop {
+        let before = loader.about.keys;
         let n = file.read(&mut piece).map_err(|e| format!("{}: {e}", path.display()))?;
         if n == 0 {
             return loader.finish().await;
         }
         loader.feed(&piece[..n]).await?;
         done.fetch_add(n as u64, Relaxed);
-        future::yield_now().await;
+        match delay_of(delay, loader.about.keys - before) {
+            Duration::ZERO => future::yield_now().await,
+            delay => sleep(delay).await,
+        }
     }
 }
 
@@ -364,85 +343,4 @@ impl From<String> for Failure {
     fn from(reason: String) -> Failure {
         Failure::Failed(reason)
     }
-}
-
-type Finish = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
-
-enum Order {
-    Write(Bytes),
-    Finish(Finish),
-}
-
-/// A file written by a thread of its own, so that the disk holds up nobody.
-struct Writer {
-    orders: mpsc::SyncSender<Order>,
-    outcome: mpsc::Receiver<std::io::Result<()>>,
-}
-
-/// Pieces that wait for the disk.
-const ORDERS_MAX: usize = 64;
-
-impl Writer {
-    fn start(path: PathBuf) -> std::io::Result<Writer> {
-        let file = File::create(path)?;
-        let (orders, taken) = mpsc::sync_channel(ORDERS_MAX);
-        let (tell, outcome) = mpsc::channel();
-        std::thread::Builder::new().name("snapshot-in".into()).spawn(move || {
-            let _ = tell.send(write_all(file, &taken));
-        })?;
-        Ok(Writer { orders, outcome })
-    }
-
-    async fn write(&self, bytes: Bytes) -> Result<(), String> {
-        self.order(Order::Write(bytes)).await
-    }
-
-    async fn order(&self, order: Order) -> Result<(), String> {
-        let mut order = order;
-        loop {
-            match self.orders.try_send(order) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::TrySendError::Full(back)) => order = back,
-                Err(mpsc::TrySendError::Disconnected(_)) => {
-                    let error = self.outcome.recv().ok().and_then(Result::err);
-                    return Err(error.map_or_else(|| "the file's thread has ended".into(), |e| e.to_string()));
-                }
-            }
-            glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    }
-
-    async fn finish(self, then: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), String> {
-        self.order(Order::Finish(Box::new(then))).await?;
-        loop {
-            match self.outcome.try_recv() {
-                Ok(outcome) => return outcome.map_err(|e| e.to_string()),
-                Err(mpsc::TryRecvError::Disconnected) => return Err("the file's thread has ended".into()),
-                Err(mpsc::TryRecvError::Empty) => {
-                    glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
-                }
-            }
-        }
-    }
-}
-
-fn write_all(mut file: File, orders: &mpsc::Receiver<Order>) -> std::io::Result<()> {
-    let mut unsynced = 0;
-    while let Ok(order) = orders.recv() {
-        match order {
-            Order::Write(bytes) => {
-                file.write_all(&bytes)?;
-                unsynced += bytes.len();
-                if unsynced >= SYNC_EVERY {
-                    file.sync_data()?;
-                    unsynced = 0;
-                }
-            }
-            Order::Finish(then) => {
-                file.sync_all()?;
-                return then();
-            }
-        }
-    }
-    Ok(())
 }

@@ -25,6 +25,7 @@ mod full;
 mod hold;
 mod link;
 mod load;
+mod receive;
 mod roles;
 mod upstream;
 

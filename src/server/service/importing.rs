@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Service;
 use crate::server::core::Core;
-use crate::snapshot::load::{About, Batch, Counts, How, Intake, Splitter, Step};
+use crate::snapshot::load::{About, Batch, Counts, How, Intake, Splitter, Step, longest_string};
 use crate::snapshot::rdb::scan::Error;
 
 /// Batches under way to one core at most.
@@ -49,8 +49,10 @@ impl Import {
         let s = shared.config.settings();
         let map: Arc<Vec<u16>> = shared.sequencer.map();
         let map: Box<[u16]> = map.iter().copied().collect();
+        let mut splitter = Splitter::new(map, shared.cores, s.databases as usize, s.persistence.rdbchecksum);
+        splitter.set_longest(longest_string(s.proto_max_bulk_len));
         Import {
-            splitter: Splitter::new(map, shared.cores, s.databases as usize, s.persistence.rdbchecksum),
+            splitter,
             service: service.clone(),
             how,
             under_way: (0..shared.cores).map(|_| VecDeque::new()).collect(),

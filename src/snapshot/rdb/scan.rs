@@ -4,8 +4,10 @@
 //! The caller loops: [`Scanner::next`] until it answers `Ok(None)`, then more
 //! bytes by [`Scanner::push`] (or [`Scanner::fill`] from a reader), or
 //! [`Scanner::close`] when there are no more. Memory is bounded by the largest
-//! string in the file: a large collection comes in *parts*, each with whole
-//! elements, that a [`Builder`](super::decode::Builder) puts together.
+//! string in the file, and that by [`Scanner::set_longest`]: a large collection
+//! comes in *parts*, each with whole elements, that a
+//! [`Builder`](super::decode::Builder) puts together. Who only wants to know
+//! whether a file is in order ([`Scanner::skim`]) needs none of it.
 //!
 //! The steps of a value are kept on a stack, so that scanning goes on where
 //! the bytes ended. A new type plugs in at [`steps_of`].
@@ -248,6 +250,10 @@ pub struct Scanner {
     closed: bool,
     /// Bytes that will come at most, if that is known.
     size: Option<u64>,
+    /// Bytes of a string at most.
+    longest: u64,
+    /// Values are not kept until they are whole.
+    skims: bool,
     state: State,
     version: u32,
     steps: Vec<Step>,
@@ -272,6 +278,8 @@ impl Scanner {
             checksum: checksum.then(Checksum::default),
             closed: false,
             size: None,
+            longest: u64::MAX,
+            skims: false,
             state: State::Magic,
             version: 0,
             steps: Vec::new(),
@@ -311,6 +319,18 @@ impl Scanner {
     /// for, which would gather all of the file.
     pub fn set_size(&mut self, bytes: u64) {
         self.size = Some(bytes);
+    }
+
+    /// Strings of more bytes are refused where they begin: a length is a claim, and
+    /// bytes may follow for ever.
+    pub fn set_longest(&mut self, bytes: u64) {
+        self.longest = bytes;
+    }
+
+    /// Looks at the file without keeping its values: the body of a record is some
+    /// of its bytes.
+    pub fn skim(&mut self) {
+        self.skims = true;
     }
 
     /// How far the file has been scanned.
@@ -366,7 +386,11 @@ impl Scanner {
     #[allow(clippy::should_implement_trait, reason = "events borrow from the scanner")]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, Error> {
         let from = self.at;
-        match self.step() {
+        let result = match self.step() {
+            Err(Fault::Short) if !self.closed => self.wait(),
+            other => other,
+        };
+        match result {
             Ok(Some(Found::Event(e))) => Ok(Some(e)),
             Ok(Some(Found::Value { from, to, part })) => Ok(Some(Event::Record(Record {
                 deadline: self.deadline,
@@ -378,7 +402,6 @@ impl Scanner {
                 offset: self.base + from as u64,
             }))),
             Ok(None) => Ok(None),
-            Err(Fault::Short) if !self.closed => Ok(None),
             Err(fault) => {
                 let record = (self.state == State::Value).then(|| (self.kind, self.key.clone()));
                 let at = if fault == Fault::Short { self.filled } else { self.at.max(from) };
@@ -410,6 +433,32 @@ impl Scanner {
                 State::Ended | State::Failed => return Ok(None),
             }
         }
+    }
+
+    /// More bytes are needed: can they come, and be kept until all are there?
+    #[cold]
+    fn wait(&mut self) -> Result<Option<Found>, Fault> {
+        let in_value = self.state == State::Value;
+        let claim = match (self.state, self.steps.last()) {
+            (State::Value, Some(Step::Skip(n))) => *n,
+            (State::Between, _) => claim(Bytes::new(&self.buffer[self.at..self.filled])).unwrap_or(0),
+            _ => 0,
+        };
+        if claim > self.longest {
+            return Err(Fault::Corrupt(format!("A string of {claim} bytes, which is too long to be loaded")));
+        }
+        if self.size.is_some_and(|size| claim > size.saturating_sub(self.base + self.filled as u64)) {
+            self.closed = true;
+            return Err(Fault::Short);
+        }
+        if in_value && self.skims {
+            self.start = self.at;
+        }
+        // Values that come in one piece may have many strings.
+        if (self.filled - self.start) as u64 / 2 > self.longest {
+            return Err(Fault::corrupt("A value that is too long to be loaded"));
+        }
+        Ok(None)
     }
 
     /// Reads from the scanned place on, which moves if all is there.
@@ -532,9 +581,6 @@ impl Scanner {
         let mut walk = Walk { bytes, steps: &mut self.steps, limit: limit.saturating_sub(scanned) };
         let result = walk.go();
         self.at += walk.bytes.at();
-        if let (Err(Fault::Short), Some(Step::Skip(n)), Some(size)) = (&result, self.steps.last(), self.size) {
-            self.closed |= *n > size.saturating_sub(self.base + self.filled as u64);
-        }
         result?;
         let done = self.steps.is_empty();
         let part = match (self.parts > 0, done) {
@@ -574,6 +620,25 @@ impl Scanner {
 enum Found {
     Event(Event<'static>),
     Value { from: usize, to: usize, part: Part },
+}
+
+/// How many bytes of a string outside of a value, which ends beyond these, are
+/// missing.
+fn claim(mut b: Bytes) -> Result<u64, Fault> {
+    let strings = match b.byte()? {
+        op::AUX => 2,
+        op::FUNCTION => 1,
+        code if code <= kind::HASH_LISTPACK_TTL => 1,
+        _ => 0,
+    };
+    for _ in 0..strings {
+        if let Head::Raw(n) | Head::Packed { packed: n, .. } = b.head()?
+            && b.take(n).is_err()
+        {
+            return Ok(n - b.left() as u64);
+        }
+    }
+    Ok(0)
 }
 
 /// A deadline as files hold it: -1 is none, and what lies before 1970 is past.

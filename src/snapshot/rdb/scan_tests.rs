@@ -153,6 +153,109 @@ fn large_collections_come_in_parts() {
     }
 }
 
+/// A head that claims a tebibyte and bytes for ever: refused before much of it is
+/// kept, wherever the string stands.
+#[test]
+fn an_endless_string_is_refused() {
+    let huge = [&[0x81][..], &(1u64 << 40).to_be_bytes()].concat();
+    let packed = [&[0xC3][..], &huge, &[10]].concat();
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("a value", [&[kind::STRING, 1, b'k'][..], &huge].concat()),
+        ("a packed value", [&[kind::STRING, 1, b'k'][..], &packed].concat()),
+        ("a key", [&[kind::STRING][..], &huge].concat()),
+        ("a key with a deadline", [&[0xFC, 0, 0, 0, 0, 0, 0, 0, 0, kind::LIST][..], &huge].concat()),
+        ("an element", [&[kind::SET, 1, b'k', 2, 1, b'a'][..], &huge].concat()),
+        ("a listpack", [&[kind::HASH_LISTPACK, 1, b'k'][..], &huge].concat()),
+        ("a field's name", [&[0xFA][..], &huge].concat()),
+        ("a field", [&[0xFA, 1, b'a'][..], &huge].concat()),
+        ("a library", [&[0xF5][..], &huge].concat()),
+    ];
+    for (name, head) in cases {
+        for (skims, size) in [(false, None), (true, None), (false, Some(1 << 50)), (false, Some(1 << 30))] {
+            let mut s = Scanner::new(true);
+            s.set_longest(1 << 20);
+            if skims {
+                s.skim();
+            }
+            if let Some(size) = size {
+                s.set_size(size);
+            }
+            s.push(b"REDIS0010");
+            s.push(&head);
+            let error = (0..100).find_map(|_| {
+                s.push(&[0; 10_000]);
+                loop {
+                    match s.next() {
+                        Ok(None) => return None,
+                        Ok(Some(_)) => {}
+                        Err(e) => return Some(e),
+                    }
+                }
+            });
+            let e = error.unwrap_or_else(|| panic!("{name} is waited for"));
+            let said = e.fault.to_string();
+            assert!(said.starts_with("A string of 10995") && said.contains("too long"), "{name}: {said}");
+            assert_eq!(e.record.is_some(), ["a value", "a packed value", "an element", "a listpack"].contains(&name));
+            assert!(e.offset < 20_000, "{name}: {e}");
+        }
+    }
+}
+
+/// Values of one piece may be endless without any long string.
+#[test]
+fn an_endless_value_is_refused() {
+    let mut s = Scanner::new(true);
+    s.set_longest(1 << 20);
+    s.push(b"REDIS0010");
+    s.push(&[kind::MODULE_2, 1, b'k', 5]);
+    let error = (0..1000).find_map(|_| {
+        s.push(&[2, 1].repeat(5000));
+        loop {
+            match s.next() {
+                Ok(None) => return None,
+                Ok(Some(_)) => {}
+                Err(e) => return Some(e),
+            }
+        }
+    });
+    assert!(error.is_some_and(|e| e.to_string().contains("too long") && e.offset < 3 << 20));
+}
+
+/// Who skims needs memory for no value, and finds what others find.
+#[test]
+fn skimming_finds_what_is_wrong_without_keeping_values() {
+    let mut records = records();
+    records.extend_from_slice(&[kind::STRING, 1, b'b']);
+    write::string(&mut records, &vec![b'x'; 1 << 20]);
+    let whole = file(&records);
+    let skim = |file: &[u8]| {
+        let mut s = Scanner::new(true);
+        s.skim();
+        let mut kept = 0;
+        for chunk in file.chunks(1000) {
+            s.push(chunk);
+            loop {
+                match s.next() {
+                    Ok(None) => break,
+                    Ok(Some(Event::End(_))) => return Ok(kept),
+                    Ok(Some(_)) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+            kept = s.rest().len().max(kept);
+        }
+        s.close();
+        s.next().map(|_| kept)
+    };
+    assert!(skim(&whole).is_ok_and(|kept| kept < 2000));
+    for at in (0..whole.len()).step_by(997).chain(0..600) {
+        let mut bad = whole.clone();
+        bad[at] ^= 0x10;
+        assert!(skim(&bad).is_err() || at >= whole.len() - 8, "{at}");
+        assert_eq!(skim(&whole[..at]).unwrap_err().fault, Fault::Short, "{at}");
+    }
+}
+
 #[test]
 fn versions_are_looked_at() {
     for good in [&b"REDIS0001"[..], b"REDIS0012", b"VALKEY080"] {
