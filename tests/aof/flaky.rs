@@ -1,6 +1,7 @@
 //! A file system in memory whose `fsync` can be made to fail, by FUSE: no other
 //! way reaches a server that flushes through io_uring. It also shows what a loss
-//! of power would leave ([`on_disk`]).
+//! of power would leave ([`on_disk`]), and kills the server before any step of its
+//! ([`crash_before`]).
 //!
 //! [`serve`] is no test but a process of its own, which [`start`] puts between
 //! the test and the server: in a mount namespace of its own it mounts the file
@@ -17,6 +18,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where the file system is to be mounted.
 const MOUNT: &str = "FLAKY_MOUNT";
@@ -47,6 +49,36 @@ pub fn on_disk(mount: &Path, bytes: &[u8]) -> bool {
     let files = std::fs::read_dir(disk(mount)).expect("the disk");
     let mut contents = files.map(|f| std::fs::read(f.expect("an entry").path()).expect("a file"));
     contents.any(|c| c.windows(bytes.len()).any(|w| w == bytes))
+}
+
+fn crash_order(mount: &Path) -> PathBuf {
+    mount.with_extension("crash")
+}
+
+/// Kills the server before its `step`-th change from now on, from 1. What a kill
+/// leaves then lies in [`Left::Killed`]'s directory, and what a loss of power
+/// would in [`Left::Dark`]'s.
+pub fn crash_before(mount: &Path, step: usize) {
+    std::fs::write(crash_order(mount), step.to_string()).expect("order a crash");
+}
+
+/// What is left after a crash.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// By a kill: all that was done.
+    Killed,
+    /// By a loss of power: of a file what its last successful `fsync` found, and of
+    /// a directory what its own found; nothing else.
+    Dark,
+}
+
+impl Left {
+    pub fn dir(self, mount: &Path) -> PathBuf {
+        mount.with_extension(match self {
+            Left::Killed => "killed",
+            Left::Dark => "dark",
+        })
+    }
 }
 
 /// A server whose append-only files lie in the file system mounted at `mount`;
@@ -97,13 +129,19 @@ fn serve() {
             Ok(())
         });
     }
-    let status = server.status().expect("the server");
+    let mut server = server.spawn().expect("the server");
+    SERVER.store(server.id(), Ordering::SeqCst);
+    let status = server.wait().expect("the server's end");
     drop(fuse);
     std::process::exit(status.code().unwrap_or(99));
 }
 
 const ROOT: u64 = 1;
 
+/// The server's process.
+static SERVER: AtomicU32 = AtomicU32::new(0);
+
+#[derive(Clone)]
 enum Node {
     Dir(BTreeMap<Vec<u8>, u64>),
     File(Vec<u8>),
@@ -112,6 +150,8 @@ enum Node {
 struct Files {
     mount: PathBuf,
     nodes: BTreeMap<u64, Node>,
+    /// As they were at their last successful `fsync`.
+    flushed: BTreeMap<u64, Node>,
     next: u64,
 }
 
@@ -142,6 +182,9 @@ mod op {
     pub const RENAME2: u32 = 45;
 }
 
+/// Of a request for attributes to be set: the size is among them.
+const SIZE: u32 = 1 << 3;
+
 type Answer = Result<Vec<u8>, i32>;
 
 fn u32_at(b: &[u8], at: usize) -> u32 {
@@ -164,7 +207,8 @@ fn names(b: &[u8]) -> Vec<&[u8]> {
 
 impl Files {
     fn new(mount: PathBuf) -> Files {
-        Files { mount, nodes: BTreeMap::from([(ROOT, Node::Dir(BTreeMap::new()))]), next: ROOT + 1 }
+        let nodes = BTreeMap::from([(ROOT, Node::Dir(BTreeMap::new()))]);
+        Files { mount, flushed: nodes.clone(), nodes, next: ROOT + 1 }
     }
 
     /// Serves until the kernel hangs up.
@@ -190,7 +234,47 @@ impl Files {
         }
     }
 
+    /// A step that changes something: is it the one to die before?
+    fn step(&self) {
+        let order = crash_order(&self.mount);
+        let Some(left) = std::fs::read_to_string(&order).ok().and_then(|s| s.parse::<usize>().ok()) else { return };
+        match left {
+            0 => {}
+            1 => {
+                self.write_down(&self.nodes, ROOT, &Left::Killed.dir(&self.mount));
+                self.write_down(&self.flushed, ROOT, &Left::Dark.dir(&self.mount));
+                // SAFETY: gets only numbers.
+                unsafe { libc::kill(SERVER.load(Ordering::SeqCst) as i32, libc::SIGKILL) };
+                std::fs::write(&order, "0").expect("the order is done");
+            }
+            n => std::fs::write(&order, (n - 1).to_string()).expect("the order"),
+        }
+    }
+
+    /// Copies a tree out. What was never flushed is an empty file.
+    fn write_down(&self, nodes: &BTreeMap<u64, Node>, id: u64, to: &Path) {
+        use std::os::unix::ffi::OsStrExt;
+        let whole = nodes.get(&id).cloned().or_else(|| match self.nodes.get(&id) {
+            Some(Node::Dir(_)) => Some(Node::Dir(BTreeMap::new())),
+            _ => None,
+        });
+        match whole {
+            Some(Node::Dir(entries)) => {
+                std::fs::create_dir_all(to).expect("a directory");
+                for (name, child) in entries {
+                    self.write_down(nodes, child, &to.join(std::ffi::OsStr::from_bytes(&name)));
+                }
+            }
+            Some(Node::File(bytes)) => std::fs::write(to, bytes).expect("a file"),
+            None => std::fs::write(to, "").expect("an empty file"),
+        }
+    }
+
     fn take(&mut self, what: u32, node: u64, b: &[u8]) -> Answer {
+        let changes = [op::MKDIR, op::CREATE, op::UNLINK, op::RENAME, op::RENAME2, op::WRITE, op::FSYNC, op::FSYNCDIR];
+        if changes.contains(&what) || what == op::SETATTR && u32_at(b, 0) & SIZE != 0 {
+            self.step();
+        }
         match what {
             // Version 7.31, no flags, pieces of up to 128 KiB.
             op::INIT => {
@@ -232,7 +316,11 @@ impl Files {
             op::STATFS => Ok(vec![0; 80]),
             op::READDIR => self.list(node, u64_at(b, 8)),
             op::FSYNC => self.sync(node),
-            op::RELEASE | op::RELEASEDIR | op::FLUSH | op::FSYNCDIR => Ok(Vec::new()),
+            op::FSYNCDIR => {
+                self.flushed.insert(node, self.nodes[&node].clone());
+                Ok(Vec::new())
+            }
+            op::RELEASE | op::RELEASEDIR | op::FLUSH => Ok(Vec::new()),
             _ => Err(libc::ENOSYS),
         }
     }
@@ -245,6 +333,7 @@ impl Files {
                 let (copy, whole) = (self.mount.with_extension("copy"), disk(&self.mount).join(node.to_string()));
                 std::fs::write(&copy, self.file(node)?).expect("a copy");
                 std::fs::rename(&copy, whole).expect("rename it");
+                self.flushed.insert(node, self.nodes[&node].clone());
                 Ok(Vec::new())
             }
             n => {
@@ -313,7 +402,6 @@ impl Files {
     }
 
     fn resize(&mut self, id: u64, b: &[u8]) -> Answer {
-        const SIZE: u32 = 1 << 3;
         if u32_at(b, 0) & SIZE != 0 {
             let size = u64_at(b, 16) as usize;
             self.file(id)?.resize(size, 0);

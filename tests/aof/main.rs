@@ -15,3 +15,4 @@ mod flaky;
 mod golden;
 mod harness;
 mod rewrite;
+mod steps;

@@ -225,6 +225,15 @@ impl Place {
         })
     }
 
+    /// Makes the directory, so that it stays.
+    pub fn make_dir(&self) -> io::Result<()> {
+        if self.dir.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.dir)?;
+        sync_dir(self.dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    }
+
     /// Puts a manifest in place: written beside, flushed, renamed, and the
     /// directory flushed.
     pub fn write_manifest(&self, m: &Manifest) -> io::Result<()> {

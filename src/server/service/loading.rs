@@ -337,7 +337,7 @@ fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
     match found {
         Some(m) if !(half_moved(&m) && old.is_file() && !place.path(&place.stem).exists()) => Ok(m),
         None if !old.is_file() => {
-            let make = std::fs::create_dir_all(&place.dir);
+            let make = place.make_dir();
             make.map_err(|e| format!("Can't open or create append-only dir {}: {e}", place.dir.display()))?;
             Ok(Manifest::default())
         }
@@ -346,7 +346,7 @@ fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
 }
 
 fn adopt_old(place: &Place, old: &Path) -> std::io::Result<Manifest> {
-    std::fs::create_dir_all(&place.dir)?;
+    place.make_dir()?;
     let base = AofFile { name: place.stem.clone(), seq: 1 };
     let m = Manifest::of_base(base);
     place.write_manifest(&m)?;

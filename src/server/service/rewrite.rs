@@ -164,7 +164,7 @@ impl Service {
         let place = Place::of(&s);
         let is_on = self.aof.borrow().is_some();
         if !is_on {
-            std::fs::create_dir_all(&place.dir).map_err(|e| e.to_string())?;
+            place.make_dir().map_err(|e| e.to_string())?;
         }
         let at_cut = |out: &mut Outputs| {
             out.aof.as_mut().map(Aof::cut);
@@ -412,7 +412,7 @@ impl Service {
 
     /// Opens an incremental file that nobody knows yet.
     async fn prepare_aof(&self, place: &Place) -> Result<PathBuf, String> {
-        std::fs::create_dir_all(&place.dir).map_err(|e| e.to_string())?;
+        place.make_dir().map_err(|e| e.to_string())?;
         let manifest = place.read_manifest()?.unwrap_or_default();
         let path = place.dir.join(format!("temp-{}.incr", place.stem));
         let _ = std::fs::remove_file(&path);
