@@ -18,6 +18,7 @@ mod faults;
 mod flaps;
 mod functions;
 mod interop;
+mod killed;
 mod proxy;
 mod restart;
 mod servers;

@@ -15,6 +15,8 @@ struct State {
     refuses: AtomicBool,
     /// Bytes from the primary until the next cut; negative for no cut.
     budget: AtomicI64,
+    /// Instead of the cut everything stands still; it does.
+    holds: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -46,6 +48,9 @@ impl Proxy {
 
     /// Ends all connections.
     pub fn cut(&self) {
+        if self.state.holds.swap(false, Ordering::SeqCst) {
+            self.freeze(false);
+        }
         for s in self.state.open.lock().expect("the list").drain(..) {
             let _ = s.shutdown(Shutdown::Both);
         }
@@ -58,6 +63,18 @@ impl Proxy {
 
     pub fn refuse(&self, refuses: bool) {
         self.state.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// Everything stands still after so many bytes more from the primary, until
+    /// [`Proxy::cut`].
+    pub fn hold_after(&self, bytes: i64) {
+        self.state.holds.store(true, Ordering::SeqCst);
+        self.cut_after(bytes);
+    }
+
+    /// Does it stand still?
+    pub fn is_held(&self) -> bool {
+        self.state.frozen.load(Ordering::SeqCst)
     }
 
     /// Cuts everything after so many bytes more from the primary.
@@ -97,7 +114,16 @@ fn pass(mut from: TcpStream, mut to: TcpStream, counts: bool, state: &State) {
                 state.budget.store(left - take as i64, Ordering::SeqCst);
             }
         }
-        if n == 0 || to.write_all(&buffer[..take]).is_err() || take < n {
+        if n == 0 || to.write_all(&buffer[..take]).is_err() {
+            break;
+        }
+        if take < n {
+            if state.holds.load(Ordering::SeqCst) {
+                state.frozen.store(true, Ordering::SeqCst);
+                while state.frozen.load(Ordering::SeqCst) && !state.ended.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
             break;
         }
     }

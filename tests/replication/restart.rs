@@ -6,7 +6,7 @@ use super::support::{Server, error, eventually};
 
 /// Starts a server in the place of one that has ended: its port and directory.
 /// The kernel may hold the port for a while after a kill.
-fn again(old: &Server, cores: usize, args: &[&str]) -> Server {
+pub fn again(old: &Server, cores: usize, args: &[&str]) -> Server {
     let deadline = std::time::Instant::now() + LIMIT;
     loop {
         let server = try_again(old, cores, args);

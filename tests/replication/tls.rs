@@ -98,7 +98,7 @@ fn keys_migrate_over_tls() {
         assert_eq!(s.run("DBSIZE"), int(0));
         // The target's plain port does not speak TLS.
         s.run("SET a 1");
-        let reply = s.cmd(&["MIGRATE", "127.0.0.1", &target.port.to_string(), "a", "0", "30000"]);
+        let reply = s.cmd(&["MIGRATE", "127.0.0.1", &target.port.to_string(), "a", "0", "1500"]);
         assert_eq!(reply.as_error(), "IOERR error or timeout connecting to the client");
         assert_eq!(s.run("DBSIZE"), int(1), "what was not taken stays");
     }
