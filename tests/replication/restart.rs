@@ -122,6 +122,8 @@ fn writes_are_waited_for_until_they_are_on_disk() {
     replica.wire().run("SET old 1");
     assert_eq!(wire.run("WAITAOF 2 0 0"), error("ERR value is out of range, value must between 0 and 1"));
     assert_eq!(wire.run("WAITAOF 1 -1 0"), error("ERR value is out of range, must be positive"));
+    assert_eq!(wire.run("WAITAOF 1 x 0"), error("ERR value is out of range, must be positive"));
+    assert_eq!(wire.run("WAITAOF x 1 0"), error("ERR value is not an integer or out of range"));
     wire.run("SET a 1");
     let pair = |reply: super::support::Value| (reply.items()[0].as_int(), reply.items()[1].as_int());
     assert_eq!(pair(wire.run("WAITAOF 1 0 30000")), (1, 0));

@@ -133,6 +133,10 @@ fn kill_by_every_filter() {
             victim.expect_closed();
         }
         assert_eq!(admin.run("PING"), simple("PONG"));
+        for age in ["0", "-1"] {
+            let killed = admin.run(&format!("CLIENT KILL MAXAGE {age}"));
+            assert_eq!(killed, error("ERR maxage should be greater than 0"));
+        }
         let laddr = format!("CLIENT KILL LADDR 127.0.0.1:{} SKIPME no", server.port);
         assert_eq!(admin.run(&laddr), int(1));
         admin.expect_closed();

@@ -352,8 +352,9 @@ impl Filter {
                 b"user" if core.users.get(value).is_some() => f.user = Some(value.to_vec()),
                 b"user" => return Err(format!("ERR No such user '{}'", text(value)).into()),
                 b"maxage" => {
-                    let age = parse_i64(value).filter(|n| *n > 0);
-                    f.age_s = Some(age.ok_or(Fault::Text("ERR maxage is not an integer or out of range"))? as u64);
+                    let age = parse_i64(value).ok_or(Fault::Text("ERR maxage is not an integer or out of range"))?;
+                    let age = u64::try_from(age).ok().filter(|n| *n > 0);
+                    f.age_s = Some(age.ok_or(Fault::Text("ERR maxage should be greater than 0"))?);
                 }
                 b"skipme" => match &value.to_ascii_lowercase()[..] {
                     b"yes" => f.except = Some(own),

@@ -143,13 +143,11 @@ fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> 
 }
 
 fn wait_aof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    let number = |arg: &[u8]| parse_i64(arg).ok_or(fault::NOT_AN_INTEGER);
-    let local = number(args[1])?;
+    let local = parse_i64(args[1]).ok_or(fault::NOT_AN_INTEGER)?;
     if !(0..=1).contains(&local) {
         return Err(Fault::Text("ERR value is out of range, value must between 0 and 1"));
     }
-    let replicas = usize::try_from(number(args[2])?);
-    let replicas = replicas.map_err(|_| Fault::Text("ERR value is out of range, must be positive"))?;
+    let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok()).ok_or(fault::NOT_POSITIVE)?;
     let timeout_ms = parse_i64(args[3]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
     let (asker, stamp) = (core.asker(conn), core.stamp);
