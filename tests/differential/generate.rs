@@ -113,6 +113,8 @@ impl Generator {
         }
         match self.rng.below(100) {
             0 | 1 if self.without.iter().any(|name| name == "COMMAND") => command,
+            // 7.0 takes no command of one word, 7.2 does.
+            0 | 1 if command.len() == 1 => command,
             0 => [words("COMMAND GETKEYS"), command].concat(),
             1 => [words("COMMAND GETKEYSANDFLAGS"), command].concat(),
             2 => [words("ACL DRYRUN u0"), command].concat(),
