@@ -69,7 +69,7 @@ def stalls_and_events(bench, server):
     command(server, "LATENCY", "RESET")
     result = stalls(bench, server, copying)
     events = command(server, "LATENCY", "LATEST")
-    result["events"] = ", ".join(f"{e[0].decode()} {e[3]} ms" for e in events) or "none"
+    result["events"] = ", ".join(f"{e[0].decode()} {int(e[3])} ms" for e in events) or "none"
     return result
 
 
