@@ -37,8 +37,9 @@
 //!    [`Core::collect`](server::core::Core::collect) notes which of the ring's
 //!    provided buffers ([`reactor::buffers`]) holds how many bytes for whom: an
 //!    [`Arrival`](server::io::Arrival). Nothing is copied.
-//! 2. *receive*, *stamp*, *order*: the mesh is drained, the turn gets its
-//!    time, and multi-core transactions take their places in the lock queue.
+//! 2. *receive*, *stamp*, *order*: the mesh is drained, in the order of the
+//!    senders' stamps ([`server::mail`]), the turn gets its time, and multi-core
+//!    transactions take their places in the lock queue.
 //! 3. *run*: [`Core::serve_all`](server::core::Core::serve_all) takes the
 //!    arrivals. [`resp::request::read`] finds the arguments in the ring's
 //!    buffer, in place; only what is incomplete or cannot run yet is copied to
@@ -62,8 +63,8 @@
 //! 6. *journal*: if anyone reads the stream,
 //!    [`Core::publish_effects`](server::effects) hands the turn's effects to the
 //!    service core, which merges those of all cores ([`journal`]). *flush*, once
-//!    the clock has passed the turn's stamp:
-//!    [`Core::flush_connections`](server::core::Core::flush_connections) queues
+//!    the clock has passed the turn's stamp: messages to other cores go first,
+//!    then [`Core::flush_connections`](server::core::Core::flush_connections) queues
 //!    one send per connection with output and gives the ring its buffers back.
 //!    (What other cores are about to answer is waited for.) The next *reap*
 //!    submits the sends.
