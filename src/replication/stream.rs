@@ -9,6 +9,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::base::num::parse_i64;
+use crate::resp::request;
 
 /// Commands of one batch at most, unless a transaction has more.
 const BATCH_COMMANDS: usize = 4096;
@@ -22,6 +23,12 @@ const LARGE_BATCH: usize = 1 << 20;
 /// Bytes of one command or transaction at most: as much as Redis buffers of a
 /// client's query (client-query-buffer-limit).
 const UNIT_BYTES_MAX: usize = 1 << 30;
+
+/// Where a unit that is not too long ends at the latest: others stand before it.
+const END_MAX: usize = BATCH_BYTES + UNIT_BYTES_MAX;
+const _: () = assert!(END_MAX < u32::MAX as usize);
+
+const TOO_LONG: &str = "a unit that is too long";
 
 /// Arguments of a command at most (as in a client's request), and bytes of a
 /// header line.
@@ -37,19 +44,25 @@ pub enum Place {
     Transaction(u32),
 }
 
-/// One command to be applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where an argument lies in a batch's bytes: its first and the one after its last.
+type Span = (u32, u32);
+
+/// One command to be applied; [`Batch::args`] has its name and arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command {
     pub db: u32,
     pub place: Place,
-    /// Name and arguments.
-    pub args: Vec<Bytes>,
+    /// Its arguments among those of the batch.
+    first: u32,
+    argc: u32,
 }
 
-/// Some units of the stream.
+/// Some units of the stream. Arguments are places in its bytes: held as counted
+/// slices they were a fifth of what a replica does for a write.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Batch {
     pub commands: Vec<Command>,
+    args: Vec<Span>,
     /// The primary's bytes, all of them.
     pub bytes: Bytes,
     /// Offset of the last byte.
@@ -58,6 +71,16 @@ pub struct Batch {
     pub db: u32,
     /// Offset before the last `REPLCONF GETACK` in it.
     pub ack: Option<u64>,
+}
+
+impl Batch {
+    /// Name and arguments of one of its commands.
+    #[inline]
+    pub fn args(&self, of: &Command) -> impl Iterator<Item = &[u8]> {
+        let first = of.first as usize;
+        let spans = &self.args[first..first + of.argc as usize];
+        spans.iter().map(|(from, to)| &self.bytes[*from as usize..*to as usize])
+    }
 }
 
 /// Why a stream cannot be read.
@@ -79,46 +102,49 @@ pub struct Stream {
     transactions: u32,
     /// Input length below which reading cannot get on.
     wanted: usize,
-    /// What has been read of a transaction that is not complete, and of a command:
-    /// long ones come in many pieces, and are read only once.
-    open: Option<Open>,
-    partial: Option<Partial>,
+    /// What has been read of a unit that is not complete: long ones come in many
+    /// pieces, and are read only once.
+    open: Option<Reading>,
 }
 
-/// Where the arguments of a command lie in the input.
-type Spans = Vec<(usize, usize)>;
-
-/// What reading a unit has found so far; becomes part of the batch when the
-/// unit is complete.
+/// What reading has found, from the beginning of the input on.
 #[derive(Debug, Default)]
-struct Unit {
-    commands: Vec<(u32, Place, Spans)>,
-    ack: Option<u64>,
-    /// MULTI without its EXEC.
-    open: bool,
-}
-
-/// How far reading has come within a unit.
-#[derive(Debug)]
-struct Open {
-    unit: Unit,
+struct Reading {
+    commands: Vec<Command>,
+    args: Vec<Span>,
+    /// Where the next command begins, and what is selected there.
     at: usize,
     db: u32,
     transactions: u32,
+    ack: Option<u64>,
+    /// Commands and arguments before a MULTI whose EXEC has not come.
+    multi: Option<(usize, usize)>,
+    partial: Option<Partial>,
 }
 
-/// A command of which arguments are missing.
-#[derive(Debug)]
+/// How far a command has been read of which arguments are missing.
+#[derive(Clone, Copy, Debug)]
 struct Partial {
-    at: usize,
+    /// The first of its arguments.
+    first: usize,
     next: usize,
     left: i64,
-    args: Spans,
+}
+
+/// Where the last whole unit ended.
+struct Whole {
+    commands: usize,
+    args: usize,
+    at: usize,
+    db: u32,
+    transactions: u32,
+    ack: Option<u64>,
 }
 
 /// The beginning of a command.
 enum Begun {
-    Array(Partial),
+    /// So many arguments follow, from there on.
+    Array(i64, usize),
     /// An empty line; the end of it.
     Empty(usize),
     Incomplete(usize),
@@ -130,10 +156,18 @@ enum Argument {
 }
 
 enum Read {
-    /// A command, or nothing for an empty line; the end of it.
-    Command(Spans, usize),
+    /// A command, or nothing for an empty line: the first of its arguments, and
+    /// where it ends.
+    Command(usize, usize),
     /// At least so many bytes of input are needed.
     Incomplete(usize),
+}
+
+impl Reading {
+    fn whole(&self) -> Whole {
+        let Reading { at, db, transactions, ack, .. } = *self;
+        Whole { commands: self.commands.len(), args: self.args.len(), at, db, transactions, ack }
+    }
 }
 
 impl Stream {
@@ -172,47 +206,43 @@ impl Stream {
         if self.input.len() < self.wanted.max(1) {
             return Ok(None);
         }
-        let fresh = || Open { at: 0, db: self.db, transactions: self.transactions, unit: Unit::default() };
-        let mut open = self.open.take().unwrap_or_else(fresh);
-        let (mut done, mut found) = (0, Unit::default());
+        let fresh = || Reading { db: self.db, transactions: self.transactions, ..Reading::default() };
+        let mut r = self.open.take().unwrap_or_else(fresh);
+        let mut whole = None;
         self.wanted = 0;
         loop {
-            let (args, end) = match self.read(open.at) {
+            let (first, end) = match self.read(&mut r) {
                 // What stands before is in order; then the same is found again.
-                Err(_) if done > 0 => break,
+                Err(_) if whole.is_some() => break,
                 Err(bad) => return Err(bad),
-                Ok(Read::Command(args, end)) => (args, end),
+                Ok(Read::Command(first, end)) => (first, end),
                 Ok(Read::Incomplete(wanted)) => {
-                    self.wanted = if done == 0 { wanted } else { 0 };
+                    self.wanted = if whole.is_none() { wanted } else { 0 };
                     break;
                 }
             };
-            self.note(&args, &mut open);
-            open.at = end;
-            if open.unit.open {
+            self.note(first, &mut r);
+            r.at = end;
+            if r.multi.is_some() {
                 continue;
             }
-            found.commands.append(&mut open.unit.commands);
-            found.ack = open.unit.ack.take().or(found.ack);
-            (done, self.db, self.transactions) = (open.at, open.db, open.transactions);
-            if found.commands.len() >= BATCH_COMMANDS || done >= BATCH_BYTES {
+            whole = Some(r.whole());
+            if r.commands.len() >= BATCH_COMMANDS || r.at >= BATCH_BYTES {
                 break;
             }
         }
-        if done == 0 {
-            self.open = Some(open);
-            return if self.input.len() > UNIT_BYTES_MAX {
-                Err(self.bad(0, "a unit that is too long"))
-            } else {
+        match whole {
+            Some(whole) => Ok(Some(self.take(r, whole))),
+            None if self.input.len() > UNIT_BYTES_MAX => Err(self.bad(0, TOO_LONG)),
+            None => {
+                self.open = Some(r);
                 Ok(None)
-            };
+            }
         }
-        // The input moves.
-        self.partial = None;
-        Ok(Some(self.take(done, found)))
     }
 
-    fn take(&mut self, len: usize, found: Unit) -> Batch {
+    fn take(&mut self, r: Reading, whole: Whole) -> Batch {
+        let len = whole.at;
         let bytes = self.input.split_to(len).freeze();
         // What is left shares the batch's memory and would keep all of it. Little
         // of it, so that the copies are no more work than the batches.
@@ -220,67 +250,72 @@ impl Stream {
             self.input = BytesMut::from(&self.input[..]);
         }
         self.offset += len as u64;
-        let commands = found.commands.into_iter().map(|(db, place, spans)| Command {
-            db,
-            place,
-            args: spans.into_iter().map(|(from, to)| bytes.slice(from..to)).collect(),
-        });
-        Batch { commands: commands.collect(), end: self.offset, db: self.db, ack: found.ack, bytes }
+        (self.db, self.transactions) = (whole.db, whole.transactions);
+        let Reading { mut commands, mut args, .. } = r;
+        commands.truncate(whole.commands);
+        args.truncate(whole.args);
+        Batch { commands, args, end: self.offset, db: whole.db, ack: whole.ack, bytes }
     }
 
-    /// Sorts a command: what concerns the link itself is not applied. What stands
-    /// where it must not is left to whoever applies it, and complains.
-    fn note(&self, args: &[(usize, usize)], open: &mut Open) {
-        let arg = |i: usize| args.get(i).map_or(b"".as_slice(), |(from, to)| &self.input[*from..*to]);
+    /// Sorts the command whose arguments begin with `first`: what concerns the link
+    /// itself is not applied. What stands where it must not is left to whoever
+    /// applies it, and complains.
+    fn note(&self, first: usize, r: &mut Reading) {
+        let spans = &r.args[first..];
+        let arg = |i: usize| spans.get(i).map_or(b"".as_slice(), |s| &self.input[s.0 as usize..s.1 as usize]);
         let is = |name: &[u8]| arg(0).eq_ignore_ascii_case(name);
         let database = || parse_i64(arg(1)).and_then(|n| u32::try_from(n).ok()).filter(|n| *n < self.databases);
-        let unit = &mut open.unit;
-        if args.is_empty() || is(b"ping") {
+        if spans.is_empty() || is(b"ping") {
         } else if is(b"select")
-            && args.len() == 2
+            && spans.len() == 2
             && let Some(db) = database()
         {
-            open.db = db;
+            r.db = db;
         } else if is(b"replconf") {
             if arg(1).eq_ignore_ascii_case(b"getack") {
-                unit.ack = Some(self.offset + open.at as u64);
+                r.ack = Some(self.offset + r.at as u64);
             }
-        } else if is(b"multi") && args.len() == 1 && !unit.open {
-            unit.open = true;
-            open.transactions = open.transactions.wrapping_add(1);
-        } else if is(b"exec") && unit.open {
-            unit.open = false;
-        } else if is(b"discard") && unit.open {
-            unit.open = false;
-            unit.commands.clear();
+        } else if is(b"multi") && spans.len() == 1 && r.multi.is_none() {
+            r.multi = Some((r.commands.len(), first));
+            r.transactions = r.transactions.wrapping_add(1);
+        } else if is(b"exec") && r.multi.is_some() {
+            r.multi = None;
+        } else if is(b"discard")
+            && let Some((commands, args)) = r.multi.take()
+        {
+            r.commands.truncate(commands);
+            return r.args.truncate(args);
         } else {
-            let place = if unit.open { Place::Transaction(open.transactions) } else { Place::Alone };
-            unit.commands.push((open.db, place, args.to_vec()));
+            let place = if r.multi.is_some() { Place::Transaction(r.transactions) } else { Place::Alone };
+            let argc = spans.len() as u32;
+            return r.commands.push(Command { db: r.db, place, first: first as u32, argc });
         }
+        r.args.truncate(first);
     }
 
-    /// Reads the command that begins at `at`; goes on where it was left when bytes
-    /// were missing.
-    fn read(&mut self, at: usize) -> Result<Read, Malformed> {
-        let begun = self.partial.take().filter(|p| p.at == at);
-        let mut p = match begun.map_or_else(|| self.begin(at), |p| Ok(Begun::Array(p)))? {
-            Begun::Array(p) => p,
-            Begun::Empty(end) => return Ok(Read::Command(Vec::new(), end)),
-            Begun::Incomplete(wanted) => return Ok(Read::Incomplete(wanted)),
+    /// Reads the next command; goes on where it was left when bytes were missing.
+    fn read(&self, r: &mut Reading) -> Result<Read, Malformed> {
+        let mut p = match r.partial.take() {
+            Some(p) => p,
+            None => match self.begin(r.at)? {
+                Begun::Array(left, next) => Partial { first: r.args.len(), next, left },
+                Begun::Empty(end) => return Ok(Read::Command(r.args.len(), end)),
+                Begun::Incomplete(wanted) => return Ok(Read::Incomplete(wanted)),
+            },
         };
         while p.left > 0 {
             match self.argument(p.next)? {
                 Argument::At(from, to) => {
-                    p.args.push((from, to));
+                    r.args.push((from as u32, to as u32));
                     (p.next, p.left) = (to + 2, p.left - 1);
                 }
                 Argument::Incomplete(wanted) => {
-                    self.partial = Some(p);
+                    r.partial = Some(p);
                     return Ok(Read::Incomplete(wanted));
                 }
             }
         }
-        Ok(Read::Command(p.args, p.next))
+        Ok(Read::Command(p.first, p.next))
     }
 
     /// Reads what stands before a command's arguments.
@@ -298,8 +333,7 @@ impl Stream {
         if !(0..=ARGS_MAX).contains(&count) {
             return Err(self.bad(at, "an impossible number of arguments"));
         }
-        let args = Vec::with_capacity((count as usize).min(16));
-        Ok(Begun::Array(Partial { at, next, left: count, args }))
+        Ok(Begun::Array(count, next))
     }
 
     fn argument(&self, at: usize) -> Result<Argument, Malformed> {
@@ -314,6 +348,9 @@ impl Stream {
             return Err(self.bad(at, "an impossible length"));
         }
         let end = start + len as usize;
+        if end > END_MAX {
+            return Err(self.bad(at, TOO_LONG));
+        }
         if input.len() < end + 2 {
             return Ok(Argument::Incomplete(end + 2));
         }
@@ -324,7 +361,15 @@ impl Stream {
     }
 
     /// The number that begins at `at` and where its line ends.
+    #[inline]
     fn number(&self, at: usize) -> Result<Option<(i64, usize)>, Malformed> {
+        match request::short_number(&self.input, at) {
+            Some(found) => Ok(Some(found)),
+            None => self.long_number(at),
+        }
+    }
+
+    fn long_number(&self, at: usize) -> Result<Option<(i64, usize)>, Malformed> {
         let line = &self.input[at..self.input.len().min(at + LINE_MAX)];
         let Some(len) = memchr::memchr(b'\n', line) else {
             return if line.len() == LINE_MAX { Err(self.bad(at, "an endless line")) } else { Ok(None) };
@@ -341,7 +386,7 @@ impl Stream {
     pub fn cut(&mut self) {
         self.input.advance(self.input.len());
         self.wanted = 0;
-        (self.open, self.partial) = (None, None);
+        self.open = None;
     }
 }
 
@@ -376,7 +421,7 @@ mod tests {
 
     fn text(b: &Batch) -> Vec<String> {
         let show = |c: &Command| {
-            let words: Vec<_> = c.args.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            let words: Vec<_> = b.args(c).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
             let mark = if c.place == Place::Alone { "" } else { "t" };
             format!("{}{mark} {}", c.db, words.join(" "))
         };

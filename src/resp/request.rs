@@ -120,20 +120,28 @@ enum Line {
 
 #[inline]
 fn number_line(buf: &[u8], at: usize) -> Line {
-    // Lengths have one or two digits nearly always: no search for the CR then.
-    if let Some(w) = buf.get(at..at + 4) {
-        let d = w[0].wrapping_sub(b'0');
-        if (1..=9).contains(&d) {
-            if w[1] == b'\r' && w[2] == b'\n' {
-                return Line::Number(i64::from(d), at + 3);
-            }
-            let e = w[1].wrapping_sub(b'0');
-            if e <= 9 && w[2] == b'\r' && w[3] == b'\n' {
-                return Line::Number(i64::from(d) * 10 + i64::from(e), at + 4);
-            }
+    match short_number(buf, at) {
+        Some((n, next)) => Line::Number(n, next),
+        None => slow_number_line(buf, at),
+    }
+}
+
+/// The number from 1 to 99 whose line begins at `at`, and the position after the
+/// line. Lengths are such nearly always: no search for the CR then.
+#[inline]
+pub fn short_number(buf: &[u8], at: usize) -> Option<(i64, usize)> {
+    let w = buf.get(at..at + 4)?;
+    let d = w[0].wrapping_sub(b'0');
+    if (1..=9).contains(&d) {
+        if w[1] == b'\r' && w[2] == b'\n' {
+            return Some((i64::from(d), at + 3));
+        }
+        let e = w[1].wrapping_sub(b'0');
+        if e <= 9 && w[2] == b'\r' && w[3] == b'\n' {
+            return Some((i64::from(d) * 10 + i64::from(e), at + 4));
         }
     }
-    slow_number_line(buf, at)
+    None
 }
 
 #[cold]

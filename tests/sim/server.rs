@@ -346,9 +346,9 @@ impl Server {
     fn apply_one(&mut self, now: Ms) {
         let Some(batch) = self.applying.pop_front() else { return };
         for c in &batch.commands {
-            let text = |i: usize| std::str::from_utf8(&c.args[i]).expect("text");
-            assert_eq!(text(0), "APPEND");
-            self.data.append(c.db, text(1), text(2).parse().expect("a value"));
+            let words: Vec<&str> = batch.args(c).map(|a| std::str::from_utf8(a).expect("text")).collect();
+            let ["APPEND", key, value] = words[..] else { panic!("{words:?}") };
+            self.data.append(c.db, key, value.parse().expect("a value"));
         }
         self.data.check_pairs();
         self.event(now, Event::Applied { end: batch.end });

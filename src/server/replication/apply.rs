@@ -13,7 +13,7 @@ use glommio::timer::sleep;
 use super::super::service::applier::{Applier, ApplyError};
 use crate::observe::log;
 use crate::replication::event::Event;
-use crate::replication::stream::{Batch, Command, Place};
+use crate::replication::stream::{Batch, Place};
 use crate::server::service::Service;
 
 /// Time between two notes of the place in the append-only file, at least; what
@@ -67,7 +67,7 @@ impl Service {
                 ));
             }
             self.repl.batch_bytes.set(self.repl.batch_bytes.get() - bytes);
-            if let Some(name) = batches.iter().flat_map(|b| b.commands.last()).last().and_then(|c| c.args.first()) {
+            if let Some(name) = batches.iter().rev().find_map(last_name) {
                 *self.repl.last_applied.borrow_mut() = String::from_utf8_lossy(name).to_ascii_lowercase();
             }
             self.replicate(Event::Applied { end });
@@ -77,9 +77,15 @@ impl Service {
     }
 }
 
+/// The name of the last command of a batch.
+fn last_name(batch: &Batch) -> Option<&[u8]> {
+    batch.args(batch.commands.last()?).next()
+}
+
 /// Hands a batch's commands to the applier, transactions marked.
 async fn apply(applier: &mut Applier, batch: &Batch) {
     let mut open = None;
+    let mut args = Vec::new();
     for c in &batch.commands {
         let transaction = match c.place {
             Place::Alone => None,
@@ -95,16 +101,15 @@ async fn apply(applier: &mut Applier, batch: &Batch) {
             open = transaction;
         }
         applier.set_db(c.db);
-        take_command(applier, c).await;
+        args.clear();
+        args.extend(batch.args(c));
+        if !applier.take_at_once(&args) {
+            take(applier, &args).await;
+        }
     }
     if open.is_some() {
         take(applier, &[b"EXEC"]).await;
     }
-}
-
-async fn take_command(applier: &mut Applier, c: &Command) {
-    let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
-    take(applier, &args).await;
 }
 
 /// What cannot be applied is passed over, as Redis does with errors of the

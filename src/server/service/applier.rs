@@ -58,7 +58,7 @@ pub struct Applier {
     commands: usize,
     bytes: usize,
     /// The commands since MULTI.
-    unit: Option<Vec<Applied>>,
+    unit: Option<Box<Requests>>,
     flights: Rc<Flights>,
     applied: u64,
 }
@@ -122,6 +122,28 @@ impl Applier {
         self.flights.error.take()
     }
 
+    /// Takes the next command of the stream, if that needs no waiting and no
+    /// explanation: it is the usual one, over keys of one core.
+    #[inline]
+    pub fn take_at_once(&mut self, args: Args<'_>) -> bool {
+        if self.unit.is_some() || self.is_full() {
+            return false;
+        }
+        let Ok(entry) = registry().resolve(args) else { return false };
+        let Route::Key(_) = entry.route else { return false };
+        if !entry.spec.arity_fits(args.len()) {
+            return false;
+        }
+        let Target::Core(core, k, hash) = self.target(entry, args) else { return false };
+        self.applied += 1;
+        self.push(core, entry, self.db, args, (k, hash));
+        true
+    }
+
+    fn is_full(&self) -> bool {
+        self.commands >= BATCH_COMMANDS || self.bytes >= BATCH_BYTES
+    }
+
     /// Takes the next command of the stream.
     pub async fn command(&mut self, args: Args<'_>) -> Result<(), ApplyError> {
         let entry = registry().resolve(args).map_err(|_| ApplyError::Unknown(args[0].to_vec()))?;
@@ -133,7 +155,7 @@ impl Applier {
         match entry.spec.name {
             "select" => self.select(args),
             "multi" if self.unit.is_none() => {
-                self.unit = Some(Vec::new());
+                self.unit = Some(Box::default());
                 Ok(())
             }
             "exec" => match self.unit.take() {
@@ -146,7 +168,7 @@ impl Applier {
             "multi" => Err(ApplyError::OutOfPlace(args[0].to_vec())),
             _ => {
                 match &mut self.unit {
-                    Some(unit) => unit.push(Applied { db: self.db, command: entry.index, args: owned(args) }),
+                    Some(unit) => unit.push(&head(entry, self.db, args, (0, 0)), args.iter().copied()),
                     None => self.single(entry, self.db, args).await,
                 }
                 Ok(())
@@ -181,45 +203,55 @@ impl Applier {
                 self.settle().await;
             }
         }
-        if self.commands >= BATCH_COMMANDS || self.bytes >= BATCH_BYTES {
+        if self.is_full() {
             self.hand_over().await;
         }
     }
 
     /// A whole transaction: within one batch if every command finds its data
     /// on one core.
-    async fn transaction(&mut self, unit: Vec<Applied>) {
-        let entries = &registry().entries;
-        let slices = |c: &Applied| -> Vec<Vec<u8>> { c.args.clone() };
-        let simple = unit.iter().all(|c| {
-            let args = slices(c);
-            let args: Vec<&[u8]> = args.iter().map(|a| &a[..]).collect();
-            matches!(self.target(&entries[c.command], &args), Target::Core(..) | Target::Split(_))
-        });
-        if !simple {
-            let (over_keys, beside): (Vec<Applied>, Vec<Applied>) = unit
-                .into_iter()
-                .partition(|c| matches!(entries[c.command].action, Action::Keys(_) | Action::Script(_)));
-            if !over_keys.is_empty() {
-                self.together(over_keys).await;
-            }
-            for c in beside {
-                let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
-                Box::pin(self.single(&entries[c.command], c.db, &args)).await;
-            }
-            return;
+    async fn transaction(&mut self, unit: Box<Requests>) {
+        let (mut reader, mut args) = (unit.read(), Vec::new());
+        let mut simple = true;
+        while simple && let Some(head) = reader.next(&mut args) {
+            simple = matches!(self.target(entry_of(&head), &args), Target::Core(..) | Target::Split(_));
         }
-        for c in &unit {
-            let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
-            let entry = &entries[c.command];
+        if !simple {
+            return self.transaction_together(&unit).await;
+        }
+        let mut reader = unit.read();
+        while let Some(head) = reader.next(&mut args) {
+            let (entry, db) = (entry_of(&head), head.origin.db);
             match self.target(entry, &args) {
-                Target::Core(core, k, hash) => self.push(core, entry, c.db, &args, (k, hash)),
-                Target::Split(found) => self.push_split(entry, c.db, &args, &found),
+                Target::Core(core, k, hash) => self.push(core, entry, db, &args, (k, hash)),
+                Target::Split(found) => self.push_split(entry, db, &args, &found),
                 Target::All | Target::Together | Target::Beside => unreachable!("looked at above"),
             }
         }
-        if self.commands >= BATCH_COMMANDS || self.bytes >= BATCH_BYTES {
+        if self.is_full() {
             self.hand_over().await;
+        }
+    }
+
+    /// A transaction that needs the keys of several cores in one place; what is
+    /// not over keys comes behind it.
+    async fn transaction_together(&mut self, unit: &Requests) {
+        let (mut reader, mut args) = (unit.read(), Vec::new());
+        let (mut over_keys, mut beside) = (Vec::new(), Vec::new());
+        while let Some(head) = reader.next(&mut args) {
+            let entry = entry_of(&head);
+            let command = Applied { db: head.origin.db, command: entry.index, args: owned(&args) };
+            match entry.action {
+                Action::Keys(_) | Action::Script(_) => over_keys.push(command),
+                _ => beside.push(command),
+            }
+        }
+        if !over_keys.is_empty() {
+            self.together(over_keys).await;
+        }
+        for c in beside {
+            let args: Vec<&[u8]> = c.args.iter().map(|a| &a[..]).collect();
+            Box::pin(self.single(&registry().entries[c.command], c.db, &args)).await;
         }
     }
 
@@ -256,14 +288,8 @@ impl Applier {
         }
     }
 
-    fn push(&mut self, core: usize, entry: &Entry, db: u32, args: Args, (k, hash): (usize, u64)) {
-        let head = Head {
-            origin: origin(0, db),
-            job: Job::Command(entry.index),
-            argc: args.len() as u32,
-            hash,
-            key_at: k as u32,
-        };
+    fn push(&mut self, core: usize, entry: &Entry, db: u32, args: Args, key: (usize, u64)) {
+        let head = head(entry, db, args, key);
         self.shares[core].get_or_insert_with(Box::default).push(&head, args.iter().copied());
         self.commands += 1;
         self.bytes += args.iter().map(|a| a.len()).sum::<usize>();
@@ -318,6 +344,17 @@ impl Applier {
             self.service.woken.wait().await;
         }
     }
+}
+
+fn head(entry: &Entry, db: u32, args: Args, (k, hash): (usize, u64)) -> Head {
+    let argc = args.len() as u32;
+    Head { origin: origin(0, db), job: Job::Command(entry.index), argc, hash, key_at: k as u32 }
+}
+
+/// The command of a request that [`head`] made.
+fn entry_of(head: &Head) -> &'static Entry {
+    let Job::Command(index) = head.job else { unreachable!("no stream watches keys") };
+    &registry().entries[index]
 }
 
 impl Service {
