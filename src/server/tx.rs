@@ -20,7 +20,7 @@ use super::core::Core;
 use super::exec::Who;
 use super::migrating::{Order, Payload};
 use super::msg::{Msg, Origin};
-use super::mutation::{Mutation, broken};
+use super::mutation::{Mutation, broken, reverse};
 use super::registry::registry;
 use crate::base::clock;
 use crate::base::slot::{Key, slot_of_hash};
@@ -229,7 +229,7 @@ impl Core {
         let mut arrived = std::mem::take(&mut self.scripts.arrived);
         arrived.append(&mut self.shared.sequencer.take(self.id));
         if broken(Mutation::NoAgreedOrder) && self.id % 2 == 1 {
-            arrived.make_contiguous().reverse();
+            reverse(&mut arrived, |tx| matches!(tx.kind, Kind::Split { .. }));
         }
         for tx in arrived {
             let at = tx.parts.iter().position(|p| p.core == self.id).expect("ordered for this core");
@@ -313,7 +313,7 @@ impl Core {
         match &tx.kind {
             Kind::Split { command, .. } => {
                 let done = self.run_part(&tx, at, *command);
-                if broken(Mutation::NoHold) {
+                if broken(Mutation::NoHold) || broken(Mutation::NoAgreedOrder) {
                     self.unlock(tx.id);
                 }
                 self.tell_before_replies();
