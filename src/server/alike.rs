@@ -52,12 +52,17 @@ impl Core {
             return (0, Flow::Next);
         }
         let last = args_of(&requests[ran.n - 1], args);
-        if self.fx.changed() {
+        let changed = self.fx.changed();
+        if changed {
             self.apply_effect(entry, last, &origin);
         }
         conn.commands += ran.n as u64;
         conn.last_command = Some(entry.index);
-        (ran.n, self.account_run(conn, (entry, shared), &ran, last, size))
+        let flow = self.account_run(conn, (entry, shared), &ran, last, size);
+        if changed {
+            self.serve_after();
+        }
+        (ran.n, flow)
     }
 
     /// The command, its handler and its key's place, if nothing but the handler is

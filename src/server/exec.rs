@@ -240,6 +240,7 @@ impl Core {
         *conn.replies.buffer() = out;
         conn.replies.commit(mark);
         self.account_fast(entry, small, failed, args, Who::Here(conn));
+        self.serve_after();
         if !small || conn.hears {
             let grown = conn.replies.buffer().capacity().saturating_sub(size);
             self.count_growth(conn, grown);
@@ -276,6 +277,7 @@ impl Core {
         }
         let small = out.len() - mark < SMALL && args[args.len() - 1].len() < SMALL;
         self.account_fast(entry, small, failed, args, Who::Ref(origin.conn));
+        self.serve_after();
     }
 
     /// A part of a command: its ticks are returned, to be accounted with those
@@ -385,6 +387,11 @@ impl Core {
         if !self.blocking.is_empty() && entry.spec.keys.is_empty() {
             self.blocking.signal_all();
         }
+    }
+
+    /// A command has been accounted: those who waited for what it made come next.
+    #[inline]
+    pub fn serve_after(&mut self) {
         if self.blocking.has_ready() {
             self.serve_ready();
         }

@@ -74,6 +74,38 @@ fn a_wait_is_logged_once_when_it_ends() {
     });
 }
 
+/// Those who are served come behind the command, transaction or script that served them.
+/// They stood in front of it.
+#[test]
+fn the_slow_log_has_those_who_were_served_behind() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        c.run("CONFIG SET slowlog-log-slower-than 0");
+        let script = ["EVAL", "redis.call('rpush', KEYS[1], 1) redis.call('get', KEYS[2])", "2", "a", "b"];
+        let rows: [(&str, &[&[&str]], &str); 6] = [
+            ("BLPOP a 0", &[&["RPUSH", "a", "1"]], "RPUSH BLPOP"),
+            ("BLPOP a b c d 0", &[&["RPUSH", "b", "1"]], "RPUSH BLPOP"),
+            ("BLMOVE a b LEFT RIGHT 0", &[&["RPUSH", "a", "1"]], "RPUSH BLMOVE"),
+            ("BLPOP a 0", &[&["RENAME", "q", "a"]], "RENAME BLPOP"),
+            ("BLPOP a 0", &[&["MULTI"], &["RPUSH", "a", "1"], &["GET", "x"], &["EXEC"]], "MULTI RPUSH GET BLPOP"),
+            ("BLPOP a 0", &[&script], "rpush get EVAL BLPOP"),
+        ];
+        for (waits, serves, want) in rows {
+            c.run("RPUSH q 1");
+            let mut waiter = waiting(server, waits, 1);
+            let mut other = server.wire();
+            c.run("SLOWLOG RESET");
+            serves.iter().for_each(|words| drop(other.cmd(words)));
+            waiter.read();
+            let log = c.run("SLOWLOG GET -1");
+            let mut names: Vec<String> = log.items().iter().map(|e| e.items()[3].items()[0].as_text()).collect();
+            names.reverse();
+            assert_eq!(names[1..].join(" "), want, "{waits} and {serves:?}");
+            c.run("DEL a b q");
+        }
+    });
+}
+
 #[test]
 fn time_runs_out() {
     each_cores(|server| {

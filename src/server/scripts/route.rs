@@ -96,7 +96,8 @@ impl Core {
         *conn.replies.buffer() = out;
         let Some(wanted) = wanted else {
             conn.replies.commit(mark);
-            return self.account(entry, start, failed, args, Who::Here(conn));
+            self.account(entry, start, failed, args, Who::Here(conn));
+            return self.serve_after();
         };
         let origin = self.origin(conn);
         conn.barrier = true;

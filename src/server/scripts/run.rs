@@ -168,9 +168,6 @@ impl Core {
                 if let Some(undo) = undo {
                     undo.release(self, origin.conn);
                 }
-                if self.blocking.has_ready() {
-                    self.serve_ready();
-                }
             }
         }
     }
