@@ -174,15 +174,25 @@ const NO_FIELDS: Fault = Fault::Text("ERR Mandatory argument FIELDS is missing o
 const WRONG_NUMBER: Fault = Fault::Text("ERR The `numfields` parameter must match the number of arguments");
 const NOT_A_NUMBER: Fault = Fault::Text("ERR Number of fields must be a positive integer");
 
-/// The fields behind `FIELDS n`, each with `step - 1` words beside it.
-fn fields<'a>(words: Args<'a>, step: usize, bad_number: Fault) -> Result<Args<'a>, Fault> {
+/// The fields behind `FIELDS n`.
+fn fields<'a>(words: Args<'a>, bad_number: Fault) -> Result<Args<'a>, Fault> {
+    counted(words, 1, bad_number, WRONG_NUMBER)
+}
+
+/// The same behind options, whose errors have texts of their own. Each field has
+/// `step - 1` words beside it.
+fn fields_behind<'a>(words: Args<'a>, step: usize, command: &str) -> Result<Args<'a>, Fault> {
+    counted(words, step, Fault::Text("ERR invalid number of fields"), Fault::arity(command))
+}
+
+fn counted<'a>(words: Args<'a>, step: usize, bad_number: Fault, wrong_number: Fault) -> Result<Args<'a>, Fault> {
     let [word, n, rest @ ..] = words else { return Err(NO_FIELDS) };
     if !is(word, "fields") {
         return Err(NO_FIELDS);
     }
     let n = parse_i64(n).filter(|n| *n > 0).ok_or(bad_number)?;
     if (rest.len() as i64) / step as i64 != n || !rest.len().is_multiple_of(step) {
-        return Err(WRONG_NUMBER);
+        return Err(wrong_number);
     }
     Ok(rest)
 }
@@ -304,7 +314,7 @@ fn expire(cx: &mut Cx, args: Args, form: TimeForm, name: &str) -> Done {
     let conditions = [("nx", When::None), ("xx", When::Some), ("gt", When::Later), ("lt", When::Earlier)];
     let condition = conditions.iter().find(|(word, _)| is(args[3], word)).map(|c| c.1);
     let when = condition.unwrap_or(When::Always);
-    let fields = fields(&args[3 + usize::from(condition.is_some())..], 1, BAD_NUMBER)?;
+    let fields = fields(&args[3 + usize::from(condition.is_some())..], BAD_NUMBER)?;
     let (hash, rest) = cx.collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     let Some(hash) = hash else {
@@ -331,7 +341,7 @@ fn expire(cx: &mut Cx, args: Args, form: TimeForm, name: &str) -> Done {
 fn tell(cx: &mut Cx, args: Args, form: TimeForm) -> Done {
     let key = cx.key(args[1]);
     cx.read_collection::<Hash>(&key)?;
-    let fields = fields(&args[2..], 1, NOT_A_NUMBER)?;
+    let fields = fields(&args[2..], NOT_A_NUMBER)?;
     let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     for field in fields {
@@ -348,7 +358,7 @@ fn tell(cx: &mut Cx, args: Args, form: TimeForm) -> Done {
 fn persist(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     cx.collection::<Hash>(&key)?;
-    let fields = fields(&args[2..], 1, NOT_A_NUMBER)?;
+    let fields = fields(&args[2..], NOT_A_NUMBER)?;
     let (hash, rest) = cx.collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     let Some(hash) = hash else {
@@ -395,8 +405,10 @@ impl<'a> Options<'a> {
                 break;
             }
             o.rest = rest;
-            if setting && o.absent.is_none() && (is(word, "fnx") || is(word, "fxx")) {
-                o.absent = Some(is(word, "fnx"));
+            if setting && (is(word, "fnx") || is(word, "fxx")) {
+                if o.absent.replace(is(word, "fnx")).is_some() {
+                    return Err(Fault::Text("ERR Only one of FXX or FNX arguments can be specified"));
+                }
                 continue;
             }
             let said = if setting && is(word, "keepttl") {
@@ -404,7 +416,7 @@ impl<'a> Options<'a> {
             } else if !setting && is(word, "persist") {
                 Lifetime::Persist
             } else {
-                let form = TimeForm::named(word).ok_or(SYNTAX)?;
+                let form = TimeForm::named(word).ok_or_else(|| unknown(word))?;
                 let (value, rest) = rest.split_first().ok_or(SYNTAX)?;
                 o.rest = rest;
                 Lifetime::At(moment(value, form, now, command)?)
@@ -419,6 +431,10 @@ impl<'a> Options<'a> {
         }
         Ok(o)
     }
+}
+
+fn unknown(word: &[u8]) -> Fault {
+    Fault::from(format!("ERR unknown argument: {}", String::from_utf8_lossy(word)))
 }
 
 fn reply_value(rest: &mut Rest, hash: &Hash, field: &[u8]) -> bool {
@@ -443,7 +459,7 @@ fn get_and_expire(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     cx.collection::<Hash>(&key)?;
     let o = Options::parse(&args[2..], cx.now, "hgetex")?;
-    let fields = fields(o.rest, 1, NOT_A_NUMBER)?;
+    let fields = fields_behind(o.rest, 1, "hgetex")?;
     let (hash, rest) = cx.collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     let Some(hash) = hash else { return nulls(rest, fields.len()) };
@@ -469,7 +485,7 @@ fn get_and_expire(cx: &mut Cx, args: Args) -> Done {
 fn get_and_delete(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     cx.collection::<Hash>(&key)?;
-    let fields = fields(&args[2..], 1, NOT_A_NUMBER)?;
+    let fields = fields(&args[2..], NOT_A_NUMBER)?;
     let (hash, rest) = cx.collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     let Some(hash) = hash else { return nulls(rest, fields.len()) };
@@ -487,7 +503,7 @@ fn get_and_delete(cx: &mut Cx, args: Args) -> Done {
 fn set_and_expire(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     let o = Options::parse(&args[2..], cx.now, "hsetex")?;
-    let words = fields(o.rest, 2, NOT_A_NUMBER)?;
+    let words = fields_behind(o.rest, 2, "hsetex")?;
     let found = cx.collection::<Hash>(&key)?;
     let refused = o.absent.is_some_and(|absent| {
         let mut known = words.chunks_exact(2).map(|w| found.as_ref().is_some_and(|h| h.contains(w[0])));
@@ -656,7 +672,15 @@ mod tests {
                     "hsetex h ex 1 px 1 fields 1 a w",
                     "-ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
                 ),
-                ("hsetex h foo fields 1 a w", "-ERR syntax error"),
+                ("hsetex h foo fields 1 a w", "-ERR unknown argument: foo"),
+                ("hsetex h persist fields 1 a w", "-ERR unknown argument: persist"),
+                ("hgetex h keepttl fields 1 a", "-ERR unknown argument: keepttl"),
+                ("hsetex h fnx fnx fields 1 a w", "-ERR Only one of FXX or FNX arguments can be specified"),
+                ("hsetex h fnx fxx fields 1 a w", "-ERR Only one of FXX or FNX arguments can be specified"),
+                ("hgetex h fields 0 a", "-ERR invalid number of fields"),
+                ("hgetex h fields 9223372036854775808 a", "-ERR invalid number of fields"),
+                ("hgetex h fields 2 a", "-ERR wrong number of arguments for 'hgetex' command"),
+                ("hsetex h fields 1 a w x", "-ERR wrong number of arguments for 'hsetex' command"),
                 ("hgetdel h fields 2 a none", "*2 $1 w $-1"),
             ],
         );
