@@ -1,6 +1,6 @@
 //! Commands over lists.
 
-use super::collect::{at_least, counted, element, keyspec, span};
+use super::collect::{at_least, counted, element, keyspec, signed_count, span};
 use super::cx::{Options, Rest};
 use super::effect::Class;
 use super::fault::{INDEX_OUT_OF_RANGE, NO_SUCH_KEY, NOT_POSITIVE, SYNTAX, WRONG_TYPE};
@@ -528,9 +528,8 @@ fn rank(arg: &[u8]) -> Result<i64, Fault> {
         "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
          or use negative to start from the end of the list",
     );
-    match int(arg)? {
+    match signed_count(arg)? {
         0 => Err(ZERO),
-        i64::MIN => Err(Fault::Text("ERR rank would overflow")),
         n => Ok(n),
     }
 }

@@ -99,6 +99,10 @@ fn lpos_counts_from_either_end() {
                 "-ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
              or use negative to start from the end of the list",
             ),
+            (
+                "lpos l a rank -9223372036854775808",
+                "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+            ),
             ("lpos l a count -1", "-ERR COUNT can't be negative"),
             ("lpos l a maxlen -1", "-ERR MAXLEN can't be negative"),
             ("lpos l a rank", "-ERR syntax error"),
