@@ -248,6 +248,8 @@ pub struct Compiled {
 pub struct Loaded {
     function: c_int,
     pub flags: u32,
+    /// Place of its name, in the case in which it was registered.
+    name: usize,
 }
 
 /// See the module's description.
@@ -264,6 +266,7 @@ pub struct Engine {
     version: u64,
     libraries: HashMap<Vec<u8>, (Arc<Library>, Registered), foldhash::fast::RandomState>,
     by_name: HashMap<Vec<u8>, Loaded, foldhash::fast::RandomState>,
+    names: Vec<Vec<u8>>,
 }
 
 const NO_MEMORY: &str = "ERR not enough memory for a Lua state";
@@ -372,6 +375,11 @@ impl Engine {
         found.or_else(|| self.by_name.get(&name.to_ascii_lowercase()[..]).copied())
     }
 
+    /// A function's name as it was registered.
+    pub fn name_of(&self, f: Loaded) -> &[u8] {
+        self.names.get(f.name).map_or(&[], |name| name)
+    }
+
     /// Runs a function.
     pub fn fcall(&mut self, f: Loaded, name: &[u8], given: Arguments, host: &mut dyn Host, reply: &mut Reply) -> Ended {
         let Some(vm) = &mut self.functions else { return failed_with(NO_MEMORY.into(), name) };
@@ -401,9 +409,10 @@ impl Engine {
     }
 
     fn index_functions(&mut self) {
-        let all = self.libraries.values().flat_map(|(_, registered)| registered);
-        self.by_name =
-            all.map(|(f, kept)| (f.name.to_ascii_lowercase(), Loaded { function: *kept, flags: f.flags })).collect();
+        let all = || self.libraries.values().flat_map(|(_, registered)| registered).enumerate();
+        self.names = all().map(|(_, (f, _))| f.name.clone()).collect();
+        let loaded = |name, kept: &c_int, flags| Loaded { function: *kept, flags, name };
+        self.by_name = all().map(|(i, (f, kept))| (f.name.to_ascii_lowercase(), loaded(i, kept, f.flags))).collect();
         if self.libraries.is_empty() {
             self.functions = None;
         }

@@ -209,7 +209,8 @@ impl<'a> Reader<'a> {
             0xC6 | 0xDB => self.string(s, 4)?,
             0xCA => s.push_number(f64::from(f32::from_bits(self.unsigned(4)? as u32))),
             0xCB => s.push_number(f64::from_bits(self.unsigned(8)?)),
-            0xCC..=0xCF => s.push_number(self.unsigned(1 << (code - 0xCC))? as f64),
+            // As Redis has it: those of 2^63 and more come out negative.
+            0xCC..=0xCF => s.push_number(self.unsigned(1 << (code - 0xCC))? as i64 as f64),
             0xD0..=0xD3 => s.push_number(self.signed(1 << (code - 0xD0))? as f64),
             0xDC | 0xDD => {
                 let n = self.length(2 << (code - 0xDC))?;

@@ -151,8 +151,13 @@ fn format_argument<'a>(s: Stack, function: &str) -> Result<Format<'a>, Raise> {
     }
 }
 
+/// What an argument is; one that is missing passes for nil, as in Redis.
+fn given(s: Stack, i: c_int) -> &'static str {
+    if matches!(s.kind(i), Type::None) { "nil" } else { s.kind_name(i) }
+}
+
 fn number(s: Stack, i: c_int) -> Result<f64, Raise> {
-    s.number(i).ok_or_else(|| s.bad_argument(i, "pack", format!("number expected, got {}", s.kind_name(i))))
+    s.number(i).ok_or_else(|| s.bad_argument(i, "pack", format!("number expected, got {}", given(s, i))))
 }
 
 /// The integer that a number stands for, in two's complement.
@@ -201,7 +206,7 @@ fn pack(s: Stack, cx: &Context) -> Result<c_int, Raise> {
             Kind::Double => out.extend(ordered(number(s, arg)?.to_le_bytes().to_vec(), format.little)),
             Kind::Chars | Kind::ZeroTerminated => {
                 let Some(text) = s.text(arg) else {
-                    return Err(s.bad_argument(arg, "pack", format!("string expected, got {}", s.kind_name(arg))));
+                    return Err(s.bad_argument(arg, "pack", format!("string expected, got {}", given(s, arg))));
                 };
                 let size = if kind == Kind::ZeroTerminated || size == 0 { text.len() } else { size };
                 if text.len() < size {

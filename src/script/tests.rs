@@ -341,6 +341,11 @@ fn messagepack_and_structures_and_bits() {
             "return cmsgpack.unpack('\\205')",
             "ERR user_script:1: Missing bytes in input. script: SHA, on @user_script:1.",
         ),
+        ("return tostring(cmsgpack.unpack('\\207' .. string.rep('\\255', 8)))", "$2 -1"),
+        (
+            "return struct.pack('i')",
+            "ERR user_script:1: bad argument #2 to 'pack' (number expected, got nil) script: SHA, on @user_script:1.",
+        ),
         ("return struct.pack('>I2', 258)", "$2 \u{1}\u{2}"),
         ("return {struct.unpack('<i4b', struct.pack('<i4b', -2, 7))}", "*3 :-2 :7 :6"),
         ("return {struct.unpack('Bc0', struct.pack('Bc0', 3, 'abc'))}", "*2 $3 abc :5"),

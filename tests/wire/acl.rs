@@ -494,6 +494,8 @@ fn dryrun_tells_what_would_be_denied() {
     let mut c = server.wire();
     c.run("ACL SETUSER u +get +publish ~k &c");
     assert_eq!(c.run("ACL DRYRUN u GET k"), ok());
+    assert_eq!(c.run("ACL DRYRUN u CONFIG"), error("ERR wrong number of arguments for 'config' command"));
+    assert_eq!(c.run("ACL DRYRUN u CONFIG NOSUCH"), error("ERR Command 'CONFIG' not found"));
     assert_eq!(c.run("ACL DRYRUN u GET x"), bulk("User u has no permissions to access the 'x' key"));
     assert_eq!(c.run("ACL DRYRUN u PUBLISH x m"), bulk("User u has no permissions to access the 'x' channel"));
     assert_eq!(c.run("ACL DRYRUN u SET k v"), bulk("User u has no permissions to run the 'set' command"));

@@ -284,6 +284,11 @@ fn functions_are_the_same_on_all_cores() {
                 error("ERR Can not execute a script with write flag using *_ro command.")
             );
         }
+        // An error names the function as it was registered.
+        c.run("RPUSH list x");
+        let wrong = c.run("FCALL INC 1 list");
+        assert!(wrong.as_error().contains("script: inc, on @user_function:2."), "{wrong:?}");
+        c.run("DEL list");
         let dump = c.run("FUNCTION DUMP").as_bytes().to_vec();
         assert_eq!(c.run("FUNCTION DELETE lib"), ok());
         for o in &mut others {

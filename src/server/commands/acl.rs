@@ -300,8 +300,11 @@ fn dryrun(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault
         return Err(Fault::with_words(&[b"ERR User '", args[2], b"' not found"]));
     };
     let line = &args[3..];
-    let Ok(entry) = registry().resolve(line) else {
-        return Err(Fault::with_words(&[b"ERR Command '", line[0], b"' not found"]));
+    let entry = match registry().resolve(line) {
+        Ok(entry) => entry,
+        // A container without its subcommand.
+        Err(arity) if line.len() == 1 && registry().find(line[0]).is_some() => return Err(arity),
+        Err(_) => return Err(Fault::with_words(&[b"ERR Command '", line[0], b"' not found"])),
     };
     if !entry.spec.arity_fits(line.len()) {
         return Err(Fault::arity(entry.spec.name));

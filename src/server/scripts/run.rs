@@ -1,5 +1,6 @@
 //! EVAL, EVALSHA and FCALL on whatever keyspace is in place.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,11 @@ impl Core {
             Code::Script(at) => Some(engine.script(at).clone()),
             Code::Function(_) => None,
         };
-        let shown: &[u8] = script.as_ref().map_or(args[1], |s| &s.sha);
+        let shown: Cow<[u8]> = match (&code, &script) {
+            (Code::Function(f), _) if engine.name_of(*f) != args[1] => Cow::Owned(engine.name_of(*f).to_vec()),
+            (_, Some(script)) => Cow::Borrowed(&script.sha),
+            _ => Cow::Borrowed(args[1]),
+        };
         let reach = reach.unwrap_or_else(|| self.reach_here());
         let undo = (!matches!(reach, Reach::Everything)).then(|| self.begin_undo());
         self.journal.begin_unit();
@@ -138,7 +143,7 @@ impl Core {
             patience: Duration::from_millis(patience),
             slow: None,
             function,
-            name: shown,
+            name: &shown,
             command: args,
             declared: given.keys,
         };
@@ -146,7 +151,7 @@ impl Core {
         let mut reply = Reply::new(out, origin.proto);
         let ended = match code {
             Code::Script(at) => engine.eval(at, given, &mut running, &mut reply),
-            Code::Function(f) => engine.fcall(f, args[1], given, &mut running, &mut reply),
+            Code::Function(f) => engine.fcall(f, &shown, given, &mut running, &mut reply),
         };
         running.finish();
         let (undo, wanted) = (running.undo.take(), running.wanted.take());
