@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod migrate;
 mod monitor;
+mod options;
 mod ordering;
 mod process;
 mod protocol;
