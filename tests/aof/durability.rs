@@ -2,6 +2,7 @@
 
 use super::flaky;
 use super::harness::{Dir, LIMIT, kill, stop};
+use super::support::process::own_mounts;
 use super::support::{Server, Wire, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,8 +101,8 @@ fn every_reply_comes_in_order_while_it_waits_for_the_disk() {
 /// A server whose directory is a file system of one megabyte.
 fn on_small_disk(dir: &Dir, more: &[&str]) -> Option<Server> {
     let mount = format!("mount -t tmpfs -o size=1m tmpfs {0} && cd {0} && exec \"$@\"", dir.text());
-    let wrapper = ["unshare", "-rm", "sh", "-c", &mount, "sh"];
-    let can = std::process::Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|s| s.success());
+    let wrapper = ["unshare", own_mounts(), "sh", "-c", &mount, "sh"];
+    let can = std::process::Command::new("unshare").args([own_mounts(), "true"]).status().is_ok_and(|s| s.success());
     if !can {
         eprintln!("skipped: no mount namespaces here");
         return None;

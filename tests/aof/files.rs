@@ -284,3 +284,27 @@ fn blocks_ahead_do_not_show_and_are_given_back() {
     stop(server);
     assert!(allocated(&second) < length(&second) + SLACK, "what a crash left is still there");
 }
+
+/// What DEBUG LOADAOF loads is no change: it stands in the file already, and
+/// replicas have it.
+#[test]
+fn what_is_loaded_again_is_not_written_again() {
+    let dir = Dir::new("again");
+    let server = dir.start("2", &[]);
+    let replica = Server::start(&["--cores", "1", "--repl-diskless-sync-delay", "0"]);
+    replica.wire().run(&format!("REPLICAOF 127.0.0.1 {}", server.port));
+    let up = || replica.wire().run("INFO replication").as_text().contains("master_link_status:up");
+    eventually("a link", LIMIT, up);
+    let mut c = server.wire();
+    for i in 0..10 {
+        c.run(&format!("RPUSH list:{i} a b c"));
+    }
+    assert_eq!(c.run("DEBUG LOADAOF"), ok());
+    c.run("RPUSH list:0 d");
+    let want = digest(&server);
+    eventually("the replica has it", LIMIT, || digest(&replica) == want);
+    stop(server);
+    let server = dir.start("2", &[]);
+    assert_eq!(server.wire().run("LLEN list:0").as_int(), 4);
+    assert_eq!(digest(&server), want);
+}

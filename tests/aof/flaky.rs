@@ -9,6 +9,7 @@
 //! `linux/fuse.h`, of which there is as much as the server needs.
 
 use super::support::Server;
+use super::support::process::own_mounts;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Where the file system is to be mounted.
 const MOUNT: &str = "FLAKY_MOUNT";
@@ -37,6 +39,15 @@ pub fn failures_left(mount: &Path) -> usize {
 
 pub fn fail_next(mount: &Path, times: usize) {
     std::fs::write(failures(mount), vec![b'x'; times]).expect("order failures");
+}
+
+fn slowness(mount: &Path) -> PathBuf {
+    mount.with_extension("slow")
+}
+
+/// From now on an `fsync` takes this long; what comes after it waits.
+pub fn slow_down(mount: &Path, time: Duration) {
+    std::fs::write(slowness(mount), time.as_millis().to_string()).expect("order slowness");
 }
 
 /// What a successful `fsync` leaves lies there, a file for each.
@@ -86,7 +97,7 @@ impl Left {
 pub fn start(mount: &Path, more: &[&str]) -> Option<Server> {
     std::fs::create_dir_all(mount).expect("make the mount point");
     let mut probe = Command::new("unshare");
-    probe.args(["-rm", "sh", "-c", "exec 3<>/dev/fuse"]).stderr(std::process::Stdio::null());
+    probe.args([own_mounts(), "sh", "-c", "exec 3<>/dev/fuse"]).stderr(std::process::Stdio::null());
     if !probe.status().is_ok_and(|s| s.success()) {
         eprintln!("skipped: no mount namespaces, or no FUSE");
         return None;
@@ -96,7 +107,8 @@ pub fn start(mount: &Path, more: &[&str]) -> Option<Server> {
     let exe = std::env::current_exe().expect("the test's binary");
     let (text, exe) = (mount.to_str().expect("a plain path"), exe.to_str().expect("a plain path"));
     let script = format!(
-        "export {MOUNT}={text} {COMMAND}=\"$(printf '%s\\n' \"$@\")\"; exec unshare -rm {exe} --ignored --exact --nocapture flaky::serve"
+        "export {MOUNT}={text} {COMMAND}=\"$(printf '%s\\n' \"$@\")\"; exec unshare {} {exe} --ignored --exact --nocapture flaky::serve",
+        own_mounts()
     );
     let args = [&["--cores", "2", "--appendonly", "yes", "--dir", text], more].concat();
     Some(Server::start_under(&["sh", "-c", &script, "sh"], &args))
@@ -334,6 +346,8 @@ impl Files {
                 std::fs::write(&copy, self.file(node)?).expect("a copy");
                 std::fs::rename(&copy, whole).expect("rename it");
                 self.flushed.insert(node, self.nodes[&node].clone());
+                let slow = std::fs::read_to_string(slowness(&self.mount)).ok().and_then(|ms| ms.parse().ok());
+                std::thread::sleep(Duration::from_millis(slow.unwrap_or(0)));
                 Ok(Vec::new())
             }
             n => {

@@ -14,5 +14,6 @@ mod files;
 mod flaky;
 mod golden;
 mod harness;
+mod power;
 mod rewrite;
 mod steps;

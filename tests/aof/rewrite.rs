@@ -157,3 +157,57 @@ fn turning_the_file_off_calls_a_rewrite_off() {
     kill(server);
     assert_eq!(digest(&dir.start("2", &[])), before);
 }
+
+/// The end comes while a rewrite's cut still stands in the buffer, with writes
+/// behind it: there will be no other file, so that they belong into this one.
+#[test]
+fn what_waits_behind_a_cut_is_written_at_the_end() {
+    let dir = Dir::new("behind");
+    let server = dir.start("2", &[]);
+    let mut c = server.wire();
+    c.run("SET before 1");
+    // The task that writes sleeps before it takes anything.
+    assert_eq!(c.run("DEBUG AOF-FLUSH-SLEEP 3000000"), ok());
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!c.run("BGREWRITEAOF").is_error());
+    for i in 0..20 {
+        assert_eq!(c.run(&format!("SET behind:{i} 1")), ok());
+    }
+    stop(server);
+    let server = dir.start("2", &[]);
+    assert_eq!(server.wire().run("DBSIZE").as_int(), 21);
+}
+
+/// Each file is read from database 0 on, whatever the one before it ended with.
+#[test]
+fn a_file_begins_with_its_database() {
+    for reads in ["ours", "stock"] {
+        let dir = Dir::new("database");
+        let server = dir.start("2", &["--rdb-key-save-delay", "1000000"]);
+        let mut c = server.wire();
+        c.run("SELECT 5");
+        c.run("SET before 1");
+        assert!(!c.run("BGREWRITEAOF").is_error());
+        eventually("another file", LIMIT, || dir.files().iter().any(|f| f.ends_with(".2.incr.aof")));
+        c.run("SET after 1");
+        // By the writes in two files, and then by a base and what follows it.
+        for base in [false, true] {
+            if base {
+                assert_eq!(c.run("CONFIG SET rdb-key-save-delay 0"), ok());
+                eventually("the base", LIMIT, || info(&server, "aof_rewrite_in_progress").trim() == "0");
+                c.run("SET last 1");
+            }
+            assert_eq!(c.run("WAITAOF 1 0 60000").items()[0].as_int(), 1);
+            let copy = Dir::new("database-copy");
+            std::fs::create_dir_all(copy.aof("")).expect("a directory");
+            for file in dir.files() {
+                std::fs::copy(dir.aof(&file), copy.aof(&file)).expect("a copy");
+            }
+            let again = if reads == "ours" { copy.start("2", &[]) } else { copy.stock(&[]) };
+            let mut c = again.wire();
+            assert_eq!(c.run("DBSIZE").as_int(), 0, "writes have gone to database 0");
+            c.run("SELECT 5");
+            assert_eq!(c.run("DBSIZE").as_int(), 2 + i64::from(base));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use super::proxy::Proxy;
 use super::servers::*;
+use super::support::process::own_mounts;
 use super::support::{Server, Wire, eventually, ok};
 
 const SMALL: [&str; 4] = ["--repl-backlog-size", "1mb", "--repl-backlog-disk-size", "64mb"];
@@ -135,7 +136,7 @@ fn a_disk_that_is_full_is_given_up() {
     let dir = std::env::temp_dir().join(format!("coreslot-full-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("make the directory");
     let mount = format!("mount -t tmpfs -o size=2m tmpfs {0} && cd {0} && exec \"$@\"", dir.display());
-    let wrapper = ["unshare", "-rm", "sh", "-c", &mount, "sh"];
+    let wrapper = ["unshare", own_mounts(), "sh", "-c", &mount, "sh"];
     let probe = [&wrapper[1..], &["true"]].concat();
     if !std::process::Command::new("unshare").args(probe).status().is_ok_and(|s| s.success()) {
         eprintln!("skipped: no mount namespaces here");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::proxy::Proxy;
 use super::servers::*;
-use super::support::eventually;
+use super::support::{Server, eventually};
 
 /// The stream is cut within transactions, at many bytes: the replica shows all
 /// of a transaction or nothing, and goes on where it stopped.
@@ -36,27 +36,102 @@ fn transactions_are_whole_wherever_the_link_breaks() {
     assert_eq!(count(&primary, "sync_full"), 1);
 }
 
-/// The replica connects anew while the primary still holds the old connection:
-/// the old one goes, and nothing is applied twice.
+/// A transaction's bytes, one after the other: what is visible after each of them
+/// is what was before it, at the offset of what was before it, until the last.
 #[test]
-fn a_connection_that_hangs_is_replaced() {
-    let primary = ours(2, &[]);
-    let replica = stock(&["--repl-timeout", "2"]);
+fn a_transaction_cut_at_every_byte_is_whole_or_not_there() {
+    let primary = stock(&["--repl-ping-replica-period", "3600"]);
+    let replica = ours(2, &[]);
     let proxy = Proxy::to(primary.port);
     replicate(&replica, proxy.port);
     wait_for_link(&replica);
     let mut wire = primary.wire();
-    write_plain(&mut wire, 0, 1000);
+    let mut transaction = || {
+        for words in ["MULTI", "INCR a", "SET filler xxxxxxxxxx", "INCR b", "EXEC"] {
+            wire.run(words);
+        }
+    };
+    // The first has a SELECT before it.
+    transaction();
     wait_until_equal(&primary, &[&replica]);
-    proxy.freeze(true);
-    write_plain(&mut wire, 1000, 1000);
-    eventually("the replica gives up", LIMIT, || info(&replica, "master_link_status").trim() == "down");
-    proxy.freeze(false);
-    wait_for_link(&replica);
-    write_plain(&mut wire, 2000, 1000);
+    let start = count(&primary, "master_repl_offset");
+    transaction();
     wait_until_equal(&primary, &[&replica]);
+    let length = count(&primary, "master_repl_offset") - start;
+    assert!(length > 100, "a transaction of {length} bytes");
+    for cut in 0..length {
+        let (offset, number) = (count(&replica, "slave_repl_offset"), (cut + 2).to_string());
+        proxy.hold_after(cut as i64);
+        transaction();
+        eventually("the stream stands still", LIMIT, || proxy.is_held());
+        let mut reader = replica.wire();
+        // Time for those bytes to arrive, and to be seen if they were applied.
+        std::thread::sleep(Duration::from_millis(2));
+        for name in ["a", "b"] {
+            assert_eq!(reader.run(&format!("GET {name}")).as_text(), number, "after {cut} bytes of {length}");
+        }
+        assert_eq!(count(&replica, "slave_repl_offset"), offset, "after {cut} bytes of {length}");
+        proxy.cut();
+        // It goes on from there: had anything been applied, it would be twice.
+        wait_until_equal(&primary, &[&replica]);
+        let number = (cut + 3).to_string();
+        assert_eq!(reader.run("MGET a b").items(), [number.as_str(); 2].map(super::support::bulk), "resumed");
+    }
     assert_eq!(count(&primary, "sync_full"), 1);
-    eventually("one replica", LIMIT, || info(&primary, "connected_slaves").trim() == "1");
+}
+
+/// Connections of replicas by the primary's own list.
+fn links(primary: &Server) -> Vec<String> {
+    let list = primary.wire().run("CLIENT LIST TYPE replica").as_text();
+    list.lines().filter_map(|l| l.split(' ').next().map(str::to_owned)).collect()
+}
+
+/// The replica connects anew while its old connection hangs, open at the primary,
+/// with what was written meanwhile on its way. A stock primary serves both beside
+/// each other until the old one has been silent for too long; ours drops it, which
+/// it would not say of one that had gone. Nothing is applied twice.
+#[test]
+fn a_connection_that_hangs_is_replaced() {
+    let patient = ["--repl-timeout", "6", "--repl-ping-replica-period", "1"];
+    let hasty = ["--repl-timeout", "2"];
+    for (primary, replica, drops) in [
+        (ours(2, &patient), stock(&hasty), true),
+        (ours(2, &patient), ours(2, &hasty), true),
+        (stock(&patient), ours(2, &hasty), false),
+    ] {
+        let proxy = Proxy::to(primary.port);
+        replicate(&replica, proxy.port);
+        wait_for_link(&replica);
+        let mut wire = primary.wire();
+        write_plain(&mut wire, 0, 1000);
+        wait_until_equal(&primary, &[&replica]);
+        let old = links(&primary);
+        assert_eq!(old.len(), 1);
+        proxy.hang();
+        write_plain(&mut wire, 1000, 1000);
+        eventually("another connection", LIMIT, || links(&primary).iter().any(|link| *link != old[0]));
+        match drops {
+            true => {
+                assert!(primary.log().contains("connects anew: its earlier connection is closed"), "{}", primary.log())
+            }
+            false => assert!(links(&primary).contains(&old[0]), "the old connection had gone before"),
+        }
+        wait_for_link(&replica);
+        write_plain(&mut wire, 2000, 1000);
+        wait_until_equal(&primary, &[&replica]);
+        // The lists would be longer, or in another order, had anything come twice.
+        let (mut a, mut b) = (primary.wire(), replica.wire());
+        for i in 0..50 {
+            let order = format!("LRANGE list:{i} 0 -1");
+            let list = a.run(&order);
+            assert_eq!(list.items().len(), 60);
+            assert_eq!(list, b.run(&order));
+        }
+        eventually("the old connection goes", LIMIT, || !links(&primary).contains(&old[0]));
+        assert_eq!(info(&primary, "connected_slaves").trim(), "1");
+        assert_eq!(info(&replica, "master_link_status").trim(), "up", "the new one went with it");
+        assert_eq!(count(&primary, "sync_full"), 1);
+    }
 }
 
 /// A replica that never reads: the primary's memory stays bounded, the replica

@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ struct State {
     /// Both ends of every connection.
     open: Mutex<Vec<TcpStream>>,
     frozen: AtomicBool,
+    /// How many connections there have been, and how many of these hang.
+    served: AtomicUsize,
+    hung: AtomicUsize,
     refuses: AtomicBool,
     /// Bytes from the primary until the next cut; negative for no cut.
     budget: AtomicI64,
@@ -61,6 +64,12 @@ impl Proxy {
         self.state.frozen.store(frozen, Ordering::SeqCst);
     }
 
+    /// The connections there are hang: nothing gets through, not even their end, and
+    /// both sides' sockets stay open. Others can be made.
+    pub fn hang(&self) {
+        self.state.hung.store(self.state.served.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     pub fn refuse(&self, refuses: bool) {
         self.state.refuses.store(refuses, Ordering::SeqCst);
     }
@@ -94,16 +103,25 @@ impl Drop for Proxy {
 fn serve(client: &TcpStream, server: &TcpStream, state: &Arc<State>) {
     let copy = |s: &TcpStream| s.try_clone().expect("clone a socket");
     state.open.lock().expect("the list").extend([copy(client), copy(server)]);
+    let number = state.served.fetch_add(1, Ordering::SeqCst);
     for (from, to, counts) in [(copy(client), copy(server), false), (copy(server), copy(client), true)] {
         let state = state.clone();
-        std::thread::spawn(move || pass(from, to, counts, &state));
+        std::thread::spawn(move || pass(from, to, (number, counts), &state));
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, counts: bool, state: &State) {
+impl State {
+    /// Must a connection stand still?
+    fn stops(&self, number: usize) -> bool {
+        let still = self.frozen.load(Ordering::SeqCst) || number < self.hung.load(Ordering::SeqCst);
+        still && !self.ended.load(Ordering::SeqCst)
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, (number, counts): (usize, bool), state: &State) {
     let mut buffer = [0; 16 << 10];
     while let Ok(n) = from.read(&mut buffer) {
-        while state.frozen.load(Ordering::SeqCst) && !state.ended.load(Ordering::SeqCst) {
+        while state.stops(number) {
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut take = n;
