@@ -19,6 +19,7 @@ mod flaps;
 mod functions;
 mod interop;
 mod killed;
+mod places;
 mod proxy;
 mod restart;
 mod servers;

@@ -433,6 +433,7 @@ impl Service {
         let mut streams = self.streams.borrow_mut();
         let mut past = streams.merge.past();
         let stream = streams.out.replication.as_ref().map(|r| (r.relays, r.backlog.end()));
+        let own = streams.out.own_place();
         let out = streams.out.aof.as_mut()?;
         let mut pieces = std::mem::take(&mut f.left);
         if !f.cut {
@@ -443,10 +444,10 @@ impl Service {
             past = 0;
         } else {
             f.reach(stream, out.noted(), past);
-            if let Some((false, offset)) = stream
+            if let Some((offset, db)) = own
                 && f.note_is_due(offset)
             {
-                pieces.push_back(self.place_note(offset));
+                pieces.push_back(self.place_note(offset, db));
             }
         }
         f.writing = true;
@@ -608,10 +609,10 @@ impl Service {
     }
 
     /// Says in the file of which place of the replication stream it is a state,
-    /// if nothing follows: a server that loads it goes on there. To other
-    /// servers it is a comment.
-    fn place_note(&self, offset: u64) -> Piece {
-        let (id, db) = self.repl.identity();
+    /// if nothing follows: a server that loads it goes on there, in the database that
+    /// is selected there. To other servers it is a comment.
+    fn place_note(&self, offset: u64, db: u32) -> Piece {
+        let (id, _) = self.repl.identity();
         let mark = if self.repl.is_replica() { ":replica" } else { "" };
         Piece { core: 0, bytes: format!("#REPL:{id}:{offset}:{db}{mark}\r\n").into_bytes() }
     }
@@ -628,7 +629,7 @@ impl Service {
         if let (Some(r), Some(aof)) = (&streams.out.replication, &mut streams.out.aof)
             && r.relays
         {
-            let note = self.place_note(r.backlog.end()).bytes;
+            let note = self.place_note(r.backlog.end(), self.repl.identity().1).bytes;
             self.shared.persistence.aof.buffer_bytes.fetch_add(note.len() as u64, Relaxed);
             aof.note(r.backlog.end(), &note);
         }
@@ -647,8 +648,12 @@ impl Service {
     /// The same at the end, when everything is merged. On a replica it is only
     /// known while nothing is being applied.
     fn last_note(&self) -> Option<Piece> {
-        let offset = self.streams.borrow().out.replication.as_ref()?.backlog.end();
-        self.repl.stands_still().then(|| self.place_note(offset))
+        let (offset, own) = {
+            let streams = self.streams.borrow();
+            (streams.out.replication.as_ref()?.backlog.end(), streams.out.own_place())
+        };
+        let db = own.map_or_else(|| self.repl.identity().1, |(_, db)| db);
+        self.repl.stands_still().then(|| self.place_note(offset, db))
     }
 
     /// Everything up to there is on disk: those who wait for it hear so.

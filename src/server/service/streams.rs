@@ -204,6 +204,12 @@ impl Outputs {
         self.replication.as_ref().map(|r| &r.backlog)
     }
 
+    /// The end of this server's own stream, and the database that is selected there.
+    pub fn own_place(&self) -> Option<(u64, u32)> {
+        let own = self.replication.as_ref().filter(|r| !r.relays)?;
+        Some((own.backlog.end(), own.selected.db().unwrap_or(0)))
+    }
+
     /// Nothing more will come: whoever waits for a cut goes on.
     pub fn pass_all_cuts(&mut self) {
         for (_, f) in std::mem::take(&mut self.cuts) {
