@@ -62,7 +62,9 @@ pub struct Saves {
     /// Unix seconds of the last success; 0 before.
     pub last_save_s: AtomicU64,
     pub last_failed: AtomicBool,
-    /// Seconds that the last one took; -1 before.
+    /// One is to be made when nothing else is under way (BGSAVE SCHEDULE).
+    pub scheduled: AtomicBool,
+    /// Seconds that the last one took in the background; -1 before.
     pub last_took_s: AtomicI64,
     /// When the last and the current one began, Unix seconds.
     pub last_try_s: AtomicU64,
@@ -385,11 +387,29 @@ impl Core {
         });
     }
 
-    /// Core 0 looks whether a `save` point has been reached.
+    /// A snapshot that was scheduled is made as soon as nothing stands in its way.
+    fn make_scheduled(&mut self) {
+        let saves = &self.shared.saves;
+        if saves.scheduled.load(Ordering::Relaxed) && self.may_save_by_itself() && saves.try_begin() {
+            saves.scheduled.store(false, Ordering::Relaxed);
+            self.tell_service(|s| s.save_in_background(None));
+        }
+    }
+
+    /// Not soon after a failure.
+    fn may_save_by_itself(&self) -> bool {
+        let saves = &self.shared.saves;
+        let since_s = (clock::now_ms() / 1000).saturating_sub(saves.last_try_s.load(Ordering::Relaxed));
+        !saves.last_failed.load(Ordering::Relaxed) || since_s > RETRY_S
+    }
+
+    /// Core 0 looks whether a snapshot was scheduled, or a `save` point has been
+    /// reached.
     pub fn look_at_save_points(&mut self) {
         if self.id != 0 {
             return;
         }
+        self.make_scheduled();
         let saves = &self.shared.saves;
         let (points, now_s) = (&self.settings.persistence.save, clock::now_ms() / 1000);
         if points.is_empty() || saves.is_active() {
@@ -399,8 +419,7 @@ impl Core {
         if !points.iter().any(|p| since_s > p.seconds.max(0) as u64) {
             return;
         }
-        let retry = now_s.saturating_sub(saves.last_try_s.load(Ordering::Relaxed)) > RETRY_S;
-        if saves.last_failed.load(Ordering::Relaxed) && !retry {
+        if !self.may_save_by_itself() {
             return;
         }
         let points = points.clone();

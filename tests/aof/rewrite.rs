@@ -211,3 +211,25 @@ fn a_file_begins_with_its_database() {
         }
     }
 }
+
+/// BGSAVE SCHEDULE during a rewrite was refused as BGSAVE is.
+#[test]
+fn a_snapshot_scheduled_during_a_rewrite_follows_it() {
+    let dir = Dir::new("scheduled");
+    let server = dir.start("2", &["--rdb-key-save-delay", "300000"]);
+    let mut c = server.wire();
+    for key in ["a", "b"] {
+        assert_eq!(c.run(&format!("SET {key} 1")), ok());
+    }
+    assert!(!c.run("BGREWRITEAOF").is_error());
+    assert!(c.run("BGSAVE").as_error().starts_with("ERR Another child process is active (AOF?)"));
+    assert_eq!(c.run("BGSAVE SCHEDULE").as_text(), "Background saving scheduled");
+    eventually("the snapshot", LIMIT, || info(&server, "rdb_saves").trim() == "1");
+    assert_eq!(info(&server, "rdb_changes_since_last_save").trim(), "0");
+    let log = server.log();
+    let (first, then) = (log.find("Background AOF rewrite finished"), log.find("Background saving started"));
+    assert!(first.is_some() && first < then, "{log}");
+    // It was scheduled once.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(info(&server, "rdb_bgsave_in_progress").trim(), "0");
+}

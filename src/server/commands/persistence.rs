@@ -74,14 +74,19 @@ const IN_PROGRESS: Fault = Fault::Text("ERR Background save already in progress"
 /// The reply comes once the cut has been made: what is written after it is not
 /// in the snapshot.
 fn bgsave(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    match args {
-        [_] => {}
-        // There is nothing else under way that a snapshot would have to wait for.
-        [_, word] if is(word, "schedule") => {}
+    let schedule = match args {
+        [_] => false,
+        [_, word] if is(word, "schedule") => true,
         _ => return Err(SYNTAX),
-    }
-    if core.shared.persistence.aof.rewriting.load(Ordering::Relaxed) {
-        return Err(REWRITING);
+    };
+    match core.shared.persistence.aof.rewriting.load(Ordering::Relaxed) {
+        true if schedule => {
+            core.shared.saves.scheduled.store(true, Ordering::Relaxed);
+            conn.reply(|r| r.simple("Background saving scheduled"));
+            return Ok(Outcome::Done);
+        }
+        true => return Err(REWRITING),
+        false => {}
     }
     if !core.shared.saves.try_begin() {
         return Err(IN_PROGRESS);

@@ -417,7 +417,9 @@ impl Service {
             saves.last_save_s.store(now_s(), Ordering::Relaxed);
             saves.saves.fetch_add(1, Ordering::Relaxed);
         }
-        saves.last_took_s.store((now_s() - started) as i64, Ordering::Relaxed);
+        if !foreground {
+            saves.last_took_s.store((now_s() - started) as i64, Ordering::Relaxed);
+        }
         let unnoted = foreground && result.is_err() || matches!(result, Err(Failure::Aborted));
         if !unnoted {
             saves.last_failed.store(result.is_err(), Ordering::Relaxed);
