@@ -58,7 +58,7 @@ const WORDS: &[&[u8]] = &[
 ];
 
 /// A corpus entry (or two) with a few changes, or nothing but random bytes.
-fn mutated(rng: &mut Rng, corpus: &[&[u8]]) -> Vec<u8> {
+pub fn mutated(rng: &mut Rng, corpus: &[&[u8]]) -> Vec<u8> {
     if rng.one_in(8) {
         let n = rng.below(64);
         return rng.bytes(n);
@@ -85,7 +85,7 @@ fn mutated(rng: &mut Rng, corpus: &[&[u8]]) -> Vec<u8> {
     b
 }
 
-fn shown(b: &[u8]) -> String {
+pub fn shown(b: &[u8]) -> String {
     b.escape_ascii().to_string()
 }
 

@@ -19,6 +19,7 @@ mod rdb;
 mod rng;
 mod scripts;
 mod settings;
+mod streams;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
