@@ -13,6 +13,7 @@ mod access;
 mod bytes;
 mod commands;
 mod lines;
+mod peers;
 mod rdb;
 #[allow(dead_code)]
 #[path = "../support/rng.rs"]
