@@ -155,7 +155,16 @@ fn idle_connections_are_bounded() {
     let mut c = server.wire();
     assert_eq!(c.run("SET a b"), ok());
     assert!(c.run("INFO clients").as_text().contains("connected_clients:1"));
-    drop(idle);
+    // Beyond those that hear why, nobody is heard at all.
+    let more: Vec<TcpStream> = (0..8).map(|_| connect(port)).collect();
+    eventually("a closed door", LIMIT, || {
+        let closed = |read: std::io::Result<usize>| match read {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        closed(connect(port).read(&mut [0; 16]))
+    });
+    drop((idle, more));
     eventually("room again", LIMIT, || ask(port, "GET /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
 }
 

@@ -19,6 +19,10 @@ use crate::server::commands::info;
 /// Connections that are answered at a time; others hear 503.
 const CONNECTIONS_MAX: usize = 16;
 
+/// Connections that hear 503 at a time; others are closed at once, so that
+/// whoever floods this port takes no descriptors from clients.
+const REFUSED_MAX: usize = 8;
+
 /// Bytes of a request's line and headers.
 const REQUEST_MAX: usize = 8 << 10;
 
@@ -56,8 +60,12 @@ impl Service {
                     continue;
                 }
             };
+            let open = Rc::strong_count(&busy) - 1;
+            if open >= CONNECTIONS_MAX + REFUSED_MAX {
+                continue;
+            }
+            let crowded = open >= CONNECTIONS_MAX;
             let (service, token) = (self.clone(), busy.clone());
-            let crowded = Rc::strong_count(&busy) > CONNECTIONS_MAX + 1;
             glommio::spawn_local(async move {
                 let answered = async {
                     if crowded {
