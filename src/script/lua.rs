@@ -225,8 +225,9 @@ unsafe extern "C-unwind" fn guarded(l: *mut ffi::lua_State) -> c_int {
     }
 }
 
-/// Instructions between two calls of the hook.
-const HOOK_EVERY: c_int = 100_000;
+/// Instructions between two calls of the hook. Each may call a function of the
+/// library that takes milliseconds, so a script is looked at often.
+const HOOK_EVERY: c_int = 2000;
 
 /// Interrupts running code: the context's host looks whether it may go on.
 ///

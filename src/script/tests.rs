@@ -31,7 +31,7 @@ impl Host for Echo {
 
     fn interrupt(&mut self) -> Option<Abort> {
         self.interrupts += 1;
-        (self.interrupts > 20).then_some(Abort::Killed)
+        (self.interrupts > 1000).then_some(Abort::Killed)
     }
 
     fn log(&mut self, level: c_int, text: &[u8]) {

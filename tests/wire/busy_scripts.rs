@@ -136,3 +136,20 @@ fn what_came_before_a_script_was_slow_is_refused() {
         }
     });
 }
+
+/// Only calls that take long: their instructions alone are counted. It was noticed after a
+/// hundred thousand of them, which took a minute.
+#[test]
+fn a_script_of_long_calls_is_noticed_and_killed() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("CONFIG SET busy-reply-threshold 50"), ok());
+        let mut runner = server.wire();
+        runner.send_cmd(&["EVAL", "while true do string.rep('x', 1000000) end", "0"]);
+        let mut killer = server.wire();
+        killer.set_limit(Duration::from_secs(25));
+        std::thread::sleep(Duration::from_millis(100));
+        eventually("it is killed", LIMIT, || killer.run("SCRIPT KILL") == ok());
+        assert!(runner.read().as_error().contains("killed by user"));
+    });
+}

@@ -27,6 +27,9 @@ use crate::server::registry::{Action, Entry, Outcome, Route, registry};
 use crate::session::conn::Conn;
 use crate::session::pubsub::Kind;
 
+/// How often others are served beside a slow script.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// A script that runs.
 pub struct Running<'a> {
     pub core: &'a mut Core,
@@ -47,6 +50,8 @@ pub struct Running<'a> {
     /// For commands over a connection.
     pub client: Option<Box<Conn>>,
     pub started: Instant,
+    /// When others were last served beside it, once it is slow.
+    pub looked: Instant,
     /// `busy-reply-threshold`; zero for none.
     pub patience: Duration,
     pub slow: Option<std::sync::Arc<Slow>>,
@@ -335,9 +340,16 @@ impl Host for Running<'_> {
         if self.core.shared.stopping.load(Ordering::Relaxed) {
             return Some(Abort::Stopping);
         }
-        if self.slow.is_none() && (self.patience.is_zero() || self.started.elapsed() < self.patience) {
+        let (since, wait) = match self.slow {
+            None if self.patience.is_zero() => return None,
+            None => (self.started, self.patience),
+            Some(_) => (self.looked, LOOK_EVERY),
+        };
+        let now = Instant::now();
+        if now.duration_since(since) < wait {
             return None;
         }
+        self.looked = now;
         self.is_slow()
     }
 

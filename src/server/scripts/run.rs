@@ -126,6 +126,7 @@ impl Core {
         self.journal.begin_unit();
         let outer_unit = std::mem::replace(&mut self.in_unit, true);
         let patience = self.settings.internals.busy_reply_threshold_ms;
+        let started = Instant::now();
         let mut running = Running {
             core: self,
             origin: *origin,
@@ -139,7 +140,8 @@ impl Core {
             propagate: true,
             user: None,
             client: None,
-            started: Instant::now(),
+            started,
+            looked: started,
             patience: Duration::from_millis(patience),
             slow: None,
             function,
