@@ -66,6 +66,8 @@ pub struct Extra {
     pub multi: Option<Multi>,
     /// EXEC as the client spells it, where monitors show it.
     pub exec_word: Vec<u8>,
+    /// It has asked for the debugger of scripts, which there is not.
+    pub debugs: bool,
     pub watch_token: Option<Token>,
     pub watched: Vec<Watched>,
     pub subscriptions: Option<Box<Subscriptions>>,

@@ -273,5 +273,19 @@ fn cli_modes() {
         assert!(run("redis-cli", server, &["--memkeys"]).contains("Sampled 1 keys"));
         assert!(run("redis-cli", server, &["INFO", "server"]).contains("redis_version:"));
         assert!(run("redis-cli", server, &["--json", "HGETALL", "none"]).starts_with('{'));
+        assert_eq!(run("redis-cli", server, &["--csv", "MGET", "key", "none"]), "\"value\",NULL\n");
+        let script = server.dir().join("script.lua");
+        std::fs::write(&script, "return redis.call('set', KEYS[1], ARGV[1])").expect("write a script");
+        let path = script.to_str().expect("a name");
+        let functions = server.dir().join("functions.rdb");
+        run("redis-cli", server, &["--functions-rdb", functions.to_str().expect("a name")]);
+        assert!(functions.exists());
+        if !super::support::plain() {
+            // It does not look at the refusal, and goes on with the script.
+            let said = run("redis-cli", server, &["--ldb", "--eval", path, "key", ",", "other"]);
+            assert!(said.contains("ERR The Lua debugger is not supported"), "{said}");
+            assert_eq!(run("redis-cli", server, &["GET", "key"]), "value\n");
+        }
+        assert_eq!(run("redis-cli", server, &["--eval", path, "key", ",", "other"]), "OK\n");
     });
 }

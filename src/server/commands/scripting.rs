@@ -135,13 +135,19 @@ pub const ROWS: &[ConnCommand] = &[
     .takes("script"),
 ];
 
+pub const NO_DEBUGGER: Fault = Fault::Text("ERR The Lua debugger is not supported");
+
+/// Who asks for the debugger may not look at the reply (redis-cli does not), and
+/// does not mean the next script to change anything: that one is refused, too.
 fn debug(_: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     if is(args[2], "no") {
+        conn.extra().debugs = false;
         conn.reply(|r| r.ok());
         return Ok(Outcome::Done);
     }
     if is(args[2], "yes") || is(args[2], "sync") {
-        return Err(Fault::Text("ERR The Lua debugger is not supported"));
+        conn.extra().debugs = true;
+        return Err(NO_DEBUGGER);
     }
     Err(Fault::Text("ERR Use SCRIPT DEBUG YES/SYNC/NO"))
 }

@@ -6,6 +6,7 @@ use super::{Again, Named, Reach, Wanted};
 use crate::base::Args;
 use crate::base::slot::Key;
 use crate::command::keys::places;
+use crate::server::commands::scripting::NO_DEBUGGER;
 use crate::server::core::Core;
 use crate::server::exec::{Who, owned};
 use crate::server::msg::{Job, Msg, Origin};
@@ -24,6 +25,9 @@ impl Core {
     pub fn route_script(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
         if conn.replies.outstanding() > 0 {
             return Flow::Hold;
+        }
+        if conn.extra.as_mut().is_some_and(|x| std::mem::take(&mut x.debugs)) {
+            return self.reject(conn, Some(entry), &NO_DEBUGGER);
         }
         let found = places(entry.spec, args).unwrap_or_default();
         let keys: Vec<Key> = found.iter().map(|p| Key::new(args[p.index])).collect();
