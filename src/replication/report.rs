@@ -105,9 +105,8 @@ impl Node {
         put(t, "slave_read_repl_offset", &read);
         put(t, "slave_repl_offset", &applied);
         if let Some((total, read)) = up.sync_progress() {
-            let total = total.map_or(0, |n| n as i64);
             let left = total - read as i64;
-            let percent = if total > 0 { read as f64 / total as f64 * 100.0 } else { 0.0 };
+            let percent = if total == 0 { 0.0 } else { read as f64 / total as f64 * 100.0 };
             put(t, "master_sync_total_bytes", &total);
             put(t, "master_sync_read_bytes", &read);
             put(t, "master_sync_left_bytes", &left);

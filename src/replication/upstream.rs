@@ -183,10 +183,11 @@ impl Upstream {
         self.state != State::Loading
     }
 
-    /// INFO master_sync_*: expected length and bytes read of the snapshot.
-    pub fn sync_progress(&self) -> Option<(Option<u64>, u64)> {
-        matches!(self.state, State::Sync | State::Loading)
-            .then(|| self.bulk.as_ref().map_or((None, 0), |b| (b.length(), b.received)))
+    /// INFO master_sync_*: expected length of the snapshot (0 if the primary does
+    /// not know it, -1 before it has said anything of it) and bytes read.
+    pub fn sync_progress(&self) -> Option<(i64, u64)> {
+        let progress = |b: &Bulk| (b.length().map_or(0, |n| n as i64), b.received);
+        matches!(self.state, State::Sync | State::Loading).then(|| self.bulk.as_ref().map_or((-1, 0), progress))
     }
 }
 

@@ -180,6 +180,9 @@ impl Core {
     fn apply_one(&mut self, entry: &Entry, args: Args, origin: &Origin, hint: (usize, u64), out: &mut Vec<u8>) {
         let now = time_for(entry, args, self.now);
         self.run_command(entry, args, origin, now, hint, out);
+        if self.monitors.any() && !self.echo {
+            self.show_applied(origin.db as usize, entry, args);
+        }
     }
 
     /// Runs what came together, on gathered entries; the first error.

@@ -109,6 +109,16 @@ impl Core {
         }
     }
 
+    /// The same of a command that the primary has sent. Where its keys lie on
+    /// several cores, each shows its own.
+    #[cold]
+    pub fn show_applied(&mut self, db: usize, entry: &Entry, args: Args) {
+        let Some(primary) = self.role.primary.filter(|_| self.role.replica) else { return };
+        if !is_private(entry.spec) {
+            self.show(db, &primary.to_string(), entry, args);
+        }
+    }
+
     fn show(&mut self, db: usize, who: &str, entry: &Entry, args: Args) {
         let line: Arc<str> = line(db, who, &redact::shown(entry.spec.name, args)).into();
         let cores: Vec<usize> = self.monitors.spread.iter().map(|(core, _)| *core).collect();

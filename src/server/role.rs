@@ -3,6 +3,7 @@
 //! A core tests one byte for a plain command: its open gates against those of
 //! the command's row. Only what a gate concerns looks further.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use super::core::Core;
@@ -38,13 +39,15 @@ pub struct Role {
     pub fenced: bool,
     /// A replica has a working link to its primary.
     pub link_up: bool,
+    /// The primary that was connected last.
+    pub primary: Option<SocketAddr>,
     /// Replicas that acknowledge in time (min-replicas-max-lag).
     pub good_replicas: usize,
 }
 
 impl Default for Role {
     fn default() -> Role {
-        Role { replica: false, fenced: false, link_up: true, good_replicas: 0 }
+        Role { replica: false, fenced: false, link_up: true, primary: None, good_replicas: 0 }
     }
 }
 

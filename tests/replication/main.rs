@@ -19,6 +19,7 @@ mod flaps;
 mod functions;
 mod interop;
 mod killed;
+mod monitors;
 mod places;
 mod proxy;
 mod restart;

@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, Type};
 use super::link::{duplicate, hang_up};
 use super::now_ms;
 use crate::replication::event::{Epoch, Event};
+use crate::server::role::Role;
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::session::tls::Session;
@@ -161,6 +162,7 @@ impl Service {
             bell: Bell::default(),
             ended: Cell::new(false),
         });
+        self.set_role(Role { primary: reader.peer_addr().ok(), ..self.repl.role.get() });
         // A connection that was given up while it was being made ends itself:
         // nothing comes of its event.
         *self.repl.upstream.borrow_mut() = Some(up.clone());
