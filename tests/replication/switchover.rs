@@ -94,3 +94,29 @@ fn a_switchover_loses_nothing_and_is_short() {
         assert_eq!(count(&first, "sync_full") + count(&other, "sync_full"), 1, "no switch needed a copy");
     }
 }
+
+/// A target that lacks something is waited for, however long: it would begin
+/// without what clients were told is written.
+#[test]
+fn a_target_that_lags_is_waited_for() {
+    let (first, other) = (ours(2, &[]), ours(2, &[]));
+    replicate(&other, first.port);
+    wait_for_link(&other);
+    let mut c = first.wire();
+    c.run("RPUSH list before");
+    wait_until_equal(&first, &[&other]);
+    other.signal(libc::SIGSTOP);
+    for i in 0..1000 {
+        c.run(&format!("RPUSH list {i}"));
+    }
+    assert_eq!(c.run("FAILOVER").as_text(), "OK");
+    for _ in 0..20 {
+        assert_eq!(info(&first, "master_failover_state").trim(), "waiting-for-sync");
+        assert_eq!(info(&first, "role").trim(), "master");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    other.signal(libc::SIGCONT);
+    eventually("roles exchanged", LIMIT, || info(&other, "role").trim() == "master");
+    assert_eq!(other.wire().run("LLEN list").as_int(), 1001);
+    wait_for_link(&first);
+}
