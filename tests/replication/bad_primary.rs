@@ -5,9 +5,12 @@
 //! `STOCK_REPLICA=1` plays the same with redis-server as the replica, to see what
 //! it does.
 
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::fake_primary::*;
 use super::servers::*;
@@ -470,4 +473,27 @@ fn any_command_in_the_stream() {
         wait_for_link(&replica);
         wait_until_equal(&good, &[&replica]);
     }
+}
+
+/// A connection that is reset while the replica greets: whichever of its tasks
+/// notices first, it tries again in a second and not after `repl-timeout`.
+#[test]
+fn resets_at_once() {
+    const TRIES: usize = 8;
+    let rounds: Vec<_> = (0..4).map(|n| std::thread::spawn(move || resets_while_it_greets(TRIES, n))).collect();
+    rounds.into_iter().for_each(|r| r.join().expect("a round"));
+}
+
+/// Resets each connection some tenths of a millisecond after it is made.
+fn resets_while_it_greets(tries: usize, tenths: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let replica = ours(1, &["--repl-timeout", "60"]);
+    replicate(&replica, listener.local_addr().expect("an address").port());
+    let began = Instant::now();
+    for socket in listener.incoming().flatten().take(tries) {
+        std::thread::sleep(Duration::from_micros(100 * tenths));
+        SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("an abrupt end");
+    }
+    // A second each; one that is not noticed takes a minute.
+    assert!(began.elapsed() < Duration::from_secs(40), "{}", replica.log());
 }

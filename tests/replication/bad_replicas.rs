@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::servers::*;
 use super::support::process::resident_bytes;
 use super::support::{Rng, Server, Wire, eventually};
@@ -373,6 +375,26 @@ fn a_storm_of_replicas() {
         assert!(after < before + (64 << 20), "{before} bytes, then {after}");
         let open = std::fs::read_dir(format!("/proc/{}/fd", primary.pid())).expect("descriptors").count();
         assert!(open < 100, "{open} descriptors are open");
+    }
+}
+
+/// Connections that are reset before the service core has them: their end must
+/// not be told of before their beginning, or they stay until `repl-timeout`.
+#[test]
+fn reset_at_once() {
+    for diskless in ["yes", "no"] {
+        let primary = ours(2, &["--repl-diskless-sync", diskless]);
+        follows(&primary);
+        for port in 1..=300 {
+            let mut socket = TcpStream::connect(("127.0.0.1", primary.port)).expect("connect");
+            // Each has a port of its own: none is the twin of another.
+            let request = format!("PING\r\nREPLCONF listening-port {port} capa eof\r\nPSYNC ? -1\r\n");
+            socket.write_all(request.as_bytes()).expect("write");
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("an abrupt end");
+        }
+        // Far less than the minute of repl-timeout.
+        let limit = Duration::from_secs(20);
+        eventually("all are gone", limit, || info(&primary, "connected_slaves").trim() == "0");
     }
 }
 

@@ -151,13 +151,15 @@ impl Service {
             bulk: RefCell::new(None),
         });
         self.repl.links.borrow_mut().insert(d.id, link.clone());
-        glommio::spawn_local(self.clone().write_to_replica(link.clone(), writer, d.sealed)).detach();
+        // First of all: a task runs from where it is spawned, and one that finds
+        // the connection reset would tell of its end before its beginning.
         self.replicate(match d.wish {
             Wish::Psync { id, next, failover } => {
                 Event::Psync(Psync { link: d.id, peer: d.peer, id: ReplId::parse(&id), next, failover })
             }
             Wish::Sync => Event::Sync { link: d.id, peer: d.peer },
         });
+        glommio::spawn_local(self.clone().write_to_replica(link.clone(), writer, d.sealed)).detach();
         glommio::spawn_local(self.hear_replica(link, reader, d.input)).detach();
     }
 

@@ -29,6 +29,9 @@ pub(super) const READ: usize = 256 << 10;
 /// Bytes of the stream that may wait to be applied; beyond, the primary waits.
 const WAITING_MAX: usize = 32 << 20;
 
+/// Why the link has ended when it was not its reading task that noticed.
+const BROKEN: &str = "writing to the primary failed";
+
 /// See the module's description.
 pub struct Upstream {
     epoch: Epoch,
@@ -39,7 +42,10 @@ pub struct Upstream {
     out: RefCell<Vec<u8>>,
     tls: Option<RefCell<Box<Session>>>,
     bell: Bell,
+    /// The socket is shut down: both tasks end.
     ended: Cell<bool>,
+    /// The node wants it no more, and is not to be told of its end.
+    given_up: Cell<bool>,
 }
 
 impl Upstream {
@@ -161,18 +167,21 @@ impl Service {
             tls: session.map(|s| RefCell::new(Box::new(s))),
             bell: Bell::default(),
             ended: Cell::new(false),
+            given_up: Cell::new(false),
         });
         self.set_role(Role { primary: reader.peer_addr().ok(), ..self.repl.role.get() });
         // A connection that was given up while it was being made ends itself:
         // nothing comes of its event.
         *self.repl.upstream.borrow_mut() = Some(up.clone());
-        glommio::spawn_local(self.clone().write_to_primary(up.clone(), writer)).detach();
-        glommio::spawn_local(self.clone().hear_primary(up, reader)).detach();
+        // Before the tasks, which run from where they are spawned: they may find
+        // that it has ended already.
         self.replicate(Event::Connected { epoch });
         let wanted = self.repl.node.borrow().upstream.as_ref().is_some_and(|u| u.epoch == epoch);
         if !wanted {
             self.disconnect_from_primary(epoch);
         }
+        glommio::spawn_local(self.clone().write_to_primary(up.clone(), writer)).detach();
+        glommio::spawn_local(self.hear_primary(up, reader)).detach();
     }
 
     fn upstream(&self, epoch: Epoch) -> Option<Rc<Upstream>> {
@@ -189,6 +198,7 @@ impl Service {
     pub(super) fn disconnect_from_primary(&self, epoch: Epoch) {
         if let Some(up) = self.upstream(epoch) {
             *self.repl.upstream.borrow_mut() = None;
+            up.given_up.set(true);
             end(&up);
         }
     }
@@ -235,18 +245,18 @@ impl Service {
                     }
                     self.replicate(Event::Received { epoch: up.epoch, bytes });
                 }
-                Ok(_) => break String::new(),
+                Ok(_) => break BROKEN.to_string(),
                 Err(e) => break e.to_string(),
             }
             if up.ended.get() {
-                break String::new();
+                break BROKEN.to_string();
             }
         };
-        let ended = up.ended.get();
         end(&up);
         // SAFETY: the tasks' streams are duplicates; this one is ours alone.
         unsafe { libc::close(up.fd) };
-        if !ended {
+        // Also when it was the writing task that found it broken.
+        if !up.given_up.get() {
             if self.upstream(up.epoch).is_some() {
                 *self.repl.upstream.borrow_mut() = None;
             }
