@@ -111,7 +111,7 @@ pub struct Core {
     pub map_epoch: u32,
     /// Requests whose slots were moved apart while they were on their way.
     pub stranded: Vec<super::msg::Parked>,
-    /// Slots to be moved away, and to which core; and moves under way.
+    /// Slots to be moved away, and to which core; and moves that are not over.
     pub moves_waiting: VecDeque<(u16, usize)>,
     pub moves_out: usize,
     /// None of those that wait could be started.
@@ -228,7 +228,7 @@ pub struct Core {
     pub survey: super::sampling::Survey,
     pub next_rebalance_ms: u64,
     /// Markers still to come for slots that moved here.
-    pub markers: HashMap<u16, usize, foldhash::fast::RandomState>,
+    pub markers: HashMap<u16, super::moves::Awaited, foldhash::fast::RandomState>,
     pub stop: bool,
 }
 

@@ -25,7 +25,15 @@ pub struct Table {
     watches: Moved,
 }
 
-/// Moves under way at a time; the others wait for them.
+/// Markers of a slot that are still to come, and the core it came from.
+pub struct Awaited {
+    left: usize,
+    from: usize,
+}
+
+/// Moves of one core that are not over; the others wait for them. A core that
+/// is slow to take slots in has no more of them before it than this of each
+/// other core: its clients wait behind them.
 const MOVES_MAX: usize = 64;
 
 impl Core {
@@ -108,7 +116,6 @@ impl Core {
             self.set_route(slot, to);
             self.send_waiting_home(slot);
             self.stats.slots_moved += 1;
-            self.moves_out -= 1;
             let id = tx.id;
             self.send(to, Msg::Call(Box::new(move |core: &mut Core| core.table_arrived(tx, table, slot, from, epoch))));
             self.unlock(id);
@@ -129,7 +136,7 @@ impl Core {
         let Some(table) = self.arrived.remove(&tx.id) else { return };
         self.store.install_slot(table.pack);
         self.watches.install(table.watches);
-        self.markers.insert(slot, self.shared.cores - 1);
+        self.markers.insert(slot, Awaited { left: self.shared.cores - 1, from });
         let me = self.id;
         for c in (0..self.shared.cores).filter(|c| *c != me) {
             self.send(c, Msg::Call(Box::new(move |core: &mut Core| core.learn_route(slot, me, from, epoch))));
@@ -175,12 +182,22 @@ impl Core {
     }
 
     fn marker_in(&mut self, slot: u16) {
-        let Some(left) = self.markers.get_mut(&slot) else { return };
-        *left -= 1;
-        if *left == 0 {
-            self.markers.remove(&slot);
-            self.moves_stalled = false;
-            self.shared.moving_slots[slot as usize].store(false, Ordering::Release);
+        let Some(awaited) = self.markers.get_mut(&slot) else { return };
+        awaited.left -= 1;
+        if awaited.left > 0 {
+            return;
         }
+        let from = awaited.from;
+        self.markers.remove(&slot);
+        self.moves_stalled = false;
+        self.shared.moving_slots[slot as usize].store(false, Ordering::Release);
+        self.send(from, Msg::Call(Box::new(Core::move_over)));
+    }
+
+    /// One of the slots that left here has arrived, and nothing will come for
+    /// it by the old route.
+    fn move_over(&mut self) {
+        self.moves_out -= 1;
+        self.moves_stalled = false;
     }
 }

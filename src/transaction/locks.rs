@@ -89,7 +89,8 @@ struct Entry<T> {
 pub struct Locks<T> {
     entries: BTreeMap<Seq, Entry<T>>,
     places: HashMap<LockKey, VecDeque<(Seq, Mode)>, foldhash::fast::RandomState>,
-    wide: Vec<Seq>,
+    /// Those that need more than keys, in order.
+    wide: Vec<(Seq, Span, Mode)>,
     next: Seq,
 }
 
@@ -128,7 +129,8 @@ impl<T> Locks<T> {
         if need.wide.is_some() {
             return self.entries.range(..before).any(|(_, e)| e.need.conflicts(need));
         }
-        self.wide.iter().take_while(|s| **s < before).any(|s| self.entries[s].need.conflicts(need))
+        let mut earlier = self.wide.iter().take_while(|(s, ..)| *s < before);
+        earlier.any(|(_, span, mode)| need.keys.iter().any(|(k, m)| span.covers(*k) && mode.conflicts(*m)))
     }
 
     /// Appends an entry, not yet granted.
@@ -138,8 +140,8 @@ impl<T> Locks<T> {
         for (k, m) in &need.keys {
             self.places.entry(*k).or_default().push_back((seq, *m));
         }
-        if need.wide.is_some() {
-            self.wide.push(seq);
+        if let Some((span, mode)) = need.wide {
+            self.wide.push((seq, span, mode));
         }
         self.entries.insert(seq, Entry { need, granted: false, payload });
         seq
@@ -190,11 +192,11 @@ impl<T> Locks<T> {
             self.leave(*k, seq, &mut next);
         }
         if e.need.wide.is_some() {
-            self.wide.retain(|s| *s != seq);
+            self.wide.retain(|(s, ..)| *s != seq);
             let freed = |x: &Entry<T>| !x.granted && x.need.conflicts(&e.need);
             next.extend(self.entries.range(seq..).filter(|(_, x)| freed(x)).map(|(s, _)| *s));
         } else {
-            next.extend(self.wide.iter().filter(|s| !self.entries[*s].granted));
+            next.extend(self.wide.iter().map(|(s, ..)| *s).filter(|s| !self.entries[s].granted));
         }
         next.sort_unstable();
         next.dedup();
@@ -275,8 +277,9 @@ mod tests {
             let mut held: Vec<(Seq, Need)> = Vec::new();
             for (a, b, xa, xb, action) in script {
                 if action < 7 {
-                    let n = if action == 0 {
-                        Need { wide: Some((Span::Core, mode(xa))), ..Need::default() }
+                    let n = if action < 2 {
+                        let slot = Span::Slot(crate::base::slot::slot_of_hash(a));
+                        Need { wide: Some(([Span::Core, slot][action as usize], mode(xa))), ..Need::default() }
                     } else if a == b {
                         need(&[(a, mode(xa))])
                     } else {
