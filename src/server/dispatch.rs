@@ -22,6 +22,13 @@ use crate::session::conn::{Conn, ReplyMode};
 use crate::store::scan::{cursor_of, position_of};
 use crate::transaction::locks::{Mode, Need};
 
+const DEBUG_GUARDED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", \
+    you can run it from a local connection, otherwise you need to set this option in the configuration file, and then \
+    restart the server.";
+const MODULE_GUARDED: &str = "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", \
+    you can run it from a local connection, otherwise you need to set this option in the configuration file, and then \
+    restart the server.";
+
 impl Core {
     /// Decides where a request runs, and runs it if that is here and now.
     #[inline]
@@ -52,8 +59,17 @@ impl Core {
         if !entry.spec.arity_fits(args.len()) {
             return self.reject(conn, Some(entry), &Fault::arity(entry.spec.name));
         }
+        if entry.spec.is(flag::PROTECTED)
+            && let Some(f) = self.guarded(conn, entry)
+        {
+            return self.reject(conn, Some(entry), &f);
+        }
         if !conn.authenticated && !entry.spec.is(flag::NO_AUTH) {
             return self.reject(conn, Some(entry), &Fault::Text("NOAUTH Authentication required."));
+        }
+        let queued = conn.in_multi() && !immediate(entry);
+        if queued && entry.spec.is(flag::NO_MULTI) {
+            return self.reject(conn, Some(entry), &Fault::Text("ERR Command not allowed inside a transaction"));
         }
         if conn.restricted
             && let Some(f) = self.forbidden(conn, entry, args)
@@ -67,11 +83,6 @@ impl Core {
                 entry.spec.name
             );
             return self.reject(conn, Some(entry), &text.into());
-        }
-        if entry.spec.is(flag::PROTECTED)
-            && let Some(f) = self.guarded(conn, entry)
-        {
-            return self.reject(conn, Some(entry), &f);
         }
         if conn.monitor && entry.spec.flags & (flag::WRITE | flag::READONLY | flag::MAY_REPLICATE) != 0 {
             return self.reject(conn, Some(entry), &Fault::Text("ERR Replica can't interact with the keyspace"));
@@ -97,11 +108,7 @@ impl Core {
         if matches!(conn.reply_mode, ReplyMode::SkipNext) {
             conn.reply_mode = ReplyMode::SkipThis;
         }
-        let flow = if conn.in_multi() && !immediate(entry) {
-            self.queue(conn, entry, args)
-        } else {
-            self.route_shown(conn, entry, args, hash)
-        };
+        let flow = if queued { self.queue(conn, entry, args) } else { self.route_shown(conn, entry, args, hash) };
         let caching = conn.tracking().is_some_and(|t| t.caching);
         if caching && flow != Flow::Hold && !conn.in_multi() && !entry.spec.name.starts_with("client") {
             self.end_caching(conn);
@@ -116,18 +123,17 @@ impl Core {
     }
 
     /// Commands that the configuration has to allow.
+    /// Commands that the configuration has to allow: what refuses them comes
+    /// before the password, as in Redis.
     fn guarded(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
-        let allowed = match self.settings.enable_debug_command {
+        let debug = entry.spec.name.starts_with("debug");
+        let guard = if debug { self.settings.enable_debug_command } else { self.settings.enable_module_command };
+        let allowed = match guard {
             Guard::Yes => true,
             Guard::Local => conn.local,
             Guard::No => false,
         };
-        let debug = entry.spec.name.starts_with("debug");
-        (debug && !allowed).then_some(Fault::Text(
-            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
-             from a local connection, otherwise you need to set this option in the configuration file, and then \
-             restart the server.",
-        ))
+        (!allowed).then_some(Fault::Text(if debug { DEBUG_GUARDED } else { MODULE_GUARDED }))
     }
 
     /// A request that does not get as far as running.

@@ -12,7 +12,6 @@ use crate::base::num::parse_u64;
 use crate::base::slot::Key;
 use crate::command::Fault;
 use crate::command::keys::{places, undeclared};
-use crate::command::spec::flag;
 use crate::session::conn::{Conn, Multi, Queued, Watched};
 use crate::transaction::locks::{Mode, Need};
 
@@ -30,9 +29,6 @@ impl Core {
     /// Takes a command into the transaction.
     pub fn queue(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args) -> Flow {
         conn.last_command = Some(entry.index);
-        if entry.spec.is(flag::NO_MULTI) {
-            return self.reject(conn, Some(entry), &Fault::Text("ERR Command not allowed inside a transaction"));
-        }
         let bytes: usize = args.iter().map(|a| a.len() + 32).sum();
         let Some(multi) = conn.extra().multi.as_mut() else { return Flow::Next };
         if multi.bytes + bytes > QUEUE_BYTES_MAX {

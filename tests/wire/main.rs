@@ -36,6 +36,7 @@ mod process;
 mod protocol;
 mod pubsub;
 mod random_arguments;
+mod refusals;
 mod robustness;
 mod scan;
 mod scripts;

@@ -4,7 +4,6 @@ use super::containers::help;
 use crate::base::Args;
 use crate::command::Fault;
 use crate::command::spec::{Group, Spec, flag};
-use crate::config::Guard;
 use crate::observe::log;
 use crate::server::core::Core;
 use crate::server::registry::{ConnCommand, ConnRun, Outcome};
@@ -55,33 +54,18 @@ const fn in_any_order(mut row: ConnCommand) -> ConnCommand {
     row
 }
 
-/// `enable-module-command` has to allow it, as in Redis.
-fn allowed(core: &Core, conn: &Conn) -> Result<(), Fault> {
-    match core.settings.enable_module_command {
-        Guard::Yes => Ok(()),
-        Guard::Local if conn.local => Ok(()),
-        Guard::Local | Guard::No => Err(Fault::Text(
-            "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it \
-             from a local connection, otherwise you need to set this option in the configuration file, and then \
-             restart the server.",
-        )),
-    }
-}
-
 fn list(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     conn.reply(|r| r.array(0));
     Ok(Outcome::Done)
 }
 
-fn load(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
-    allowed(core, conn)?;
+fn load(_: &mut Core, _: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let path = String::from_utf8_lossy(args[2]);
     log::warning(format_args!("Module {path} failed to load: modules are not supported"));
     Err(Fault::Text("ERR Error loading the extension. Please check the server logs."))
 }
 
-fn unload(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    allowed(core, conn)?;
+fn unload(_: &mut Core, _: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     Err(Fault::Text("ERR Error unloading module: no such module with that name"))
 }
 

@@ -232,7 +232,11 @@ fn psubscribe(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, F
     core.subscribe(conn, Kind::Pattern, &args[1..])
 }
 
+/// Unlike the older ones it is refused in a transaction, as in Redis.
 fn ssubscribe(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
+    if core.in_exec {
+        return Err(Fault::Text("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"));
+    }
     core.subscribe(conn, Kind::Shard, &args[1..])
 }
 
