@@ -23,6 +23,7 @@ mod crash;
 mod defrag;
 mod dump;
 mod expiry_exactness;
+mod info_moves;
 mod introspection;
 mod loading;
 mod malformed;
