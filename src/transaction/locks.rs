@@ -6,10 +6,15 @@
 //! transaction then holds its place until it is released, a command leaves at
 //! once. So a parked command keeps its place for all its keys.
 //!
-//! Invariants: `places` has the sequence numbers of a key in ascending order;
-//! an entry is in `places` for each of its keys, or in `wide`.
+//! There may be tens of thousands (a core's inbox is as long), many of them of
+//! the whole core. So none is compared with all others, but those that move a
+//! slot, which are few.
+//!
+//! Invariants: sequence numbers are in ascending order everywhere; an entry is
+//! in `places` for each of its keys, in `cores` or in `slots`, and in
+//! `exclusives` if it needs anything for itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -60,6 +65,14 @@ impl Span {
 }
 
 impl Need {
+    fn keys_exclusive(&self) -> bool {
+        self.keys.iter().any(|(_, m)| *m == Mode::Exclusive)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.keys_exclusive() || self.wide.is_some_and(|(_, m)| m == Mode::Exclusive)
+    }
+
     /// Would the two stand in each other's way?
     pub fn conflicts(&self, other: &Need) -> bool {
         self.wide_conflicts(other) || other.wide_conflicts(self) || self.keys_conflict(other)
@@ -89,15 +102,32 @@ struct Entry<T> {
 pub struct Locks<T> {
     entries: BTreeMap<Seq, Entry<T>>,
     places: HashMap<LockKey, VecDeque<(Seq, Mode)>, foldhash::fast::RandomState>,
-    /// Those that need more than keys, in order.
-    wide: Vec<(Seq, Span, Mode)>,
+    /// Those that need the whole core, and which of them exclusively.
+    cores: VecDeque<(Seq, Mode)>,
+    core_exclusives: VecDeque<Seq>,
+    /// Those that need a slot.
+    slots: Vec<(Seq, u16, Mode)>,
+    exclusives: BTreeSet<Seq>,
     next: Seq,
 }
 
 impl<T> Default for Locks<T> {
     fn default() -> Locks<T> {
-        Locks { entries: BTreeMap::new(), places: HashMap::default(), wide: Vec::new(), next: 0 }
+        Locks {
+            entries: BTreeMap::new(),
+            places: HashMap::default(),
+            cores: VecDeque::new(),
+            core_exclusives: VecDeque::new(),
+            slots: Vec::new(),
+            exclusives: BTreeSet::new(),
+            next: 0,
+        }
     }
+}
+
+/// Is the first of them before that place?
+fn first_before(first: Option<&Seq>, before: Seq) -> bool {
+    first.is_some_and(|s| *s < before)
 }
 
 impl<T> Locks<T> {
@@ -122,15 +152,31 @@ impl<T> Locks<T> {
         let by_key = need.keys.iter().any(|(k, m)| {
             self.places.get(k).is_some_and(|q| q.iter().take_while(|(s, _)| *s < before).any(|(_, n)| m.conflicts(*n)))
         });
-        by_key || self.blocked_wide(need, before)
+        by_key || self.wide_blocked(need, before) || (!need.keys.is_empty() && self.blocked_by_wide(need, before))
     }
 
-    fn blocked_wide(&self, need: &Need, before: Seq) -> bool {
-        if need.wide.is_some() {
-            return self.entries.range(..before).any(|(_, e)| e.need.conflicts(need));
+    /// Does anything conflict with its wide part?
+    fn wide_blocked(&self, need: &Need, before: Seq) -> bool {
+        match need.wide {
+            None => false,
+            Some((Span::Core, Mode::Exclusive)) => first_before(self.entries.keys().next(), before),
+            Some((Span::Core, Mode::Shared)) => first_before(self.exclusives.first(), before),
+            Some((Span::Slot(_), _)) => self.entries.range(..before).any(|(_, e)| e.need.conflicts(need)),
         }
-        let mut earlier = self.wide.iter().take_while(|(s, ..)| *s < before);
-        earlier.any(|(_, span, mode)| need.keys.iter().any(|(k, m)| span.covers(*k) && mode.conflicts(*m)))
+    }
+
+    /// Does anything wide conflict with its keys?
+    fn blocked_by_wide(&self, need: &Need, before: Seq) -> bool {
+        let by_core = match need.keys_exclusive() {
+            true => first_before(self.cores.front().map(|(s, _)| s), before),
+            false => first_before(self.core_exclusives.front(), before),
+        };
+        let mut slots = self.slots.iter().take_while(|(s, ..)| *s < before);
+        by_core
+            || slots.any(|(_, slot, mode)| {
+                let slot = Span::Slot(*slot);
+                need.keys.iter().any(|(k, m)| mode.conflicts(*m) && slot.covers(*k))
+            })
     }
 
     /// Appends an entry, not yet granted.
@@ -140,8 +186,18 @@ impl<T> Locks<T> {
         for (k, m) in &need.keys {
             self.places.entry(*k).or_default().push_back((seq, *m));
         }
-        if let Some((span, mode)) = need.wide {
-            self.wide.push((seq, span, mode));
+        match need.wide {
+            None => {}
+            Some((Span::Slot(slot), mode)) => self.slots.push((seq, slot, mode)),
+            Some((Span::Core, mode)) => {
+                self.cores.push_back((seq, mode));
+                if mode == Mode::Exclusive {
+                    self.core_exclusives.push_back(seq);
+                }
+            }
+        }
+        if need.is_exclusive() {
+            self.exclusives.insert(seq);
         }
         self.entries.insert(seq, Entry { need, granted: false, payload });
         seq
@@ -154,6 +210,9 @@ impl<T> Locks<T> {
         }
         if let Some(q) = self.places.get_mut(&key) {
             q.iter_mut().filter(|(s, _)| *s == seq).for_each(|(_, m)| *m = Mode::Exclusive);
+        }
+        if self.entries.get(&seq).is_some_and(|e| e.need.is_exclusive()) {
+            self.exclusives.insert(seq);
         }
     }
 
@@ -187,20 +246,74 @@ impl<T> Locks<T> {
     /// able to run, in order.
     pub fn remove(&mut self, seq: Seq) -> Option<(T, Vec<Seq>)> {
         let e = self.entries.remove(&seq)?;
+        let exclusive = self.exclusives.remove(&seq);
         let mut next = Vec::new();
         for (k, _) in &e.need.keys {
             self.leave(*k, seq, &mut next);
         }
-        if e.need.wide.is_some() {
-            self.wide.retain(|(s, ..)| *s != seq);
-            let freed = |x: &Entry<T>| !x.granted && x.need.conflicts(&e.need);
-            next.extend(self.entries.range(seq..).filter(|(_, x)| freed(x)).map(|(s, _)| *s));
-        } else {
-            next.extend(self.wide.iter().map(|(s, ..)| *s).filter(|s| !self.entries[s].granted));
+        match e.need.wide {
+            None => {}
+            Some((Span::Slot(_), _)) => {
+                self.slots.retain(|(s, ..)| *s != seq);
+                let freed = |x: &Entry<T>| !x.granted && x.need.conflicts(&e.need);
+                next.extend(self.entries.range(seq..).filter(|(_, x)| freed(x)).map(|(s, _)| *s));
+            }
+            Some((Span::Core, mode)) => self.leave_core(seq, mode, &mut next),
+        }
+        if !e.need.keys.is_empty() {
+            self.name_wide(&e.need, seq, exclusive, &mut next);
         }
         next.sort_unstable();
         next.dedup();
         Some((e.payload, next))
+    }
+
+    /// An entry of the whole core has gone.
+    fn leave_core(&mut self, seq: Seq, mode: Mode, next: &mut Vec<Seq>) {
+        if let Ok(at) = self.cores.binary_search_by_key(&seq, |(s, _)| *s) {
+            self.cores.remove(at);
+        }
+        if let Ok(at) = self.core_exclusives.binary_search(&seq) {
+            self.core_exclusives.remove(at);
+        }
+        if mode == Mode::Exclusive {
+            // Everything stood behind it, and behind the next such one it still does.
+            let last = self.core_exclusives.iter().find(|s| **s > seq).copied().unwrap_or(Seq::MAX);
+            next.extend(self.entries.range(seq..=last).filter(|(_, x)| !x.granted).map(|(s, _)| *s));
+            return;
+        }
+        // A shared one stood in the way of exclusive ones; so does the next.
+        self.name_first(next);
+        let last = self.cores.front().map_or(Seq::MAX, |(s, _)| *s);
+        if seq < last {
+            next.extend(self.exclusives.range(seq..last).filter(|s| !self.entries[*s].granted));
+        }
+    }
+
+    /// Names the first of all if it waits for the whole core.
+    fn name_first(&self, next: &mut Vec<Seq>) {
+        if let Some((s, e)) = self.entries.first_key_value()
+            && !e.granted
+            && e.need.wide.is_some()
+        {
+            next.push(*s);
+        }
+    }
+
+    /// Names those wide ones that may have waited for keys of an entry that
+    /// has gone.
+    fn name_wide(&self, gone: &Need, seq: Seq, exclusive: bool, next: &mut Vec<Seq>) {
+        self.name_first(next);
+        let slots = self.slots.iter().filter(|(s, slot, _)| {
+            *s > seq && !self.entries[s].granted && gone.keys.iter().any(|(k, _)| Span::Slot(*slot).covers(*k))
+        });
+        next.extend(slots.map(|(s, ..)| *s));
+        if exclusive {
+            // None of them has been granted, up to the next that keeps others out.
+            let first = self.exclusives.first().copied().unwrap_or(Seq::MAX);
+            let from = self.cores.partition_point(|(s, _)| *s < seq);
+            next.extend(self.cores.range(from..).map(|(s, _)| *s).take_while(|s| *s < first));
+        }
     }
 
     /// Takes an entry out of a key's queue; collects those at its front that it
@@ -310,6 +423,10 @@ mod tests {
                 }
                 for w in &waiting {
                     prop_assert!(!l.may_run(*w), "an entry that could run was not named");
+                    let need = l.payload(*w).unwrap();
+                    let all = held.iter().map(|(s, n)| (s, n)).chain(waiting.iter().map(|s| (s, l.payload(*s).unwrap())));
+                    let mut earlier = all.filter(|(s, _)| *s < w);
+                    prop_assert!(earlier.any(|(_, n)| n.conflicts(need)), "nothing stands in the way of {need:?}");
                 }
             }
         }
