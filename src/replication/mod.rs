@@ -24,6 +24,8 @@ pub mod node;
 pub mod peer;
 pub mod policy;
 pub mod primary;
+#[cfg(test)]
+mod primary_tests;
 pub mod replica;
 pub mod report;
 pub mod stream;

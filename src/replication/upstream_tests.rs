@@ -7,6 +7,7 @@ use super::history::Window;
 use super::id::ReplId;
 use super::node::Node;
 use super::policy::Policy;
+use super::primary::GETACK;
 use crate::base::rng::Rng;
 use crate::config::Settings;
 
@@ -24,7 +25,11 @@ fn told(node: &mut Node, now: Ms, end: u64, event: Event) -> String {
 
 /// A replica that goes on with its primary at an offset.
 fn linked(offset: u64) -> (Node, Epoch) {
-    let mut node = Node::new(Policy::new(&Settings::default()), Rng::new(1), 0);
+    linked_with(Settings::default(), offset)
+}
+
+fn linked_with(settings: Settings, offset: u64) -> (Node, Epoch) {
+    let mut node = Node::new(Policy::new(&settings), Rng::new(1), 0);
     let id = ReplId::parse(&[b'a'; 40]).expect("an id");
     node.restore_replica(id, offset, 0);
     told(&mut node, 0, offset, Event::ReplicaOf { host: "h".into(), port: 1 });
@@ -38,20 +43,62 @@ fn linked(offset: u64) -> (Node, Epoch) {
     (node, epoch)
 }
 
+fn ack(n: u64) -> String {
+    format!("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n${}\r\n{n}\r\n", n.to_string().len())
+}
+
+const WRITE: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+
 /// A stock primary that hands over its role holds back writes until its replica
 /// acknowledges, and does not ask: waiting for the second between two
 /// acknowledgements made that a pause of almost a second.
 #[test]
 fn what_is_applied_is_acknowledged_as_soon_as_nothing_more_comes() {
     let (mut node, epoch) = linked(100);
-    let ack = |n: u64| format!("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n${}\r\n{n}\r\n", n.to_string().len());
     assert_eq!(told(&mut node, 1000, 100, Event::Tick), ack(100));
-    let write = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
-    let end = 100 + write.len() as u64;
-    told(&mut node, 1100, 100, Event::Received { epoch, bytes: Bytes::from_static(write) });
+    let end = 100 + WRITE.len() as u64;
+    told(&mut node, 1100, 100, Event::Received { epoch, bytes: Bytes::from_static(WRITE) });
     assert_eq!(told(&mut node, 1110, 100, Event::Applied { end }), "");
     assert_eq!(told(&mut node, 1120, end, Event::Tick), "", "more may come");
     assert_eq!(told(&mut node, 1200, end, Event::Tick), ack(end));
     assert_eq!(told(&mut node, 1300, end, Event::Tick), "", "that was said");
     assert_eq!(told(&mut node, 2200, end, Event::Tick), ack(end), "a second has passed");
+}
+
+/// WAIT and a planned failover rest on this: what was only received is lost if
+/// this replica takes over before it has applied it.
+#[test]
+fn what_is_only_received_is_not_acknowledged() {
+    let (mut node, epoch) = linked(100);
+    let received = |bytes: &'static [u8]| Event::Received { epoch, bytes: Bytes::from_static(bytes) };
+    let (written, asked) = (100 + WRITE.len() as u64, 100 + (WRITE.len() + GETACK.len()) as u64);
+    assert_eq!(told(&mut node, 1000, 100, received(WRITE)), "");
+    assert_eq!(told(&mut node, 1010, 100, received(GETACK)), "", "the request comes behind the write");
+    assert_eq!(told(&mut node, 3000, 100, Event::Tick), ack(100), "what is due each second");
+    assert_eq!(told(&mut node, 3010, 100, Event::Applied { end: written }), "");
+    // The offset is that before the request, as with stock servers.
+    let answer = told(&mut node, 3020, written, Event::Applied { end: asked });
+    assert!(answer == ack(written) || answer == ack(asked), "{answer:?}");
+}
+
+/// WAITAOF rests on this one: the offset on disk trails what is applied.
+#[test]
+fn what_is_only_applied_is_not_called_durable() {
+    let mut settings = Settings::default();
+    settings.persistence.appendonly = true;
+    let (mut node, epoch) = linked_with(settings, 100);
+    let end = 100 + WRITE.len() as u64;
+    let fack = |node: &mut Node, now: Ms, end: u64| {
+        let text = told(node, now, end, Event::Tick);
+        let words: Vec<&str> = text.split("\r\n").collect();
+        assert!(words.contains(&"ACK") && words.contains(&"FACK"), "{text:?}");
+        (words[6].parse::<u64>().expect("an offset"), words[10].parse::<u64>().expect("an offset"))
+    };
+    told(&mut node, 900, 100, Event::Fsynced { offset: 60, past: 1 });
+    assert_eq!(fack(&mut node, 2000, 100), (100, 60));
+    told(&mut node, 2010, 100, Event::Received { epoch, bytes: Bytes::from_static(WRITE) });
+    told(&mut node, 2020, 100, Event::Applied { end });
+    assert_eq!(fack(&mut node, 4000, end), (end, 60));
+    told(&mut node, 4010, end, Event::Fsynced { offset: end, past: 2 });
+    assert_eq!(fack(&mut node, 6000, end), (end, end));
 }
