@@ -168,3 +168,68 @@ fn a_note_stands_behind_all_that_it_covers() {
     }
     assert!(notes > 2 && sets == 20_000, "{notes} notes, {sets} writes");
 }
+
+/// A server leads, follows and leads again in one history: what it selected itself
+/// the first time says nothing of where those who follow it now begin: as with stock
+/// servers, a former primary begins in database 0.
+#[test]
+fn who_leads_again_says_which_database() {
+    for other in [ours(2, &[]), stock(&[])] {
+        let first = ours(2, &[]);
+        replicate(&other, first.port);
+        wait_for_link(&other);
+        assert_eq!(in_db_5(&first).run("SET mine 1"), ok());
+        wait_until_equal(&first, &[&other]);
+        assert_eq!(other.wire().run("REPLICAOF NO ONE"), ok());
+        replicate(&first, other.port);
+        wait_for_link(&first);
+        assert_eq!(other.wire().run("SET yours 1"), ok());
+        wait_until_equal(&other, &[&first]);
+        assert_eq!(first.wire().run("REPLICAOF NO ONE"), ok());
+        replicate(&other, first.port);
+        wait_for_link(&other);
+        assert_eq!(in_db_5(&first).run("SET mine 2"), ok());
+        wait_until_equal(&first, &[&other]);
+        assert_eq!(in_db_5(&other).run("GET mine").as_text(), "2");
+        assert_eq!(count(&first, "sync_full") + count(&other, "sync_full"), 1, "only the first link needed a copy");
+    }
+}
+
+/// The offsets of the notes, and where in the file they stand.
+fn notes(journal: &str) -> Vec<(usize, u64)> {
+    let offset = |at: usize| journal[at..].split(':').nth(2).and_then(|n| n.parse().ok());
+    journal.match_indices("#REPL:").filter_map(|(at, _)| Some((at, offset(at)?))).collect()
+}
+
+/// A note says that all before an offset stands before it in the file, and WAITAOF
+/// that it is on disk. One core is done with a write while another, kept busy by a
+/// script, has not yet said what it did at that time: the write is not in the file.
+#[test]
+fn a_replicas_note_comes_behind_what_it_speaks_of() {
+    let primary = ours(2, &[]);
+    let replica = ours(2, &[&AOF[..], &["--appendfsync", "always"]].concat());
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    based(&replica);
+    let (mut wire, mut busy) = (primary.wire(), replica.wire());
+    // Which core has a key is not known: in some rounds it is not the busy one.
+    for round in 0..6 {
+        wait_until_equal(&primary, &[&replica]);
+        let script = "local t = os.clock() while os.clock() - t < 0.15 do end return 1";
+        busy.send(super::support::wire::encode(&["EVAL", script, "1", &format!("busy:{round}")]));
+        std::thread::sleep(Duration::from_millis(20));
+        let key = format!("written:{round}\r\n");
+        assert_eq!(wire.run(&format!("SET {} 1", key.trim_end())), ok());
+        let end = count(&primary, "master_repl_offset");
+        if wire.run("WAITAOF 0 1 50").items()[1].as_int() == 1 {
+            assert!(journal(&replica).contains(&key), "round {round}: called durable, and not in the file");
+        }
+        let noted = |text: &str| notes(text).into_iter().find(|(_, offset)| *offset >= end);
+        eventually("its note", LIMIT, || noted(&journal(&replica)).is_some());
+        assert_eq!(busy.read().as_int(), 1);
+        eventually("the write", LIMIT, || journal(&replica).contains(&key));
+        let text = journal(&replica);
+        let (write, note) = (text.find(&key).expect("the write"), noted(&text).expect("its note").0);
+        assert!(write < note, "round {round}: the note of {end} comes before the write: {text}");
+    }
+}
