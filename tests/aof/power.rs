@@ -174,3 +174,22 @@ fn always_holds_replies_of_writes_behind_a_cut() {
         eventually("the rewrite", LIMIT, rewritten);
     }
 }
+
+/// The last flush of `everysec` may be a second old when a server ends; one that was
+/// told to leaves nothing to the page cache, whether or not it also saves.
+#[test]
+fn a_server_that_ends_in_order_leaves_all_on_disk() {
+    for words in ["SHUTDOWN NOSAVE", "SHUTDOWN SAVE"] {
+        let dir = Dir::new("end");
+        let mount = dir.path().join("mount");
+        let Some(mut server) = flaky::start(&mount, &["--appendfsync", "everysec"]) else { return };
+        let mut wire = server.wire();
+        assert_eq!(wire.run("SET first 1"), ok());
+        // A flush has just been: the next is not due before the end.
+        assert_eq!(wire.run("WAITAOF 1 0 60000").items()[0].as_int(), 1);
+        assert_eq!(wire.run("RPUSH list the-last-write").as_int(), 1);
+        wire.send_words(words);
+        server.wait_exit(LIMIT);
+        assert!(flaky::on_disk(&mount, b"the-last-write"), "{words}: {}", server.log());
+    }
+}
