@@ -24,6 +24,7 @@ mod places;
 mod proxy;
 mod restart;
 mod servers;
+mod states;
 mod switchover;
 mod tls;
 mod valkey;
