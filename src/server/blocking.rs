@@ -206,8 +206,9 @@ impl Core {
         let db = request.head.origin.db as usize;
         let keys = block.keys.into_iter().map(|k| (db, k)).collect();
         let deadline_ms = block.deadline_ms;
+        let whatever = matches!(request.head.job, Job::Command(c) if reads_group(&registry().entries[c]));
         let payload = Waiting::Here(request);
-        let id = self.blocking.waiters.add(Waiter { keys, deadline_ms, payload });
+        let id = self.blocking.waiters.add(Waiter { keys, deadline_ms, whatever, payload });
         self.blocking.parts.insert(who, id);
         let me = self.id;
         let again = block.again;
@@ -284,7 +285,7 @@ impl Core {
         }
         if !self.blocking.homes.contains_key(&who) {
             let payload = Waiting::Home(who, tx.origin.proto);
-            let id = self.blocking.waiters.add(Waiter { keys: Vec::new(), deadline_ms, payload });
+            let id = self.blocking.waiters.add(Waiter { keys: Vec::new(), deadline_ms, whatever: false, payload });
             self.blocking.homes.insert(who, id);
         }
         if again {
@@ -310,7 +311,8 @@ impl Core {
         } else if !keys.is_empty() {
             let Kind::Gather { command, .. } = tx.kind else { return };
             let payload = Waiting::Elsewhere(who, command);
-            let id = self.blocking.waiters.add(Waiter { keys, deadline_ms: None, payload });
+            let whatever = reads_group(&registry().entries[command]);
+            let id = self.blocking.waiters.add(Waiter { keys, deadline_ms: None, whatever, payload });
             self.blocking.parts.insert(who, id);
         }
     }
@@ -522,7 +524,7 @@ impl Core {
     fn serve_key(&mut self, name: &Name, mut after: Option<Id>) {
         self.expire_before_serving(name);
         while let Some(id) = self.blocking.waiters.first(name, after) {
-            if self.blocking.offered.contains_key(name) {
+            if self.blocking.offered.contains_key(name) || self.nothing_left(name) {
                 return;
             }
             after = Some(id);
@@ -545,6 +547,13 @@ impl Core {
                 Waiting::Home(..) => {}
             }
         }
+    }
+
+    /// Has all been taken, so that nobody behind needs to be looked at? There
+    /// may be thousands who wait for one element each.
+    fn nothing_left(&self, (db, key): &Name) -> bool {
+        let gone = || self.store.get(*db, &Key::new(key)).is_none_or(|e| e.expired(self.now));
+        !self.blocking.waiters.may_serve_nothing() && gone()
     }
 
     /// Whoever looks at a key past its deadline deletes it, also on behalf of
@@ -571,8 +580,7 @@ impl Core {
         let wanted = match entry.spec.group {
             Group::List => "list",
             Group::SortedSet => "zset",
-            // Whatever happens to a group's stream ends the wait for it.
-            _ if entry.spec.name == "xreadgroup" => return true,
+            _ if reads_group(entry) => return true,
             _ => "stream",
         };
         let found = self.store.get(*db, &Key::new(key)).filter(|e| !e.expired(self.now));
@@ -626,4 +634,9 @@ impl Core {
         self.put_conn(conn);
         self.attempt(origin, &registry().entries[command], args);
     }
+}
+
+/// Whatever happens to a group's stream ends the wait for it.
+fn reads_group(entry: &Entry) -> bool {
+    entry.spec.name == "xreadgroup"
 }

@@ -124,10 +124,13 @@ impl Core {
     /// The refusal of a command by the state of the server. EXEC is refused for
     /// what is queued, a script for what it says that it does.
     pub fn refused_by_state(&self, conn: &Conn, entry: &Entry, args: Args) -> Option<Fault> {
+        let p = &self.shared.persistence;
         if !entry.spec.is(flag::ALLOW_BUSY)
             && let Some(busy) = self.shared.scripts.busy()
         {
-            return Some(busy);
+            // A script of the file that is loaded: its end is not all that is waited for.
+            let loading = p.loading.load(Ordering::Relaxed) && !entry.spec.is(flag::LOADING);
+            return Some(if loading { LOADING } else { busy });
         }
         let flags = self.flags_of(entry, args);
         let (any, all) = if entry.spec.name == "exec" { self.queued_flags(conn) } else { (0, !0) };
@@ -135,7 +138,6 @@ impl Core {
             return Some(f);
         }
         let writes = (flags | any) & flag::WRITE != 0;
-        let p = &self.shared.persistence;
         let errno = p.aof.errno.load(Ordering::Relaxed);
         let saves_fail = self.saves_fail();
         if errno != 0 || saves_fail {

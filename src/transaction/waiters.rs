@@ -21,6 +21,8 @@ pub struct Waiter<T> {
     pub keys: Vec<Name>,
     /// Unix milliseconds; none waits for ever.
     pub deadline_ms: Option<u64>,
+    /// It is served whatever has become of a key, also when there is nothing.
+    pub whatever: bool,
     pub payload: T,
 }
 
@@ -29,12 +31,20 @@ pub struct Waiters<T> {
     all: HashMap<Id, Waiter<T>, Hasher>,
     queues: HashMap<Name, VecDeque<Id>, Hasher>,
     deadlines: BTreeSet<(u64, Id)>,
+    /// How many are served whatever happens.
+    whatever: usize,
     next: Id,
 }
 
 impl<T> Default for Waiters<T> {
     fn default() -> Waiters<T> {
-        Waiters { all: HashMap::default(), queues: HashMap::default(), deadlines: BTreeSet::new(), next: 0 }
+        Waiters {
+            all: HashMap::default(),
+            queues: HashMap::default(),
+            deadlines: BTreeSet::new(),
+            whatever: 0,
+            next: 0,
+        }
     }
 }
 
@@ -77,14 +87,24 @@ impl<T> Waiters<T> {
         if let Some(d) = waiter.deadline_ms {
             self.deadlines.insert((d, id));
         }
+        self.whatever += usize::from(waiter.whatever);
         self.all.insert(id, waiter);
+    }
+
+    /// Could anyone be served by a key under which there is nothing?
+    pub fn may_serve_nothing(&self) -> bool {
+        self.whatever > 0
     }
 
     pub fn remove(&mut self, id: Id) -> Option<Waiter<T>> {
         let waiter = self.all.remove(&id)?;
+        self.whatever -= usize::from(waiter.whatever);
         for key in &waiter.keys {
             if let Some(queue) = self.queues.get_mut(key) {
-                queue.retain(|other| *other != id);
+                // A key may stand there twice, and is gone at the second.
+                if let Ok(at) = queue.binary_search(&id) {
+                    queue.remove(at);
+                }
                 if queue.is_empty() {
                     self.queues.remove(key);
                 }
@@ -160,7 +180,7 @@ mod tests {
     }
 
     fn waiter(keys: &[&str], deadline_ms: Option<u64>) -> Waiter<&'static str> {
-        Waiter { keys: keys.iter().map(|k| key(k)).collect(), deadline_ms, payload: "x" }
+        Waiter { keys: keys.iter().map(|k| key(k)).collect(), deadline_ms, whatever: false, payload: "x" }
     }
 
     #[test]
@@ -188,5 +208,18 @@ mod tests {
         w.remove(a);
         w.remove(b);
         assert!(w.is_empty() && w.queues.is_empty() && w.deadlines.is_empty());
+    }
+
+    #[test]
+    fn those_served_by_nothing_are_counted_while_they_wait() {
+        let mut w = Waiters::default();
+        w.add(waiter(&["x"], None));
+        assert!(!w.may_serve_nothing());
+        let id = w.add(Waiter { whatever: true, ..waiter(&["x"], None) });
+        w.set_deadline(id, Some(5));
+        let old = w.remove(id).expect("it waits");
+        assert!(!w.may_serve_nothing());
+        w.restore(id, old);
+        assert!(w.may_serve_nothing());
     }
 }

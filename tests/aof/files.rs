@@ -145,6 +145,33 @@ fn broken_files_are_refused_with_their_name() {
     }
 }
 
+/// Who asks while a slow script of the file runs is told that the file is
+/// loaded, not to kill the script.
+#[test]
+fn a_slow_script_in_the_file_is_part_of_loading() {
+    let dir = Dir::new("script");
+    let slow = "redis.call('set', KEYS[1], 'y') local n = 0 for i = 1, 100000000 do n = n + 1 end";
+    let args = ["eval", slow, "1", "x"].map(|a| format!("${}\r\n{a}\r\n", a.len())).concat();
+    fs::create_dir(dir.path().join("appendonlydir")).unwrap();
+    fs::write(dir.aof("appendonly.aof.manifest"), "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
+    fs::write(dir.aof("appendonly.aof.1.incr.aof"), "").unwrap();
+    let args_of_server = ["--dir", dir.text(), "--appendonly", "yes", "--busy-reply-threshold", "10"];
+    let server = Server::start(&[&args_of_server[..], &["--enable-debug-command", "yes"]].concat());
+    fs::write(dir.aof("appendonly.aof.1.incr.aof"), format!("*4\r\n{args}")).unwrap();
+    let mut loading = server.wire();
+    loading.send("DEBUG LOADAOF\r\n");
+    let mut c = server.wire();
+    eventually("the script is noticed", LIMIT, || {
+        let reply = c.run("PING");
+        assert!(!reply.is_error() || reply.as_error().starts_with("LOADING"), "{reply:?}");
+        reply.is_error() && server.log().contains("Slow script detected")
+    });
+    let reply = c.run("PING");
+    assert!(!reply.is_error() || reply.as_error().starts_with("LOADING"), "{reply:?}");
+    assert_eq!(loading.read(), ok());
+    assert_eq!(c.run("GET x").as_text(), "y");
+}
+
 #[test]
 fn a_file_cut_in_the_middle_is_refused() {
     let dir = Dir::new("middle");
