@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::event::{Action, Epoch, Event, Moment, Ms};
+use super::event::{Action, Epoch, Event, FailoverOrder, Moment, Ms, Psync};
 use super::history::Window;
 use super::id::ReplId;
 use super::node::Node;
+use super::peer::Peer;
 use super::policy::Policy;
 use super::primary::GETACK;
 use crate::base::rng::Rng;
@@ -101,4 +102,113 @@ fn what_is_only_applied_is_not_called_durable() {
     assert_eq!(fack(&mut node, 4000, end), (end, 60));
     told(&mut node, 4010, end, Event::Fsynced { offset: end, past: 2 });
     assert_eq!(fack(&mut node, 6000, end), (end, end));
+}
+
+/// What comes to a node, one event after the other.
+fn goes_through(node: &mut Node, now: Ms, end: u64, events: Vec<Event>) {
+    for event in events {
+        told(node, now, end, event);
+    }
+}
+
+/// The end of one link to the primary, and the beginning of the next, up to PSYNC.
+fn linked_anew(node: &mut Node, now: Ms, end: u64) -> Epoch {
+    let epoch = node.upstream.as_ref().expect("a primary").epoch;
+    goes_through(node, now, end, vec![Event::Lost { epoch, reason: "gone".into() }]);
+    told(node, now + 2000, end, Event::Tick);
+    let epoch = node.upstream.as_ref().expect("a primary").epoch;
+    goes_through(node, now + 2000, end, vec![Event::Connected { epoch }]);
+    for line in ["+PONG\r\n", "+OK\r\n+OK\r\n"] {
+        goes_through(node, now + 2000, end, vec![said(epoch, line)]);
+    }
+    epoch
+}
+
+fn said(epoch: Epoch, line: &'static str) -> Event {
+    Event::Received { epoch, bytes: Bytes::from_static(line.as_bytes()) }
+}
+
+const FULL: &str = "+FULLRESYNC bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb 7\r\n$3\r\nabc";
+
+/// Orders that follow each other before the first is carried out: the last counts.
+#[test]
+fn who_is_to_follow_again_is_not_promoted_behind_it() {
+    let (mut node, epoch) = linked(100);
+    let end = 100 + WRITE.len() as u64;
+    told(&mut node, 1000, 100, Event::Received { epoch, bytes: Bytes::from_static(WRITE) });
+    told(&mut node, 1010, 100, Event::NoOne);
+    assert!(node.is_replica(), "what is in flight comes first");
+    told(&mut node, 1020, 100, Event::ReplicaOf { host: "other".into(), port: 2 });
+    told(&mut node, 1030, 100, Event::Applied { end });
+    assert_eq!(node.upstream.as_ref().map(|up| up.host.as_str()), Some("other"));
+}
+
+/// The link went on to be dropped with the next primary, too.
+#[test]
+fn a_refused_failover_leaves_nothing_behind() {
+    let mut node = Node::new(Policy::new(&Settings::default()), Rng::new(1), 0);
+    let peer = Peer { ip: "h".into(), port: 1, ..Peer::default() };
+    let psync = Psync { link: 1, peer, id: Some(node.history.id), next: 101, failover: false };
+    goes_through(
+        &mut node,
+        10,
+        100,
+        vec![
+            Event::Psync(psync),
+            Event::Ack { link: 1, offset: 100, fsynced: None },
+            Event::Failover(FailoverOrder::default()),
+            Event::Paused,
+            Event::Ack { link: 1, offset: 100, fsynced: None },
+            Event::Fenced,
+        ],
+    );
+    let epoch = node.upstream.as_ref().expect("it hands over").epoch;
+    goes_through(&mut node, 20, 100, vec![Event::Connected { epoch }]);
+    assert!(told_lines(&mut node, epoch, &["+PONG\r\n", "+OK\r\n+OK\r\n"]).contains("FAILOVER"));
+    goes_through(&mut node, 30, 100, vec![said(epoch, "-ERR no\r\n")]);
+    assert!(!node.is_replica() && !node.failover.underway());
+    goes_through(&mut node, 40, 100, vec![Event::ReplicaOf { host: "h".into(), port: 2 }, Event::Fenced]);
+    let epoch = node.upstream.as_ref().expect("a primary").epoch;
+    goes_through(&mut node, 50, 100, vec![Event::Connected { epoch }]);
+    assert!(!told_lines(&mut node, epoch, &["+PONG\r\n", "+OK\r\n+OK\r\n"]).contains("FAILOVER"));
+    goes_through(&mut node, 60, 100, vec![said(epoch, "+CONTINUE\r\n")]);
+    assert!(node.upstream.as_ref().is_some_and(|up| up.connected()));
+}
+
+fn told_lines(node: &mut Node, epoch: Epoch, lines: &[&'static str]) -> String {
+    lines.iter().map(|line| told(node, 25, 100, said(epoch, line))).collect()
+}
+
+/// A primary that has hung up while its copy was loaded ends that link, not the
+/// next one.
+#[test]
+fn the_end_of_a_link_is_not_that_of_the_next() {
+    let (mut node, _) = linked(100);
+    let epoch = linked_anew(&mut node, 1000, 100);
+    goes_through(
+        &mut node,
+        4000,
+        100,
+        vec![
+            said(epoch, FULL),
+            Event::Lost { epoch, reason: "hung up".into() },
+            Event::LoadFailed { reason: "bad".into() },
+        ],
+    );
+    let epoch = linked_anew(&mut node, 5000, 100);
+    goes_through(&mut node, 8000, 100, vec![said(epoch, FULL), Event::Loaded { db: 0 }]);
+    assert!(node.upstream.as_ref().is_some_and(|up| up.connected()));
+}
+
+/// A primary that only knows SYNC is told nothing; the one that comes after it at
+/// the same address is.
+#[test]
+fn who_knows_psync_is_told_offsets_whoever_came_before() {
+    let (mut node, _) = linked(100);
+    let epoch = linked_anew(&mut node, 1000, 100);
+    goes_through(&mut node, 4000, 100, vec![said(epoch, "-ERR unknown command\r\n"), said(epoch, "$3\r\nabc")]);
+    assert_eq!(told(&mut node, 4000, 100, Event::Loaded { db: 0 }), "");
+    let epoch = linked_anew(&mut node, 5000, 0);
+    goes_through(&mut node, 8000, 0, vec![said(epoch, FULL)]);
+    assert_eq!(told(&mut node, 8000, 0, Event::Loaded { db: 0 }), ack(7));
 }
