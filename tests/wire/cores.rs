@@ -1,6 +1,8 @@
 //! The cores as clients may see them: CORE, and every core as the node of a
 //! cluster (`core-endpoints`, `core-redirect`).
 
+use std::time::Duration;
+
 use super::support::{Server, Value, Wire, array, bulk, each_cores, error, int, nil, ok, plain, simple};
 use coreslot::base::slot::slot_of;
 
@@ -101,9 +103,65 @@ fn every_core_is_a_node() {
     }
     // After a move the map says so.
     assert_eq!(c.run("CORE MOVE 0 RANGE 4096 8191"), int(4096));
-    super::support::eventually("the moved slots", std::time::Duration::from_secs(20), || {
+    super::support::eventually("the moved slots", Duration::from_secs(20), || {
         c.run("CLUSTER SLOTS").items().len() == 3
     });
+}
+
+/// What a cluster's tools may ask: without one all is refused as by a stock server.
+#[test]
+fn cores_make_no_cluster_that_could_be_changed() {
+    if plain() {
+        return;
+    }
+    const ALL: [&str; 29] = [
+        "ADDSLOTS 1",
+        "ADDSLOTSRANGE 1 2",
+        "BUMPEPOCH",
+        "COUNT-FAILURE-REPORTS x",
+        "COUNTKEYSINSLOT 1",
+        "DELSLOTS 1",
+        "DELSLOTSRANGE 1 2",
+        "FAILOVER",
+        "FAILOVER FORCE",
+        "FLUSHSLOTS",
+        "FORGET x",
+        "GETKEYSINSLOT 1 1",
+        "HELP",
+        "INFO",
+        "KEYSLOT k",
+        "LINKS",
+        "MEET 127.0.0.1 1",
+        "MYID",
+        "NODES",
+        "REPLICAS x",
+        "REPLICATE x",
+        "RESET SOFT",
+        "SAVECONFIG",
+        "SET-CONFIG-EPOCH 1",
+        "SETSLOT 1 STABLE",
+        "SHARDS",
+        "SLAVES x",
+        "SLOTS",
+        "NONSENSE",
+    ];
+    let (stock, alone, server) = (Server::stock(&[]), Server::start(&["--cores", "4"]), start(&[]));
+    let (mut stock, mut alone, mut c) = (stock.wire(), alone.wire(), core_wire(&server, 1));
+    for words in ALL {
+        // Also with an argument too few or too many.
+        let name = words.split(' ').next().unwrap_or_default();
+        for asked in [format!("CLUSTER {words}"), format!("CLUSTER {name}"), format!("CLUSTER {words} a b")] {
+            assert_eq!(alone.run(&asked), stock.run(&asked), "{asked}");
+        }
+    }
+    let me = c.run("CLUSTER MYID").as_text();
+    assert_eq!(c.run(&format!("CLUSTER REPLICAS {me}")), array([]));
+    assert_eq!(c.run(&format!("CLUSTER SLAVES {me}")), array([]));
+    assert_eq!(c.run(&format!("CLUSTER COUNT-FAILURE-REPORTS {me}")), int(0));
+    assert_eq!(c.run("CLUSTER REPLICAS x"), error("ERR Unknown node x"));
+    for words in ["ADDSLOTS 1", "MEET 127.0.0.1 1", "SETSLOT 1 STABLE", "RESET", "FAILOVER"] {
+        assert!(c.run(&format!("CLUSTER {words}")).as_error().contains("CORE MOVE"), "{words}");
+    }
 }
 
 #[test]
@@ -157,7 +215,7 @@ fn every_core_tells_of_its_own_keys() {
         let slots: String = (0..4096).step_by(8).map(|n| format!(" {}", core * 4096 + n)).collect();
         assert_eq!(common.run(&format!("CORE MOVE {}{slots}", (core + 1) % 4)), int(512));
     }
-    super::support::eventually("the moves' end", std::time::Duration::from_secs(60), || {
+    super::support::eventually("the moves' end", Duration::from_secs(60), || {
         let list = common.run("CORE LIST");
         list.items().iter().all(|core| core.field("slots").as_int() == 4096)
             && common.run("CORE SLOTS").items().len() == 4096

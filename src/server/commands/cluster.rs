@@ -138,8 +138,13 @@ pub const ROWS: &[ConnCommand] = &[
     ),
 ];
 
-fn enabled(core: &Core) -> Result<(), Fault> {
+pub fn enabled(core: &Core) -> Result<(), Fault> {
     if core.clustered() { Ok(()) } else { Err(DISABLED) }
+}
+
+/// Is it the id of one of the cores, in whatever case?
+pub fn is_node(core: &Core, id: &[u8]) -> bool {
+    (0..core.shared.cores).any(|c| id.eq_ignore_ascii_case(core.node_id(c).as_bytes()))
 }
 
 /// Replicas and half-moved slots are not for clients to know: every core
@@ -318,6 +323,8 @@ fn help(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
         conn,
         &[
             "CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "COUNT-FAILURE-REPORTS <node-id>",
+            "    Reports that a node has failed: none, a core does not fail alone.",
             "COUNTKEYSINSLOT <slot>",
             "    Number of keys in a slot.",
             "GETKEYSINSLOT <slot> <count>",
@@ -333,6 +340,8 @@ fn help(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
             "NODES",
             "    The nodes, one line for each:",
             "    <id> <ip:port@0> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",
+            "REPLICAS <node-id>",
+            "    Replicas of a node: none, the server has them as a whole.",
             "SHARDS",
             "    Nodes with their ranges of slots.",
             "SLOTS",

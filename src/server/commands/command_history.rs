@@ -32,6 +32,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("client|list", "7.0.0", "Shows `resp`, `multi-mem`, `rbs` and `rbp`."),
     ("client|list", "7.0.3", "Shows `ssub`."),
     ("client|pause", "6.2.0", "May hold up only what writes: `WRITE`."),
+    ("cluster|meet", "4.0.0", "Takes the port of the bus."),
     ("cluster|slots", "4.0.0", "Shows the ids of nodes."),
     ("cluster|slots", "7.0.0", "Shows more about how a node is reached."),
     ("command|info", "7.0.0", "Describes all commands if none is named."),
@@ -123,6 +124,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
 /// Commands that still work, the version that had something better, and what.
 const OUT_OF_DATE: &[(&str, &str, &str)] = &[
     ("brpoplpush", "6.2.0", "`BLMOVE` with `RIGHT` and `LEFT`"),
+    ("cluster|slaves", "5.0.0", "`CLUSTER REPLICAS`"),
     ("cluster|slots", "7.0.0", "`CLUSTER SHARDS`"),
     ("georadius", "6.2.0", "`GEOSEARCH` or `GEOSEARCHSTORE` with `BYRADIUS`"),
     ("georadius_ro", "6.2.0", "`GEOSEARCH` with `BYRADIUS`"),

@@ -5,6 +5,7 @@ pub mod auth;
 pub mod client;
 pub mod client_list;
 pub mod cluster;
+pub mod cluster_admin;
 pub mod command;
 mod command_docs;
 mod command_history;
@@ -41,6 +42,7 @@ pub fn families() -> Vec<&'static [ConnCommand]> {
         auth::ROWS,
         client::ROWS,
         cluster::ROWS,
+        cluster_admin::ROWS,
         command::ROWS,
         config::ROWS,
         connection::ROWS,
