@@ -1,8 +1,10 @@
 //! The cores as clients may see them: CORE, and every core as the node of a
 //! cluster (`core-endpoints`, `core-redirect`).
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use super::support::rng::Rng;
 use super::support::{Server, Value, Wire, array, bulk, each_cores, error, int, nil, ok, plain, simple};
 use coreslot::base::slot::slot_of;
 
@@ -270,4 +272,48 @@ fn pipelines_at_a_core_are_forwarded() {
     for n in 0..500 {
         assert_eq!(replies[2 * n..2 * n + 2], [ok(), bulk(n.to_string())]);
     }
+}
+
+/// The longest that one of several clients waited for a SET or a GET until `stop`.
+fn longest_wait(port: u16, stop: &AtomicBool) -> Duration {
+    let client = |seed: u64| {
+        let (mut c, mut rng, mut longest) = (Wire::connect(port), Rng::new(seed), Duration::ZERO);
+        while !stop.load(Ordering::Relaxed) {
+            let key = format!("key:{}", rng.below(50_000));
+            let began = Instant::now();
+            let reply = if rng.below(2) == 0 { c.cmd(&["SET", &key, "v"]) } else { c.cmd(&["GET", &key]) };
+            longest = longest.max(began.elapsed());
+            assert!(!reply.is_error(), "{reply:?}");
+        }
+        longest
+    };
+    std::thread::scope(|s| {
+        let clients: Vec<_> = (1..=4).map(|seed| s.spawn(move || client(seed))).collect();
+        clients.into_iter().map(|c| c.join().expect("a client")).max().unwrap_or_default()
+    })
+}
+
+/// Clients waited up to four seconds behind the slots that a core had not taken in:
+/// all that the others had were on their way to it at once, each compared with all.
+#[test]
+fn moving_all_slots_holds_no_client_up() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "4"]);
+    let mut c = server.wire();
+    c.run("DEBUG POPULATE 50000");
+    let stop = AtomicBool::new(false);
+    let longest = std::thread::scope(|s| {
+        let waits = s.spawn(|| longest_wait(server.port, &stop));
+        for to in [0, 1, 2, 3, 0, 3, 1, 2] {
+            c.run(&format!("CORE MOVE {to} RANGE 0 16383"));
+            super::support::eventually("all slots on one core", Duration::from_secs(60), || {
+                c.run("CORE LIST").items()[to].field("slots").as_int() == 16384
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        waits.join().expect("the clients")
+    });
+    assert!(longest < Duration::from_secs(1), "a client waited {longest:?}");
 }
