@@ -34,7 +34,7 @@ pub enum Target {
 pub struct Psync {
     pub link: LinkId,
     pub peer: Peer,
-    /// `None` for `?` and for what is no id.
+    /// `None` for `?`; what is no id names no history ([`ReplId::asked`]).
     pub id: Option<ReplId>,
     /// The next byte wanted; -1 for none in particular.
     pub next: i64,

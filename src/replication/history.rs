@@ -65,11 +65,12 @@ impl History {
         History { id: ReplId::random(rng), id2: ReplId::NONE, second_offset: None }
     }
 
-    /// May a replica of history `id` go on with byte `next`?
+    /// May a replica of history `id` go on with byte `next`? Without an id it does
+    /// not want to; what is no id is that of no history.
     pub fn accepts(&self, id: Option<ReplId>, next: u64, window: &Window) -> Result<(), Refusal> {
-        let id = id.filter(|id| !id.is_none()).ok_or(Refusal::NotWanted)?;
+        let id = id.ok_or(Refusal::NotWanted)?;
         if id != self.id {
-            if id != self.id2 {
+            if id.is_none() || id != self.id2 {
                 return Err(Refusal::OtherHistory);
             }
             if self.second_offset.is_none_or(|second| next > second) {
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(h.accepts(Some(h.id), 201, &w), Ok(()));
         assert_eq!(h.accepts(Some(h.id), 202, &w), Err(Refusal::NotInBacklog));
         assert_eq!(h.accepts(None, 150, &w), Err(Refusal::NotWanted));
-        assert_eq!(h.accepts(Some(ReplId::NONE), 150, &w), Err(Refusal::NotWanted));
+        assert_eq!(h.accepts(Some(ReplId::NONE), 150, &w), Err(Refusal::OtherHistory));
         let off = Window { active: false, ..w };
         assert_eq!(h.accepts(Some(h.id), 150, &off), Err(Refusal::NotInBacklog));
     }

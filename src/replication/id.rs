@@ -39,6 +39,11 @@ impl ReplId {
         id.iter().all(u8::is_ascii_hexdigit).then_some(ReplId(id))
     }
 
+    /// The id in a PSYNC: none is asked for with `?`.
+    pub fn asked(text: &[u8]) -> Option<ReplId> {
+        (!text.starts_with(b"?")).then(|| ReplId::parse(text).unwrap_or(ReplId::NONE))
+    }
+
     pub fn is_none(&self) -> bool {
         *self == ReplId::NONE
     }

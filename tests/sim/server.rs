@@ -394,7 +394,7 @@ impl Server {
                 let psync = coreslot::replication::event::Psync {
                     link,
                     peer: peer.clone(),
-                    id: ReplId::parse(words[1].as_bytes()),
+                    id: ReplId::asked(words[1].as_bytes()),
                     next: words[2].parse().expect("an offset"),
                     failover: words.len() == 4,
                 };

@@ -155,7 +155,7 @@ impl Service {
         // the connection reset would tell of its end before its beginning.
         self.replicate(match d.wish {
             Wish::Psync { id, next, failover } => {
-                Event::Psync(Psync { link: d.id, peer: d.peer, id: ReplId::parse(&id), next, failover })
+                Event::Psync(Psync { link: d.id, peer: d.peer, id: ReplId::asked(&id), next, failover })
             }
             Wish::Sync => Event::Sync { link: d.id, peer: d.peer },
         });
