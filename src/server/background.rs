@@ -155,7 +155,7 @@ impl Core {
     pub fn hand_over_garbage(&mut self) {
         use std::sync::atomic::Ordering::Relaxed;
         for db in self.store.take_flushed() {
-            self.shared.garbage_pending.fetch_add(1, Relaxed);
+            self.shared.garbage_pending.fetch_add(db.len(), Relaxed);
             self.shared.garbage_dbs.fetch_add(1, Relaxed);
             let _ = self.shared.garbage.send(Garbage::Db(Box::new(db)));
         }

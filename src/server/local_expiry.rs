@@ -24,6 +24,11 @@ impl LocalDeadlines {
         self.due.first().map(|(at, ..)| *at)
     }
 
+    /// How many keys.
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
     fn note(&mut self, db: usize, key: &[u8], at: u64) {
         if let Some(before) = self.known.insert((db, key.to_vec()), at) {
             self.due.remove(&(before, db, key.to_vec()));

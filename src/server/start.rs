@@ -336,7 +336,7 @@ fn start_reaper() -> Result<(mpsc::Sender<Garbage>, JoinHandle<()>, Counts), Str
             };
             let (n, dbs) = match &g {
                 Garbage::Objects(o) => (o.len(), 0),
-                Garbage::Db(_) => (1, 1),
+                Garbage::Db(db) => (db.len(), 1),
             };
             drop(g);
             memory::settle();

@@ -178,10 +178,12 @@ fn restore(cx: &mut Cx, args: Args) -> Done {
 
 fn decoded(cx: &mut Cx, key: &[u8], body: &[u8], deadline: Option<UnixMs>) -> Result<Entry, Fault> {
     let deep = cx.options.sanitize_payloads;
-    cx.store.stats.sanitized += u64::from(deep);
     let bad = Fault::Text("ERR Bad data format");
     let Some((&kind, value)) = body.split_first() else { return Err(bad) };
-    Decoder::new(Limits::new(cx.options), deep).entry(kind, key, value, deadline).map_err(|fault| {
+    let mut decoder = Decoder::new(Limits::new(cx.options), deep);
+    let entry = decoder.entry(kind, key, value, deadline);
+    cx.store.stats.sanitized += decoder.take_looked_through();
+    entry.map_err(|fault| {
         crate::observe::log::warning(format_args!("RESTORE of '{}': {fault}", key.escape_ascii()));
         bad
     })

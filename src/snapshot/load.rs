@@ -389,6 +389,7 @@ impl Intake {
                 })?;
             }
         }
+        store.stats.sanitized += self.decoder.take_looked_through();
         Ok(())
     }
 

@@ -55,7 +55,8 @@ pub struct Stats {
     /// Fields of hashes removed at their deadlines.
     pub expired_fields: u64,
     pub evicted: u64,
-    /// Payloads that were sanitized (RESTORE).
+    /// Compact encodings that were looked through, of payloads and snapshots
+    /// (`sanitize-dump-payload`).
     pub sanitized: u64,
 }
 

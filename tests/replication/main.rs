@@ -25,6 +25,7 @@ mod proxy;
 mod restart;
 mod servers;
 mod states;
+mod states_files;
 mod switchover;
 mod tls;
 mod valkey;

@@ -84,6 +84,15 @@ impl Server {
         Server::start_wrapped(Path::new(wrapper[0]), &all, &our_args(args))
     }
 
+    /// The same with Debian's redis-server.
+    #[track_caller]
+    pub fn stock_under(wrapper: &[&str], args: &[&str]) -> Server {
+        let mut all: Vec<String> = wrapper[1..].iter().map(|a| a.to_string()).collect();
+        all.push(STOCK.to_owned());
+        let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+        Server::start_wrapped(Path::new(wrapper[0]), &all, &args)
+    }
+
     /// Starts the server under test with arguments that depend on its port.
     #[track_caller]
     pub fn start_with(args: impl FnOnce(u16) -> Vec<String>) -> Server {
@@ -109,6 +118,15 @@ impl Server {
         let block = Block::claim();
         let port = block.base;
         Server::spawn(&binary(), &[], &our_args(args), port, Some(block))
+    }
+
+    /// The same with Debian's redis-server.
+    #[track_caller]
+    pub fn stock_starting(args: &[&str]) -> Server {
+        let block = Block::claim();
+        let port = block.base;
+        let args: Vec<String> = args.iter().map(|a| a.to_string()).collect();
+        Server::spawn(Path::new(STOCK), &[], &args, port, Some(block))
     }
 
     #[track_caller]

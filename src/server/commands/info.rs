@@ -117,6 +117,8 @@ pub struct Part {
     /// Percent of the core's time that goes into defragmentation, and microseconds
     /// since it has some to do.
     pub defrag: (u32, u64),
+    /// Keys with deadlines that clients wrote to this replica.
+    pub local_deadlines: usize,
     /// Connections that CLIENT PAUSE holds back.
     pub paused: usize,
     pub slots: usize,
@@ -147,6 +149,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         connections: core.conns.len(),
         lua: core.scripts.engine.as_ref().map_or((0, 0), |e| e.memory()),
         defrag: (core.defrag.percent, core.defrag.current_us(core.stamp / 1000)),
+        local_deadlines: core.local_deadlines.as_ref().map_or(0, |l| l.count()),
         paused: core.paused.len() + core.blocking.len() + core.waiting.len(),
         slots: core.map.iter().filter(|owner| usize::from(**owner) == core.id).count(),
         cpu_us: info_text::cpu_us(libc::RUSAGE_THREAD),

@@ -285,7 +285,7 @@ pub fn persistence(v: &View, t: &mut String) {
     put(t, "rdb_last_load_keys_loaded", p.last_load_loaded.load(Relaxed));
     aof(&p.aof, v.core.now / 1000, t);
     put_all(t, &[("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
-    if p.aof.enabled.load(Relaxed) {
+    if p.aof.enabled.load(Relaxed) || v.core.settings.persistence.appendonly {
         put(t, "aof_current_size", p.aof.current_size.load(Relaxed));
         put(t, "aof_base_size", p.aof.base_size.load(Relaxed));
         put(t, "aof_pending_rewrite", 0);
@@ -293,7 +293,7 @@ pub fn persistence(v: &View, t: &mut String) {
         put(t, "aof_pending_bio_fsync", p.aof.pending_fsync.load(Relaxed));
         put(t, "aof_delayed_fsync", p.aof.delayed_fsync.load(Relaxed));
     }
-    if loading {
+    if loading || p.async_loading.load(Relaxed) {
         put_loading(p, v.core.now / 1000, t);
     }
 }
@@ -384,7 +384,7 @@ pub fn stats(v: &View, t: &mut String) {
 fn put_features(v: &View, t: &mut String) {
     put_all(t, &[("latest_fork_usec", "0"), ("total_forks", "0")]);
     put(t, "migrate_cached_sockets", v.core.shared.migrate_sockets.load(Relaxed));
-    put_all(t, &[("slave_expires_tracked_keys", "0")]);
+    put(t, "slave_expires_tracked_keys", v.sum(|p| p.local_deadlines as u64));
     put(t, "active_defrag_hits", v.sum(|p| p.stats.defrag.counts.hits));
     put(t, "active_defrag_misses", v.sum(|p| p.stats.defrag.counts.misses));
     put(t, "active_defrag_key_hits", v.sum(|p| p.stats.defrag.counts.key_hits));

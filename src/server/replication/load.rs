@@ -156,7 +156,9 @@ impl Service {
 
     /// Says whether the old dataset is served while another is loaded.
     fn set_loading_beside(&self, loading: bool) {
-        if self.shared.persistence.async_loading.swap(loading, SeqCst) != loading {
+        let p = &self.shared.persistence;
+        p.loading_since_s.store(clock::now_ms() / 1000, Relaxed);
+        if p.async_loading.swap(loading, SeqCst) != loading {
             self.update_gates();
         }
     }
@@ -189,6 +191,10 @@ impl Service {
 
     async fn feed_from_socket(&self, generation: u64, loader: &mut Loader) -> Result<(), Failure> {
         let mut done = 0;
+        let p = &self.shared.persistence;
+        // How much will come is not known.
+        p.loading_total_bytes.store(0, Relaxed);
+        p.loading_done_bytes.store(0, Relaxed);
         while let Some(bytes) = self.next_bytes(generation).await.inspect_err(|_| {
             log::warning(format_args!("Internal error in RDB reading offset {done}: the transfer has ended"));
         })? {
@@ -201,6 +207,7 @@ impl Service {
                 ))?;
             }
             done += bytes.len();
+            p.loading_done_bytes.store(done as u64, Relaxed);
             let delay = self.shared.config.settings().persistence.key_load_delay_us;
             if delay != 0 {
                 sleep(delay_of(delay, loader.about.keys - before)).await;

@@ -297,7 +297,9 @@ impl Service {
         let files = AofFiles::new(manifest, file, name, size, sizes.saturating_sub(size));
         let status = &self.shared.persistence.aof;
         status.current_size.store(files.before + size, Relaxed);
-        status.base_size.store(files.before + size, Relaxed);
+        // As in Redis: how large all files were after the last rewrite is not known.
+        let base = files.manifest.base.as_ref().and_then(|b| std::fs::metadata(place.path(&b.name)).ok());
+        status.base_size.store(base.map_or(0, |b| b.len()), Relaxed);
         *self.aof.borrow_mut() = Some(files);
         self.shared.persistence.aof.buffer_bytes.store(0, Relaxed);
         self.streams.borrow_mut().out.aof = Some(Aof::new(s.persistence.aof_timestamp_enabled));

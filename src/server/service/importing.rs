@@ -150,8 +150,16 @@ impl Import {
             self.counts.loaded += counts.loaded;
             self.counts.expired += counts.expired;
             self.counts.empty += counts.empty;
+            self.tell_counts();
         }
         Ok(())
+    }
+
+    /// INFO shows them as they grow.
+    fn tell_counts(&self) {
+        let p = &self.service.shared.persistence;
+        p.last_load_loaded.store(self.counts.loaded, Relaxed);
+        p.last_load_expired.store(self.counts.expired, Relaxed);
     }
 
     /// Waits until everything is in the stores. It is an error if the end of
@@ -170,9 +178,7 @@ impl Import {
             self.service.call(core, |c| c.intake = None);
         }
         result?;
-        let p = &self.service.shared.persistence;
-        p.last_load_loaded.store(self.counts.loaded, Relaxed);
-        p.last_load_expired.store(self.counts.expired, Relaxed);
+        self.tell_counts();
         Ok((self.splitter.about().clone(), self.counts))
     }
 }

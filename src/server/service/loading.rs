@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
-use futures_lite::future;
 use glommio::timer::sleep;
 
 use super::Service;
@@ -32,7 +31,7 @@ use crate::snapshot::rdb::Version;
 use crate::snapshot::rdb::frame::{About, Frame};
 use crate::snapshot::rdb::scan::Error;
 
-/// Bytes read at a time.
+/// Bytes read at a time where nothing is loaded.
 const PIECE: usize = 256 * 1024;
 
 /// How long connections wait before they are told that the dataset is being
@@ -135,7 +134,8 @@ impl Service {
         }
         let mut file = File::open(&path)
             .map_err(|e| format!("Fatal error: can't open the append log file {} for reading: {e}", f.name))?;
-        let mut piece = vec![0; PIECE];
+        let delay = s.persistence.key_load_delay_us;
+        let mut piece = vec![0; snapshot_file::piece_of(delay)];
         let mut reader = Reader::default();
         let mut first = true;
         let mut preamble: Option<Import> = None;
@@ -164,9 +164,12 @@ impl Service {
                 break;
             }
             self.shared.persistence.loading_done_bytes.fetch_add(n as u64, Relaxed);
+            let taken = applier.taken();
             if let Some(mut import) = preamble.take() {
+                let before = import.records();
                 import.feed(&piece[..n]).await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;
                 if !import.ended() {
+                    snapshot_file::rest(delay, import.records() - before).await;
                     preamble = Some(import);
                     continue;
                 }
@@ -178,7 +181,7 @@ impl Service {
                 reader.feed(&piece[..n]);
             }
             self.apply_read(applier, &mut reader, &f.name).await?;
-            future::yield_now().await;
+            snapshot_file::rest(delay, applier.taken() - taken).await;
         }
         if let Some(import) = preamble {
             let (about, _) = import.finish().await.map_err(|e| bad_snapshot(&f.name, is_base, &e))?;

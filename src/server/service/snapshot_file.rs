@@ -66,7 +66,7 @@ impl Service {
         let mut import = Import::new(self, how);
         import.set_size(size);
         let delay = s.persistence.key_load_delay_us;
-        let piece = if delay == 0 { PIECE } else { DELAYED_PIECE };
+        let piece = piece_of(delay);
         while !import.ended() && !self.shared.stopping.load(SeqCst) {
             let before = import.records();
             let n = import.fill(&mut file, piece).map_err(fatal)?;
@@ -75,10 +75,7 @@ impl Service {
             }
             import.take_apart().await.map_err(|e| refusal(&s.persistence.dbfilename, &e))?;
             p.loading_done_bytes.fetch_add(n as u64, Relaxed);
-            match delay_of(delay, import.records() - before) {
-                Duration::ZERO => future::yield_now().await,
-                delay => sleep(delay).await,
-            }
+            rest(delay, import.records() - before).await;
         }
         if self.shared.stopping.load(SeqCst) {
             return Ok(true);
@@ -132,6 +129,19 @@ pub fn delay_of(delay_us: i32, keys: u64) -> Duration {
         _ => keys / u64::from(delay_us.unsigned_abs()),
     };
     Duration::from_micros(us)
+}
+
+/// Bytes to be read at once with such a delay.
+pub fn piece_of(delay_us: i32) -> usize {
+    if delay_us == 0 { PIECE } else { DELAYED_PIECE }
+}
+
+/// Lets others go on, and waits as long as these keys are to be delayed.
+pub async fn rest(delay_us: i32, keys: u64) {
+    match delay_of(delay_us, keys) {
+        Duration::ZERO => future::yield_now().await,
+        delay => sleep(delay).await,
+    }
 }
 
 /// Says what is wrong with a file; the last line of it.

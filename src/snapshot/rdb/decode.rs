@@ -62,6 +62,8 @@ impl Limits {
 pub struct Decoder {
     limits: Limits,
     deep: bool,
+    /// Compact encodings that were looked through with `deep`.
+    looked_through: u64,
     first: Scratch,
     second: Scratch,
 }
@@ -78,6 +80,18 @@ enum Building {
     Object(Object),
     /// A sorted set that will be large.
     Ranked(Loading),
+}
+
+/// How many compact encodings make up a value that comes whole: one, or as many as
+/// a stream begins by saying. Those of lists are counted one by one.
+fn packed_parts(kind: u8, mut bytes: Bytes) -> u64 {
+    match kind {
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => bytes.length().unwrap_or(0).min(bytes.left() as u64),
+        kind::SET_INTSET | kind::SET_LISTPACK | kind::LIST_ZIPLIST => 1,
+        kind::HASH_LISTPACK | kind::HASH_ZIPLIST | kind::HASH_ZIPMAP | kind::HASH_LISTPACK_TTL => 1,
+        kind::ZSET_LISTPACK | kind::ZSET_ZIPLIST => 1,
+        _ => 0,
+    }
 }
 
 impl Builder {
@@ -117,11 +131,16 @@ impl Builder {
 
 impl Decoder {
     pub fn new(limits: Limits, deep: bool) -> Decoder {
-        Decoder { limits, deep, first: Scratch::default(), second: Scratch::default() }
+        Decoder { limits, deep, looked_through: 0, first: Scratch::default(), second: Scratch::default() }
     }
 
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Compact encodings that were looked through since the last call.
+    pub fn take_looked_through(&mut self) -> u64 {
+        std::mem::take(&mut self.looked_through)
     }
 
     /// An entry from a whole value.
@@ -140,6 +159,9 @@ impl Decoder {
 
     /// A collection from its whole encoding.
     pub fn object(&mut self, kind: u8, bytes: &mut Bytes) -> Result<Object, Fault> {
+        if self.deep {
+            self.looked_through += packed_parts(kind, *bytes);
+        }
         match kind {
             kind::SET_INTSET => self.intset(bytes.owned()?),
             kind::SET_LISTPACK => self.packed_set(bytes),
@@ -239,6 +261,7 @@ impl Decoder {
 
     fn list_element(&mut self, kind: u8, list: &mut List, bytes: &mut Bytes) -> Result<(), Fault> {
         const BAD: &str = "Quicklist integrity check failed.";
+        self.looked_through += u64::from(self.deep && kind != kind::LIST);
         match kind {
             kind::LIST => {
                 let s = bytes.string(&mut self.first)?;
