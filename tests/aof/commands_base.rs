@@ -161,6 +161,12 @@ fn history_is_kept_on_request() {
     // The manifest follows when they are.
     eventually("they are gone", LIMIT, || manifest().lines().eq([lines[0], lines[5]]));
     assert_eq!(dir.files().len(), 3);
+    // A second time as well.
+    assert_eq!(server.wire().run("CONFIG SET aof-disable-auto-gc yes"), ok());
+    rewrite(&server);
+    assert_eq!(dir.files().len(), 5);
+    assert_eq!(server.wire().run("CONFIG SET aof-disable-auto-gc no"), ok());
+    eventually("they are gone again", LIMIT, || dir.files().len() == 3);
     server.wire().run("SET a 1");
     stop(server);
     assert_eq!(dir.start("1", &[]).wire().run("GET a").as_text(), "1");

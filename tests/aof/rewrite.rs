@@ -1,6 +1,7 @@
 //! Rewriting: under load, by itself, killed at any step; switched on and off.
 
 use super::harness::{Dir, LIMIT, commands, digest, kill, some_writes, stop};
+use super::support::process::cpu_time;
 use super::support::{Rng, Server, Wire, eventually, ok};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -232,4 +233,45 @@ fn a_snapshot_scheduled_during_a_rewrite_follows_it() {
     // It was scheduled once.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(info(&server, "rdb_bgsave_in_progress").trim(), "0");
+}
+
+/// An append-only file that cannot be turned on keeps snapshots from nobody, and is
+/// turned on as soon as it can be.
+#[test]
+fn turning_it_on_where_it_cannot_be_holds_nothing_up() {
+    let dir = Dir::new("cannot");
+    let server = Server::start(&["--cores", "2", "--dir", dir.text()]);
+    let mut c = server.wire();
+    c.run("SET a 1");
+    let in_the_way = dir.path().join("appendonlydir");
+    std::fs::write(&in_the_way, "no directory").expect("a file");
+    c.run("CONFIG SET appendonly yes");
+    eventually("an attempt has failed", LIMIT, || info(&server, "aof_last_bgrewrite_status") == "err");
+    eventually("a snapshot", LIMIT, || !c.run("BGSAVE").is_error());
+    eventually("its end", LIMIT, || info(&server, "rdb_saves") == "1");
+    std::fs::remove_file(&in_the_way).expect("remove the file");
+    eventually("it is on", LIMIT, || info(&server, "aof_last_bgrewrite_status") == "ok");
+    assert_eq!(info(&server, "aof_enabled"), "1");
+    stop(server);
+    assert_eq!(dir.start("1", &[]).wire().run("GET a").as_text(), "1");
+}
+
+/// Whoever has waited for the stream to come to some place (a snapshot, a rewrite,
+/// WAITAOF) leaves the server as quiet as before.
+#[test]
+fn nothing_hurries_when_nobody_waits() {
+    let dir = Dir::new("quiet");
+    let server = dir.start("2", &[]);
+    let mut c = server.wire();
+    c.run("SET a 1");
+    assert!(!c.run("WAITAOF 1 0 5000").is_error());
+    c.run("BGREWRITEAOF");
+    wait_for_rewrite(&server, "1");
+    let quiet = || {
+        let before = cpu_time(server.pid());
+        std::thread::sleep(Duration::from_secs(1));
+        cpu_time(server.pid()) - before < Duration::from_millis(60)
+    };
+    eventually("a quiet second", LIMIT, quiet);
+    stop(server);
 }

@@ -1,8 +1,10 @@
 //! Both roles with stock servers, and chains.
 
+use std::time::Duration;
+
 use super::proxy::Proxy;
 use super::servers::*;
-use super::support::{Server, int};
+use super::support::{Server, eventually, int, ok};
 
 /// Copies, streams and resumes: the same for every pair of servers.
 pub fn follows(primary: &Server, replica: &Server) {
@@ -118,6 +120,21 @@ fn stock_copies_from_disk_to_us() {
 
 /// stock -> ours -> stock and ours; then the middle is promoted, and the old
 /// head follows it without another copy.
+/// The file that was only for replicas is deleted, not the one that somebody wanted
+/// afterwards.
+#[test]
+fn only_what_was_written_for_replicas_is_deleted() {
+    let (primary, replica) = (ours(2, &["--repl-diskless-sync", "no", "--rdb-del-sync-files", "yes"]), ours(1, &[]));
+    write_some(&primary, 10, 100);
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    let file = primary.dir().join("dump.rdb");
+    eventually("it is deleted", LIMIT, || !file.exists());
+    assert_eq!(primary.wire().run("SAVE"), ok());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(file.exists());
+}
+
 #[test]
 fn a_chain_whose_middle_is_promoted() {
     let head = stock(&[]);
