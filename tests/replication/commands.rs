@@ -1,7 +1,7 @@
 //! What clients see of replication.
 
 use super::servers::*;
-use super::support::{Server, error, eventually, int, nil, ok};
+use super::support::{Server, Wire, bulk, error, eventually, int, nil, ok};
 
 /// Texts and replies that redis-server gives, from a primary and a replica.
 fn as_redis(primary: &Server, replica: &Server) {
@@ -233,4 +233,42 @@ fn some_directives_stay_while_the_dataset_is_loaded() {
     assert_eq!(r.run("CONFIG SET timeout 0").as_text(), "OK");
     assert_eq!(r.run("REPLICAOF NO ONE"), error("LOADING Redis is loading the dataset in memory"));
     p.run("CONFIG SET rdb-key-save-delay 0");
+}
+
+/// CLIENT PAUSE at a replica holds up what its primary sends, CLIENT UNPAUSE ends that.
+#[test]
+fn a_replica_goes_on_when_it_is_unpaused() {
+    let (primary, replica) = (ours(1, &[]), ours(2, &[]));
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    assert_eq!(replica.wire().run("CLIENT PAUSE 600000 WRITE"), ok());
+    assert_eq!(primary.wire().run("SET a 1"), ok());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(replica.wire().run("GET a"), nil());
+    assert_eq!(replica.wire().run("CLIENT UNPAUSE"), ok());
+    eventually("it goes on", LIMIT, || replica.wire().run("GET a") == bulk("1"));
+}
+
+/// An end that was waiting for a replica and was called off is over: it cannot be
+/// called off again, and the next one is not.
+#[test]
+fn an_end_that_was_called_off_is_over() {
+    let (mut primary, replica) = (ours(2, &[]), ours(1, &[]));
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    replica.signal(libc::SIGSTOP);
+    let mut c = primary.wire();
+    assert_eq!(c.run("SET a 1"), ok());
+    let mut asker = primary.wire();
+    asker.send_words("SHUTDOWN NOSAVE");
+    let says = |c: &mut Wire| c.run("INFO server").as_text().contains("shutdown_in_milliseconds:");
+    eventually("it is waited for", LIMIT, || says(&mut c));
+    assert_eq!(c.run("SHUTDOWN ABORT"), ok());
+    assert!(asker.read().is_error());
+    assert!(!says(&mut c));
+    assert_eq!(c.run("SHUTDOWN ABORT"), error("ERR No shutdown in progress."));
+    assert_eq!(c.run("SET a 2"), ok());
+    replica.signal(libc::SIGCONT);
+    c.send_words("SHUTDOWN NOSAVE NOW");
+    assert_eq!(primary.wait_exit(LIMIT).code(), Some(0));
 }

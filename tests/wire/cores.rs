@@ -317,3 +317,19 @@ fn moving_all_slots_holds_no_client_up() {
     });
     assert!(longest < Duration::from_secs(1), "a client waited {longest:?}");
 }
+
+/// Slots stay where they are while a snapshot is made, and no longer.
+#[test]
+fn slots_move_again_behind_a_snapshot() {
+    if plain() {
+        return;
+    }
+    let server = Server::start(&["--cores", "2"]);
+    let mut c = server.wire();
+    c.run("DEBUG POPULATE 1000");
+    assert_eq!(c.run("SAVE"), ok());
+    c.run("CORE MOVE 1 RANGE 0 16383");
+    super::support::eventually("all slots on one core", Duration::from_secs(20), || {
+        c.run("CORE LIST").items()[1].field("slots").as_int() == 16384
+    });
+}
