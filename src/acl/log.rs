@@ -50,7 +50,7 @@ impl Origin {
 /// One entry: equal denials, one or many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Unique in the process, ascending.
+    /// Unique in the process, ascending; given by [`Log::push`].
     pub id: u64,
     pub count: u64,
     pub reason: Reason,
@@ -95,15 +95,18 @@ pub struct Log {
 
 impl Log {
     /// Adds a denial. `max` is `acllog-max-len`; what is there already stays
-    /// when it is lowered, until something is added.
-    pub fn push(&mut self, entry: Entry, max: usize) {
+    /// when it is lowered, until something is added. Only what becomes an entry of
+    /// its own gets a number.
+    pub fn push(&mut self, mut entry: Entry, max: usize, number: impl FnOnce() -> u64) {
         let like = self.entries.iter().take(SAME_AMONG).position(|old| old.is_like(&entry));
         match like.and_then(|at| self.entries.remove(at)) {
             Some(mut old) => {
+                entry.id = old.id;
                 old.absorb(entry);
                 self.entries.push_front(old);
             }
             None => {
+                entry.id = number();
                 self.entries.push_front(entry);
                 self.entries.truncate(max);
             }
@@ -160,12 +163,17 @@ mod tests {
     #[test]
     fn a_lowered_limit_counts_from_the_next_denial_on() {
         let mut log = Log::default();
-        ["a", "b", "c"].iter().for_each(|o| log.push(denial(o), 3));
-        log.push(denial("a"), 2);
+        let mut ids = 0..;
+        let mut push =
+            |log: &mut Log, object: &str, max| log.push(denial(object), max, || ids.next().expect("endless"));
+        ["a", "b", "c"].iter().for_each(|o| push(&mut log, o, 3));
+        push(&mut log, "a", 2);
         assert_eq!(log.entries().len(), 3);
-        log.push(denial("d"), 2);
+        push(&mut log, "d", 2);
+        // The second denial of "a" has its first one's number, and took none.
+        assert_eq!(log.entries().iter().map(|e| e.id).collect::<Vec<_>>(), [3, 0]);
         assert_eq!(log.entries().iter().map(|e| &e.object[..]).collect::<Vec<_>>(), [b"d", b"a"]);
-        log.push(denial("e"), 0);
+        push(&mut log, "e", 0);
         assert!(log.entries().is_empty());
     }
 }

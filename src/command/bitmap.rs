@@ -162,18 +162,17 @@ impl Part {
 const ALL: Part = Part { start: 0, end: -1, bits: false };
 
 fn bitcount(cx: &mut Cx, args: Args) -> Done {
-    let key = cx.key(args[1]);
-    // Of a missing key the range is not looked at, as in Redis before 8.
-    let Some(bytes) = cx.read_string(&key)? else {
-        cx.reply.int(0);
-        return Ok(());
-    };
     let part = match args.len() {
         2 => ALL,
         4 | 5 => {
             Part { start: int(args[2])?, end: int(args[3])?, bits: args.get(4).map_or(Ok(false), |u| in_bits(u))? }
         }
         _ => return Err(SYNTAX),
+    };
+    let key = cx.key(args[1]);
+    let Some(bytes) = cx.read_string(&key)? else {
+        cx.reply.int(0);
+        return Ok(());
     };
     let n = part.within(bytes.len(), clamp_range).map_or(0, |(from, to)| count_bits(bytes, from, to));
     cx.reply.int(n as i64);
@@ -213,16 +212,10 @@ fn population_words(bytes: &[u8]) -> u64 {
 }
 
 fn bitpos(cx: &mut Cx, args: Args) -> Done {
-    let key = cx.key(args[1]);
     let bit = match int(args[2])? {
         0 => false,
         1 => true,
         _ => return Err(Fault::Text("ERR The bit argument must be 1 or 0.")),
-    };
-    // Of a missing key the range is not looked at, as in Redis before 8.
-    let Some(bytes) = cx.read_string(&key)? else {
-        cx.reply.int(-i64::from(bit));
-        return Ok(());
     };
     let part = match args.len() {
         3 => ALL,
@@ -233,6 +226,11 @@ fn bitpos(cx: &mut Cx, args: Args) -> Done {
             end: args.get(4).map_or(Ok(-1), |e| int(e))?,
         },
         _ => return Err(SYNTAX),
+    };
+    let key = cx.key(args[1]);
+    let Some(bytes) = cx.read_string(&key)? else {
+        cx.reply.int(-i64::from(bit));
+        return Ok(());
     };
     let position = part.within(bytes.len(), clamp_loosely).and_then(|(from, to)| {
         // Without a given end, a string is followed by clear bits for ever.

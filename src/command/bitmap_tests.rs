@@ -51,7 +51,8 @@ fn bits_are_counted() {
     assert_eq!(b.run("bitcount k 0 1 foo"), "-ERR syntax error");
     assert_eq!(b.run("bitcount k 0 1 bit x"), "-ERR syntax error");
     assert_eq!(b.run("bitcount k x y"), RANGE);
-    assert_eq!(b.run("bitcount none x y"), ":0");
+    assert_eq!(b.run("bitcount none x y"), RANGE);
+    assert_eq!(b.run("bitcount none 0 1 foo"), "-ERR syntax error");
 }
 
 #[test]
@@ -78,7 +79,8 @@ fn bits_are_found() {
         ("k 2", "-ERR The bit argument must be 1 or 0."),
         ("k x", RANGE),
         ("k 1 x", RANGE),
-        ("none 1 x", ":-1"),
+        ("none 1 x", RANGE),
+        ("none 1 0 1 foo", "-ERR syntax error"),
         ("none x", RANGE),
         ("k 1 0 1 foo", "-ERR syntax error"),
         ("k 1 0 1 bit x", "-ERR syntax error"),

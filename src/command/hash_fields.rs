@@ -179,12 +179,6 @@ fn fields<'a>(words: Args<'a>, bad_number: Fault) -> Result<Args<'a>, Fault> {
     counted(words, 1, bad_number, WRONG_NUMBER)
 }
 
-/// The same behind options, whose errors have texts of their own. Each field has
-/// `step - 1` words beside it.
-fn fields_behind<'a>(words: Args<'a>, step: usize, command: &str) -> Result<Args<'a>, Fault> {
-    counted(words, step, Fault::Text("ERR invalid number of fields"), Fault::arity(command))
-}
-
 fn counted<'a>(words: Args<'a>, step: usize, bad_number: Fault, wrong_number: Fault) -> Result<Args<'a>, Fault> {
     let [word, n, rest @ ..] = words else { return Err(NO_FIELDS) };
     if !is(word, "fields") {
@@ -388,7 +382,23 @@ enum Lifetime {
     At(UnixMs),
 }
 
-/// Options before FIELDS.
+/// What HGETEX says in front of FIELDS, if anything, and what follows. Its texts
+/// and their order are not those of HSETEX.
+fn lifetime_asked<'a>(words: Args<'a>, now: UnixMs) -> Result<(Lifetime, Args<'a>), Fault> {
+    const NAME: &str = "hgetex";
+    let (word, behind) = words.split_first().ok_or(SYNTAX)?;
+    let (lifetime, rest) = if is(word, "persist") {
+        (Lifetime::Persist, behind)
+    } else if let Some(form) = TimeForm::named(word) {
+        let (value, rest) = behind.split_first().ok_or(Fault::arity(NAME))?;
+        (Lifetime::At(moment(value, form, now, NAME)?), rest)
+    } else {
+        (Lifetime::Unsaid, words)
+    };
+    if rest.len() < 2 { Err(Fault::arity(NAME)) } else { Ok((lifetime, rest)) }
+}
+
+/// What HSETEX says in front of FIELDS.
 struct Options<'a> {
     lifetime: Lifetime,
     /// `Some(true)`: only if no field exists (FNX); `Some(false)`: only if all do.
@@ -397,39 +407,51 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(words: Args<'a>, now: UnixMs, command: &str) -> Result<Options<'a>, Fault> {
-        let setting = command == "hsetex";
+    fn parse(words: Args<'a>, now: UnixMs) -> Result<Options<'a>, Fault> {
         let mut o = Options { lifetime: Lifetime::Unsaid, absent: None, rest: words };
         while let [word, rest @ ..] = o.rest {
             if is(word, "fields") {
                 break;
             }
             o.rest = rest;
-            if setting && (is(word, "fnx") || is(word, "fxx")) {
+            if is(word, "fnx") || is(word, "fxx") {
                 if o.absent.replace(is(word, "fnx")).is_some() {
                     return Err(Fault::Text("ERR Only one of FXX or FNX arguments can be specified"));
                 }
                 continue;
             }
-            let said = if setting && is(word, "keepttl") {
-                Lifetime::Keep
-            } else if !setting && is(word, "persist") {
-                Lifetime::Persist
-            } else {
-                let form = TimeForm::named(word).ok_or_else(|| unknown(word))?;
-                let (value, rest) = rest.split_first().ok_or(SYNTAX)?;
-                o.rest = rest;
-                Lifetime::At(moment(value, form, now, command)?)
-            };
-            if o.lifetime != Lifetime::Unsaid {
-                let last = if setting { "KEEPTTL" } else { "PERSIST" };
-                return Err(Fault::from(format!(
-                    "ERR Only one of EX, PX, EXAT, PXAT or {last} arguments can be specified"
-                )));
+            let form = TimeForm::named(word);
+            if form.is_none() && !is(word, "keepttl") {
+                return Err(unknown(word));
             }
-            o.lifetime = said;
+            if o.lifetime != Lifetime::Unsaid {
+                return Err(Fault::Text("ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"));
+            }
+            o.lifetime = match form {
+                None => Lifetime::Keep,
+                Some(form) => {
+                    let (value, rest) = rest.split_first().ok_or(Fault::Text("ERR missing expire time"))?;
+                    o.rest = rest;
+                    Lifetime::At(moment(value, form, now, "hsetex")?)
+                }
+            };
         }
         Ok(o)
+    }
+
+    /// The fields and their values.
+    fn pairs(&self) -> Result<Args<'a>, Fault> {
+        let wrong = || Fault::arity("hsetex");
+        let [word, n, ..] = self.rest else { return Err(NO_FIELDS) };
+        // As Redis looks at them: is there a pair at all, then the number.
+        if is(word, "fields") && self.rest.len() < 4 {
+            return Err(wrong());
+        }
+        let bad_number = Fault::Text("ERR invalid number of fields");
+        if parse_i64(n).is_some_and(|n| n > i64::from(i32::MAX)) {
+            return Err(bad_number);
+        }
+        counted(self.rest, 2, bad_number, wrong())
     }
 }
 
@@ -458,8 +480,8 @@ fn nulls(rest: Rest, n: usize) -> Done {
 fn get_and_expire(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
     cx.collection::<Hash>(&key)?;
-    let o = Options::parse(&args[2..], cx.now, "hgetex")?;
-    let fields = fields_behind(o.rest, 1, "hgetex")?;
+    let (lifetime, words) = lifetime_asked(&args[2..], cx.now)?;
+    let fields = fields(words, NOT_A_NUMBER)?;
     let (hash, rest) = cx.collection_apart::<Hash>(&key)?;
     rest.reply.array(fields.len());
     let Some(hash) = hash else { return nulls(rest, fields.len()) };
@@ -468,7 +490,7 @@ fn get_and_expire(cx: &mut Cx, args: Args) -> Done {
         if !reply_value(&mut change.rest, change.hash, field) {
             continue;
         }
-        match o.lifetime {
+        match lifetime {
             Lifetime::At(at) => change.set(field, at),
             Lifetime::Persist => {
                 change.persist(field);
@@ -476,7 +498,7 @@ fn get_and_expire(cx: &mut Cx, args: Args) -> Done {
             Lifetime::Unsaid | Lifetime::Keep => {}
         }
     }
-    let at = if let Lifetime::At(at) = o.lifetime { at } else { 0 };
+    let at = if let Lifetime::At(at) = lifetime { at } else { 0 };
     let after = change.finish(at);
     settle(cx, &key, &after);
     Ok(())
@@ -502,8 +524,8 @@ fn get_and_delete(cx: &mut Cx, args: Args) -> Done {
 
 fn set_and_expire(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let o = Options::parse(&args[2..], cx.now, "hsetex")?;
-    let words = fields_behind(o.rest, 2, "hsetex")?;
+    let o = Options::parse(&args[2..], cx.now)?;
+    let words = o.pairs()?;
     let found = cx.collection::<Hash>(&key)?;
     let refused = o.absent.is_some_and(|absent| {
         let mut known = words.chunks_exact(2).map(|w| found.as_ref().is_some_and(|h| h.contains(w[0])));
@@ -556,6 +578,7 @@ pub(super) fn pass_deadline_on(rest: &mut Rest, key: &[u8], field: &[u8], at: Un
 mod tests {
     use crate::command::testing::Bench;
 
+    const NO_FIELDS: &str = "-ERR Mandatory argument FIELDS is missing or not at the right position";
     const NOW: u64 = 1_700_000_000_000;
 
     fn bench() -> Bench {
@@ -598,7 +621,7 @@ mod tests {
             &[
                 ("hexpire h -1 fields 1 a", "-ERR invalid expire time, must be >= 0"),
                 ("hexpire h 99999999999999 fields 1 a", "-ERR invalid expire time in 'hexpire' command"),
-                ("hexpire h 1 foo 1 a", "-ERR Mandatory argument FIELDS is missing or not at the right position"),
+                ("hexpire h 1 foo 1 a", NO_FIELDS),
                 ("hexpire h 1 fields 2 a", "-ERR The `numfields` parameter must match the number of arguments"),
                 ("hexpire h 1 fields 0 a", "-ERR Parameter `numFields` should be greater than 0"),
                 ("httl h fields 0 a", "-ERR Number of fields must be a positive integer"),
@@ -674,12 +697,21 @@ mod tests {
                 ),
                 ("hsetex h foo fields 1 a w", "-ERR unknown argument: foo"),
                 ("hsetex h persist fields 1 a w", "-ERR unknown argument: persist"),
-                ("hgetex h keepttl fields 1 a", "-ERR unknown argument: keepttl"),
+                ("hgetex h keepttl fields 1 a", NO_FIELDS),
+                ("hgetex h ex 1 px 1 fields 1 a", NO_FIELDS),
+                ("hgetex h ex 1 1", "-ERR wrong number of arguments for 'hgetex' command"),
+                ("hgetex h px x 1", "-ERR value is not an integer or out of range"),
                 ("hsetex h fnx fnx fields 1 a w", "-ERR Only one of FXX or FNX arguments can be specified"),
                 ("hsetex h fnx fxx fields 1 a w", "-ERR Only one of FXX or FNX arguments can be specified"),
-                ("hgetex h fields 0 a", "-ERR invalid number of fields"),
-                ("hgetex h fields 9223372036854775808 a", "-ERR invalid number of fields"),
-                ("hgetex h fields 2 a", "-ERR wrong number of arguments for 'hgetex' command"),
+                ("hgetex h fields 0 a", "-ERR Number of fields must be a positive integer"),
+                ("hgetex h fields 9223372036854775808 a", "-ERR Number of fields must be a positive integer"),
+                ("hgetex h fields 2 a", "-ERR The `numfields` parameter must match the number of arguments"),
+                (
+                    "hsetex h keepttl px x fields 1 a w",
+                    "-ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified",
+                ),
+                ("hsetex h fnx fields 1 a", "-ERR wrong number of arguments for 'hsetex' command"),
+                ("hsetex h fields 4294967297 a w", "-ERR invalid number of fields"),
                 ("hsetex h fields 1 a w x", "-ERR wrong number of arguments for 'hsetex' command"),
                 ("hgetdel h fields 2 a none", "*2 $1 w $-1"),
             ],

@@ -1,6 +1,7 @@
 //! Reading of arguments that commands of several families share.
 
 use super::fault::{DB_OUT_OF_RANGE, Fault, NOT_AN_INTEGER};
+use crate::base::clock::UnixMs;
 use crate::base::num::parse_i64;
 
 /// Is `arg` this option word, in whatever case?
@@ -12,6 +13,14 @@ pub fn is(arg: &[u8], word: &str) -> bool {
 #[inline]
 pub fn int(arg: &[u8]) -> Result<i64, Fault> {
     parse_i64(arg).ok_or(NOT_AN_INTEGER)
+}
+
+/// Milliseconds from `now` on, 0 for ever; the sum must be a time, too.
+pub fn timeout_ms(arg: &[u8], now: UnixMs) -> Result<u64, Fault> {
+    let ms = parse_i64(arg).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
+    let until = now.checked_add(ms).filter(|until| i64::try_from(*until).is_ok());
+    if until.is_some() { Ok(ms) } else { Err(Fault::Text("ERR timeout is out of range")) }
 }
 
 /// The number of an existing database.

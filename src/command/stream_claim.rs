@@ -7,7 +7,7 @@ use super::fault::SYNTAX;
 use super::parse::{int, is};
 use super::spec::{Across, Command, Group as Docs, Spec, flag};
 use super::stream_args::{id, interval_end, interval_start, reply_id, reply_row};
-use super::stream_read::{deferred, propagate_claim, propagate_last_id};
+use super::stream_read::{deferred, propagate_claim, propagate_consumer, propagate_last_id};
 use super::{Cx, Done, Fault};
 use crate::base::Args;
 use crate::base::num::parse_i64;
@@ -227,26 +227,32 @@ struct Claiming<'c, 'r, 'a> {
     entries: Entries<'c>,
     group: &'c mut Group,
     rest: Rest<'r, 'a>,
-    to: &'c [u8],
+    to: ConsumerNo,
+    /// The consumer was made for this, and no claim has told of it yet.
+    untold: bool,
     changed: bool,
 }
 
 impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
+    /// Who asks is a consumer from then on, whatever there is to claim (as in 7.2).
     fn new(args: Args<'c>, (entries, group): (Entries<'c>, &'c mut Group), rest: Rest<'r, 'a>) -> Claiming<'c, 'r, 'a> {
-        if let Some(no) = group.find(args[3]) {
-            group.consumer_mut(no).seen_ms = rest.clock as i64;
+        let now = rest.clock as i64;
+        let created = group.add(args[3], now);
+        if created.is_some() {
+            rest.fx.dirty += 1;
+            rest.fx.event(Class::Stream, "xgroup-createconsumer", rest.db, args[1]);
         }
-        Claiming { key: args[1], name: args[2], entries, group, rest, to: args[3], changed: false }
+        let to = created.or_else(|| group.find(args[3])).expect("it was just added");
+        group.consumer_mut(to).seen_ms = now;
+        Claiming { key: args[1], name: args[2], entries, group, rest, to, untold: created.is_some(), changed: false }
     }
 
-    /// The consumer, made when it gets its first entry.
-    fn consumer(&mut self) -> ConsumerNo {
-        let now = self.rest.clock as i64;
-        self.group.find(self.to).unwrap_or_else(|| {
-            self.rest.fx.dirty += 1;
-            self.rest.fx.event(Class::Stream, "xgroup-createconsumer", self.rest.db, self.key);
-            self.group.add(self.to, now).expect("there was none of that name")
-        })
+    /// Tells of a consumer that was made and claimed nothing.
+    fn tell_of_consumer(&mut self) {
+        if self.untold {
+            let name = &self.group.consumer_mut(self.to).name;
+            propagate_consumer(self.rest.fx, self.key, self.name, name);
+        }
     }
 
     /// Forgets a pending entry that is deleted from the stream.
@@ -258,10 +264,10 @@ impl<'c, 'r, 'a> Claiming<'c, 'r, 'a> {
     }
 
     fn give(&mut self, id: StreamId, delivered_ms: i64, count: u64) {
-        let consumer = self.consumer();
-        self.group.assign(id, consumer, delivered_ms, count);
+        self.group.assign(id, self.to, delivered_ms, count);
         propagate_claim(self.rest.fx, self.key, self.name, self.group, id);
-        self.group.consumer_mut(consumer).active_ms = Some(self.rest.clock as i64);
+        self.group.consumer_mut(self.to).active_ms = Some(self.rest.clock as i64);
+        self.untold = false;
         self.rest.fx.dirty += 1;
         self.changed = true;
     }
@@ -319,6 +325,7 @@ fn xclaim(cx: &mut Cx, args: Args) -> Done {
         propagate_last_id(c.rest.fx, args[1], args[2], c.group);
         c.rest.fx.dirty += 1;
     }
+    c.tell_of_consumer();
     c.rest.reply.array(n);
     c.rest.reply.raw(&body);
     Ok(())
@@ -374,6 +381,7 @@ fn xautoclaim(cx: &mut Cx, args: Args) -> Done {
         }
     }
     let cursor = next.and_then(|s| c.group.pending_range(s, StreamId::MAX).next()).map_or(StreamId::MIN, |(id, _)| id);
+    c.tell_of_consumer();
     let reply = c.rest.reply;
     reply.array(3);
     reply_id(reply, cursor);

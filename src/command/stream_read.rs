@@ -4,11 +4,12 @@ use super::collect::keyspec;
 use super::cx::Rest;
 use super::effect::{Class, Effect, Nil};
 use super::fault::SYNTAX;
-use super::parse::{int, is};
+use super::parse::{int, is, timeout_ms};
 use super::spec::{Across, Begin, Command, Find, Group as Docs, KeySpec, Spec, flag, keyflag};
 use super::stream_args::{id, interval_end, interval_start, reply_id, reply_row};
 use super::{Cx, Done, Fault};
 use crate::base::Args;
+use crate::base::clock::UnixMs;
 use crate::base::slot::Key;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
@@ -126,7 +127,7 @@ pub(super) fn deferred(reply: &mut Reply, f: impl FnOnce(&mut Reply) -> usize) {
 struct Reading<'a> {
     count: usize,
     /// Milliseconds to wait for entries.
-    block: Option<i64>,
+    block: Option<u64>,
     group: Option<(&'a [u8], &'a [u8])>,
     noack: bool,
     keys: Args<'a>,
@@ -134,11 +135,11 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn parse(args: Args<'a>, grouped: bool) -> Result<Reading<'a>, Fault> {
+    fn parse(args: Args<'a>, grouped: bool, now: UnixMs) -> Result<Reading<'a>, Fault> {
         let mut r = Reading { count: 0, block: None, group: None, noack: false, keys: &[], ids: &[] };
         let mut at = 1;
         while at < args.len() && r.keys.is_empty() {
-            at = r.option(args, at, grouped)?;
+            at = r.option(args, at, grouped, now)?;
         }
         if r.keys.is_empty() {
             return Err(SYNTAX);
@@ -150,11 +151,11 @@ impl<'a> Reading<'a> {
     }
 
     /// Takes one option; where the next one stands.
-    fn option(&mut self, args: Args<'a>, at: usize, grouped: bool) -> Result<usize, Fault> {
+    fn option(&mut self, args: Args<'a>, at: usize, grouped: bool, now: UnixMs) -> Result<usize, Fault> {
         let more = args.len() - at - 1;
         let word = args[at];
         if is(word, "block") && more > 0 {
-            self.block = Some(timeout(args[at + 1])?);
+            self.block = Some(timeout_ms(args[at + 1], now)?);
             return Ok(at + 2);
         }
         if is(word, "count") && more > 0 {
@@ -164,9 +165,7 @@ impl<'a> Reading<'a> {
         if is(word, "streams") && more > 0 {
             let rest = &args[at + 1..];
             if rest.len() % 2 == 1 {
-                return Err(Fault::Text(
-                    "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
-                ));
+                return Err(unbalanced(grouped));
             }
             (self.keys, self.ids) = rest.split_at(rest.len() / 2);
             return Ok(args.len());
@@ -192,29 +191,32 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The milliseconds of BLOCK.
-fn timeout(arg: &[u8]) -> Result<i64, Fault> {
-    let ms = crate::base::num::parse_i64(arg).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
-    if ms < 0 { Err(Fault::Text("ERR timeout is negative")) } else { Ok(ms) }
+/// Keys without an ID each, in the words of 7.2.
+fn unbalanced(grouped: bool) -> Fault {
+    Fault::Text(if grouped {
+        "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified."
+    } else {
+        "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified."
+    })
 }
 
 /// Nothing can be read now: the client waits if it asked for that.
 fn nothing(cx: &mut Cx, r: &Reading) {
     match r.block {
-        Some(ms) => cx.wait(r.keys, (ms > 0).then(|| cx.now.saturating_add(ms as u64)), Nil::Array),
+        Some(ms) => cx.wait(r.keys, (ms > 0).then(|| cx.now + ms), Nil::Array),
         None => cx.reply.null_array(),
     }
 }
 
 /// The arguments with the last IDs of now in the place of `$`: one who waits is
-/// to get what is added from now on.
+/// to get what is added from now on. (`+` stays: it means the last entry then.)
 fn without_dollars(args: Args, ids: Args, after: &[StreamId]) -> Option<Vec<Vec<u8>>> {
     if !ids.contains(&&b"$"[..]) {
         return None;
     }
     let mut owned: Vec<Vec<u8>> = args.iter().map(|a| a.to_vec()).collect();
     let first = args.len() - ids.len();
-    for (i, id) in after.iter().enumerate() {
+    for (i, id) in after.iter().enumerate().filter(|(i, _)| ids[*i] != b"+") {
         owned[first + i] = id.text().as_bytes().to_vec();
     }
     Some(owned)
@@ -242,13 +244,14 @@ fn reply_parts(cx: &mut Cx, r: &Reading, parts: usize, body: &[u8]) -> Done {
 }
 
 fn xread(cx: &mut Cx, args: Args) -> Done {
-    let r = Reading::parse(args, false)?;
+    let r = Reading::parse(args, false, cx.now)?;
     let mut after = Vec::with_capacity(r.keys.len());
     for (k, arg) in r.keys.iter().zip(r.ids) {
         let key = cx.key(k);
-        let last = cx.read_collection::<Stream>(&key)?.map_or(StreamId::MIN, |s| s.last_id);
+        let stream = cx.read_collection::<Stream>(&key)?;
         after.push(match *arg {
-            b"$" => last,
+            b"$" => stream.map_or(StreamId::MIN, |s| s.last_id),
+            b"+" => stream.and_then(|s| s.last()).and_then(|top| top.id.prev()).unwrap_or(StreamId::MIN),
             b">" => {
                 let text = "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.";
                 return Err(Fault::Text(text));
@@ -282,7 +285,7 @@ enum From {
 }
 
 fn xreadgroup(cx: &mut Cx, args: Args) -> Done {
-    let r = Reading::parse(args, true)?;
+    let r = Reading::parse(args, true, cx.now)?;
     let (group, consumer) = r.group.unwrap_or_default();
     let mut from = Vec::with_capacity(r.keys.len());
     for (k, arg) in r.keys.iter().zip(r.ids) {
@@ -299,6 +302,12 @@ fn xreadgroup(cx: &mut Cx, args: Args) -> Done {
                             would just return an empty result set.";
                 return Err(Fault::Text(text));
             }
+            b"+" => {
+                let text = "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of \
+                            this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID \
+                            would just return an empty result set.";
+                return Err(Fault::Text(text));
+            }
             // The largest possible one says the same as `>`.
             arg => Some(id(arg, 0)?).filter(|id| *id != StreamId::MAX).map_or(From::New, From::After),
         });
@@ -311,14 +320,8 @@ fn xreadgroup(cx: &mut Cx, args: Args) -> Done {
         cx.store.stats.hits += 1;
         let (stream, rest) = cx.collection_apart::<Stream>(&key)?;
         let Some((entries, group_state)) = stream.and_then(|s| s.split_group(group)) else { continue };
-        let behind = || entries.last().is_some_and(|top| top.id > group_state.last_id);
-        if matches!(from, From::New) && !behind() {
-            continue;
-        }
-        part_head(&mut out, k);
         let mut delivery = Delivery { key, name: group, entries, group: group_state, rest, out: &mut out };
-        delivery.read(consumer, from, &r);
-        parts += 1;
+        parts += usize::from(delivery.read(consumer, from, &r));
     }
     reply_parts(cx, &r, parts, &body)
 }
@@ -334,19 +337,26 @@ struct Delivery<'c, 'r, 'a, 'o> {
 }
 
 impl Delivery<'_, '_, '_, '_> {
-    fn read(&mut self, consumer: &[u8], from: From, r: &Reading) {
+    /// Has it anything to say? A consumer is made as soon as it asks.
+    fn read(&mut self, consumer: &[u8], from: From, r: &Reading) -> bool {
         let now = self.rest.clock as i64;
+        let nothing_new = self.entries.last().is_none_or(|top| top.id <= self.group.last_id);
+        let idle = nothing_new && matches!(from, From::New);
         let created = self.group.add(consumer, now);
         if created.is_some() {
             self.rest.fx.dirty += 1;
             self.rest.fx.event(Class::Stream, "xgroup-createconsumer", self.rest.db, self.key.bytes);
             // Where entries are claimed, the claim makes the consumer.
-            if r.noack || matches!(from, From::After(_)) {
+            if idle || r.noack || matches!(from, From::After(_)) {
                 propagate_consumer(self.rest.fx, self.key.bytes, self.name, consumer);
             }
         }
         let no = created.or_else(|| self.group.find(consumer)).expect("it was just added");
         self.group.consumer_mut(no).seen_ms = now;
+        if idle {
+            return false;
+        }
+        part_head(self.out, self.key.bytes);
         let limit = if r.count == 0 { usize::MAX } else { r.count };
         let n = match from {
             From::New => self.new_entries(no, limit, r.noack),
@@ -356,6 +366,7 @@ impl Delivery<'_, '_, '_, '_> {
             self.group.consumer_mut(no).active_ms = Some(now);
         }
         self.rest.fx.dirty += 1;
+        true
     }
 
     fn new_entries(&mut self, no: ConsumerNo, limit: usize, noack: bool) -> usize {

@@ -196,7 +196,11 @@ fn a_replica_of_the_effects_agrees() {
         "xadd x 1-2 a 1",
         "xadd x 1-3 a 1",
         "xadd x * a 1",
-        "xgroup create x g 0",
+        "xgroup create x g $",
+        "xreadgroup group g early streams x >",
+        "xclaim x g claims 0 1-1",
+        "xautoclaim x g claims-all 0 0",
+        "xgroup setid x g 0",
         "xreadgroup group g c count 2 streams x >",
         "xreadgroup group g c streams x 0",
         "xreadgroup group g new streams x 0",
@@ -230,6 +234,46 @@ fn a_replica_of_the_effects_agrees() {
             assert_eq!(b.run(probe), replica.run(probe), "{probe} after {line}");
         }
     }
+}
+
+/// Who asks is a consumer from then on, whether or not there is something for it (7.2).
+#[test]
+fn who_asks_becomes_a_consumer() {
+    let mut b = Bench::default();
+    b.run("xgroup create x g $ mkstream");
+    let made = |b: &mut Bench, line: &str, name: &str| {
+        b.run(line);
+        assert_eq!(b.stream, [format!("XGROUP CREATECONSUMER x g {name}")], "{line}");
+        assert_eq!(b.events(), ["xgroup-createconsumer x"], "{line}");
+        assert!(b.run("xinfo consumers x g").contains(&format!("${} {name} ", name.len())), "{line}");
+    };
+    made(&mut b, "xreadgroup group g reader streams x >", "reader");
+    made(&mut b, "xclaim x g claimer 0 1-1", "claimer");
+    made(&mut b, "xautoclaim x g taker 0 0", "taker");
+    b.run("xadd x 1-1 a 1");
+    b.run("xreadgroup group g reader streams x >");
+    b.run("xclaim x g another 0 1-1");
+    assert!(b.stream.len() == 1 && b.stream[0].starts_with("XCLAIM x g another 0 1-1"), "{:?}", b.stream);
+}
+
+#[test]
+fn the_last_entry_is_read_by_plus() {
+    let mut b = Bench::default();
+    assert_eq!(b.run("xread streams x +"), "*-1");
+    b.run("xadd x 1-1 a 1");
+    b.run("xadd x 2-0 b 2");
+    assert_eq!(b.run("xread count 9 streams x +"), "*1 *2 $1 x *1 *2 $3 2-0 *2 $1 b $1 2");
+    b.run("xdel x 2-0");
+    assert_eq!(b.run("xread streams x +"), "*1 *2 $1 x *1 *2 $3 1-1 *2 $1 a $1 1");
+    b.run("xgroup create x g $");
+    assert!(b.run("xreadgroup group g c streams x +").starts_with("-ERR The + ID is meaningless"));
+    for (line, text) in [
+        ("xread count 1 streams x", "'xread' list of streams: for each stream key an ID, '+', or '$'"),
+        ("xreadgroup group g c noack streams x", "'xreadgroup' list of streams: for each stream key an ID or '>'"),
+    ] {
+        assert_eq!(b.run(line), format!("-ERR Unbalanced {text} must be specified."), "{line}");
+    }
+    assert_eq!(b.run("xread block 9223372036854775807 streams x $"), "-ERR timeout is out of range");
 }
 
 /// An approximate trimming by MINID that empties the stream once reached

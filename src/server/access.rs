@@ -108,7 +108,7 @@ impl Core {
                 entry.client = client_list::describe(home, &conn).trim_end().to_string();
                 home.put_conn(conn);
             }
-            home.denials.push(*entry, home.settings.acllog_max_len);
+            home.note_denial(*entry);
         };
         self.send(caller.core as usize, Msg::Call(Box::new(told)));
     }
@@ -118,13 +118,18 @@ impl Core {
         self.stats.denied[reason as usize] += 1;
         let mut entry = self.denial(reason, origin, object, user);
         entry.client = client_list::describe(self, conn).trim_end().to_string();
-        self.denials.push(entry, self.settings.acllog_max_len);
+        self.note_denial(entry);
+    }
+
+    fn note_denial(&mut self, entry: log::Entry) {
+        let shared = &self.shared;
+        self.denials.push(entry, self.settings.acllog_max_len, || shared.next_denial());
     }
 
     /// An entry of ACL LOG, but for the connection.
     fn denial(&self, reason: Reason, origin: Origin, object: &[u8], user: &[u8]) -> log::Entry {
         log::Entry {
-            id: self.shared.next_denial(),
+            id: 0,
             count: 1,
             reason,
             origin,
@@ -181,11 +186,30 @@ impl Core {
         self.users = new;
         for place in self.conns.refs() {
             let Some(mut c) = self.take_conn(place) else { continue };
+            let id = c.id;
+            let mut denied = None;
             if !c.closing && !self.refresh_user(&mut c) {
                 self.close(&mut c);
+            } else if !c.closing {
+                denied = self.forbidden_to_wait(&mut c);
             }
             self.put_conn(c);
+            if let Some(fault) = denied {
+                self.unblock_client(id, Some(fault.text()));
+            }
         }
+    }
+
+    /// Why a blocked command may not run any more, if so. (Redis 7.2 says so once
+    /// there would be something for it.)
+    fn forbidden_to_wait(&mut self, conn: &mut Conn) -> Option<Fault> {
+        if !conn.restricted {
+            return None;
+        }
+        let blocked = conn.blocked()?;
+        let (entry, words) = (&registry().entries[blocked.command], blocked.args.clone());
+        let args: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
+        (!args.is_empty()).then(|| self.forbidden(conn, entry, &args))?
     }
 
     /// The same for the connection that runs the command which changed them:

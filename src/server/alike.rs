@@ -13,7 +13,7 @@ use super::registry::{Action, Entry, Route};
 use super::serve::{Flow, Request};
 use crate::base::Args;
 use crate::base::slot::slot_of_hash;
-use crate::command::cx::{Cx, Touch};
+use crate::command::cx::Cx;
 use crate::command::{Command, Done};
 use crate::observe::ticks;
 use crate::resp::Reply;
@@ -93,6 +93,7 @@ impl Core {
         self.fx.wants_events = self.wants_events();
         let (map, me) = (&self.map, self.id);
         let owns = move |slot: u16| map[slot as usize] as usize == me;
+        let touch = self.touch_by(entry, origin);
         let mut cx = Cx {
             store: &mut self.store,
             db: origin.db as usize,
@@ -102,7 +103,7 @@ impl Core {
             fx: &mut self.fx,
             options: &self.options,
             rng: &mut self.rng,
-            touch: if origin.no_touch { Touch::Not } else { self.touch },
+            touch,
             owns: &owns,
             hint: crate::command::cx::NO_HINT,
         };

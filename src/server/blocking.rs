@@ -402,8 +402,9 @@ impl Core {
         self.deliver(who.0, who.1, reply);
     }
 
-    /// CLIENT UNBLOCK of a connection of this core; whether it was blocked.
-    pub fn unblock_client(&mut self, client: u64, error: Option<&'static [u8]>) -> bool {
+    /// Ends what a connection of this core waits for, as if its time were up or with
+    /// an error; whether it was blocked.
+    pub fn unblock_client(&mut self, client: u64, error: Option<&[u8]>) -> bool {
         let found = self.conns.iter().find(|c| c.id == client && !c.closing).map(|c| c.me);
         let Some(mut conn) = found.and_then(|me| self.take_conn(me)) else { return false };
         let proto = conn.proto;

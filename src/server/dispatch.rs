@@ -225,7 +225,7 @@ impl Core {
             return self.reject(conn, Some(entry), &Fault::arity(entry.spec.name));
         };
         let start = self.clock();
-        conn.last_command = Some(entry.index);
+        self.note_command(conn, entry);
         let failed = match run(self, conn, args) {
             Ok(Outcome::Done) => false,
             Ok(Outcome::Later) => {

@@ -221,12 +221,27 @@ impl Core {
         }
     }
 
+    /// How accesses mark keys: not at all for clients in no-touch mode, but by TOUCH,
+    /// which is there for nothing else.
+    #[inline]
+    pub fn touch_by(&self, entry: &Entry, origin: &Origin) -> Touch {
+        if origin.no_touch && entry.spec.name != "touch" { Touch::Not } else { self.touch }
+    }
+
+    /// What CLIENT LIST shows of a client. Within EXEC that is EXEC.
+    #[inline]
+    pub fn note_command(&self, conn: &mut Conn, entry: &Entry) {
+        if !self.in_exec {
+            conn.last_command = Some(entry.index);
+        }
+    }
+
     /// Runs a command of a connection of this core.
     #[inline]
     pub fn execute_here(&mut self, conn: &mut Conn, entry: &'static Entry, args: Args, hint: (usize, u64)) -> Flow {
         self.before_command(entry);
         conn.commands += 1;
-        conn.last_command = Some(entry.index);
+        self.note_command(conn, entry);
         let origin = Origin::of(conn, 0);
         let muted = conn.special && conn.muted();
         let buffer = conn.replies.buffer();
@@ -324,6 +339,7 @@ impl Core {
         let everywhere = self.gathering.is_some();
         let owns = move |slot: u16| everywhere || map[slot as usize] as usize == me;
         let hint = if k < args.len() && k > 0 { (&raw const *args[k], hash) } else { NO_HINT };
+        let touch = self.touch_by(entry, origin);
         let mut cx = Cx {
             store: &mut self.store,
             db: origin.db as usize,
@@ -333,7 +349,7 @@ impl Core {
             fx: &mut self.fx,
             options: &self.options,
             rng: &mut self.rng,
-            touch: if origin.no_touch { Touch::Not } else { self.touch },
+            touch,
             owns: &owns,
             hint,
         };

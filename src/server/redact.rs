@@ -28,7 +28,8 @@ pub fn shown<'a>(name: &str, args: Args<'a>) -> Vec<&'a [u8]> {
                 hide(at + 1..at + 3);
             }
         }
-        "acl|setuser" => hide(2..usize::MAX),
+        // Users' names, too (as in 7.2).
+        "acl|setuser" | "acl|getuser" | "acl|deluser" => hide(2..usize::MAX),
         "config|set" => {
             for at in (2..args.len()).step_by(2).filter(|at| is_sensitive(args[*at])) {
                 hide(at + 1..at + 2);
@@ -68,6 +69,7 @@ mod tests {
             line("config|set", "CONFIG SET requirepass p timeout 1"),
             "CONFIG SET requirepass (redacted) timeout 1"
         );
+        assert_eq!(line("acl|deluser", "ACL DELUSER a b"), "ACL DELUSER (redacted) (redacted)");
         assert_eq!(line("set", "SET auth p"), "SET auth p");
     }
 }

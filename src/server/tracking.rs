@@ -159,7 +159,8 @@ impl Tracker {
 }
 
 impl Core {
-    /// A tracking client's command has run here: remembers the keys it read.
+    /// A tracking client's command, or one that its script called, has run here:
+    /// remembers the keys it read.
     #[cold]
     pub fn remember_reads(&mut self, entry: &Entry, args: Args, origin: &Origin) {
         if !entry.spec.is(flag::READONLY) || entry.spec.is(flag::PUBSUB) {
@@ -167,14 +168,6 @@ impl Core {
         }
         let found = places(entry.spec, args).unwrap_or_default();
         found.iter().for_each(|p| self.note_read(args[p.index], origin.conn));
-        self.limit_tracking();
-    }
-
-    /// A tracking client's script has called a command that reads: the keys
-    /// that it declared are remembered, whatever was read, as in Redis.
-    #[cold]
-    pub fn remember_declared(&mut self, keys: Args, origin: &Origin) {
-        keys.iter().for_each(|key| self.note_read(key, origin.conn));
         self.limit_tracking();
     }
 

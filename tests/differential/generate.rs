@@ -54,6 +54,23 @@ pub struct Generator {
     data_only: bool,
 }
 
+/// Key, group and consumer of those that a command would make consumers of.
+fn consumers(command: &Command) -> Vec<Command> {
+    let is = |at: usize, word: &str| command.get(at).is_some_and(|w| w.eq_ignore_ascii_case(word.as_bytes()));
+    if (is(0, "XCLAIM") || is(0, "XAUTOCLAIM")) && command.len() > 3 {
+        return vec![command[1..4].to_vec()];
+    }
+    let place = |word: &str| (1..command.len()).find(|at| is(*at, word));
+    match (place("GROUP"), place("STREAMS")) {
+        (Some(group), Some(streams)) if is(0, "XREADGROUP") && group + 2 < command.len() => {
+            let behind = &command[streams + 1..];
+            let named = |key: &Vec<u8>| vec![key.clone(), command[group + 1].clone(), command[group + 2].clone()];
+            behind[..behind.len() / 2].iter().map(named).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl Generator {
     pub fn new(seed: u64) -> Generator {
         Generator {
@@ -118,8 +135,18 @@ impl Generator {
             0 => [words("COMMAND GETKEYS"), command].concat(),
             1 => [words("COMMAND GETKEYSANDFLAGS"), command].concat(),
             2 => [words("ACL DRYRUN u0"), command].concat(),
-            _ => command,
+            _ => self.consumers_first(command),
         }
+    }
+
+    /// Since 7.2 who asks for entries is a consumer, even if there are none for it.
+    /// 7.0 does not keep such a one, so it is made before.
+    fn consumers_first(&mut self, command: Command) -> Command {
+        let mut all: Vec<Command> =
+            consumers(&command).into_iter().map(|c| [words("XGROUP CREATECONSUMER"), c].concat()).collect();
+        all.push(command);
+        all.into_iter().rev().for_each(|c| self.pending.push_front(c));
+        self.pending.pop_front().expect("the command at least")
     }
 
     fn template(&mut self) -> &'static str {

@@ -6,6 +6,7 @@ use super::support::*;
 use std::time::Duration;
 
 const ALL: &str = "+@all ~* &*";
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection logged in as a user that may log in with any password.
 fn as_user(server: &Server, name: &str) -> Wire {
@@ -118,6 +119,32 @@ fn connections_of_a_deleted_user_are_closed() {
         users.iter_mut().for_each(Wire::expect_closed);
         waiting.expect_closed();
         assert_eq!(admin.run("PING"), simple("PONG"));
+    });
+}
+
+/// What waits is looked at again when its user changes (Redis 7.2 does so once there
+/// is something for it).
+#[test]
+fn a_command_that_waits_ends_when_it_is_forbidden() {
+    each_cores(|server| {
+        let mut admin = server.wire();
+        for keys in ["a", "a b c d"] {
+            admin.run(&format!("ACL SETUSER u on nopass {ALL}"));
+            let (mut waiting, mut other) = (as_user(server, "u"), as_user(server, "u"));
+            waiting.send_words(&format!("BLPOP {keys} 0"));
+            other.send_words("BLPOP elsewhere 0");
+            eventually("two blocked clients", LIMIT, || {
+                admin.run("INFO clients").as_text().contains("blocked_clients:2")
+            });
+            assert_eq!(admin.run("ACL SETUSER u resetkeys ~elsewhere"), ok());
+            assert_eq!(waiting.read().as_error(), "NOPERM No permissions to access a key");
+            assert_eq!(admin.run("RPUSH a 1"), int(1));
+            assert_eq!(admin.run("RPUSH elsewhere 1"), int(1));
+            assert_eq!(other.read(), bulks("elsewhere 1"));
+            assert_eq!(waiting.run("PING").as_text(), "PONG");
+            assert_eq!(admin.run("LLEN a"), int(1));
+            admin.run("DEL a");
+        }
     });
 }
 

@@ -328,9 +328,38 @@ fn no_touch_keeps_the_idle_time() {
         std::thread::sleep(Duration::from_millis(2200));
         c.run("GET a");
         assert!(c.run("OBJECT IDLETIME a").as_int() >= 1);
+        // TOUCH is there for nothing else.
+        assert_eq!(c.run("TOUCH a"), int(1));
+        assert_eq!(c.run("OBJECT IDLETIME a"), int(0));
+        assert_eq!(c.run("SET b 1"), ok());
+        std::thread::sleep(Duration::from_millis(2200));
+        assert_eq!(
+            c.cmd(&["EVAL", "redis.call('get', KEYS[1]) return redis.call('touch', KEYS[2])", "2", "a", "b"]),
+            int(1)
+        );
+        assert!(c.run("OBJECT IDLETIME a").as_int() >= 1);
+        assert_eq!(c.run("OBJECT IDLETIME b"), int(0));
         assert_eq!(c.run("CLIENT NO-TOUCH off"), ok());
         c.run("GET a");
         assert_eq!(c.run("OBJECT IDLETIME a"), int(0));
+    });
+}
+
+#[test]
+fn a_client_that_ran_a_transaction_is_shown_with_exec() {
+    each_cores(|server| {
+        let (mut c, mut other) = (server.wire(), server.wire());
+        let id = c.run("CLIENT ID").as_int();
+        for queued in ["GET a", "MGET a b c d", "CLIENT GETNAME", "EVAL return\t1 0"] {
+            c.run("MULTI");
+            let words: Vec<&str> = queued.split(' ').collect();
+            assert_eq!(c.cmd(&words).as_text(), "QUEUED");
+            c.run("CLIENT INFO");
+            let inside = c.run("EXEC").items()[1].as_text();
+            assert_eq!(field(&inside, "cmd"), "exec", "{queued}");
+            let list = other.run(&format!("CLIENT LIST ID {id}")).as_text();
+            assert_eq!(field(&list, "cmd"), "exec", "{queued}");
+        }
     });
 }
 

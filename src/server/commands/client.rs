@@ -6,6 +6,7 @@ use super::containers;
 use super::tracking::{caching, getredir, tracking, trackinginfo};
 use crate::base::Args;
 use crate::base::num::parse_i64;
+use crate::command::parse::timeout_ms;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::command::{Fault, fault};
 use crate::server::core::Core;
@@ -201,10 +202,7 @@ fn pause(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         [_, _, _, _] => return Err(Fault::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(wrong_number("PAUSE")),
     };
-    let ms = parse_i64(args[2]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
-    let until = core.now.checked_add(ms).filter(|u| i64::try_from(*u).is_ok());
-    let until = until.ok_or(Fault::Text("ERR timeout is out of range"))?;
+    let until = core.now + timeout_ms(args[2], core.now)?;
     core.tell_service(move |s| s.pause_applying(until));
     core.gather(conn, move |c| c.start_pause(until, all), |_, _, r| r.ok())
 }

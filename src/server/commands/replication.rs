@@ -2,6 +2,7 @@
 
 use crate::base::Args;
 use crate::base::num::parse_i64;
+use crate::command::parse::timeout_ms;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::command::{Fault, fault};
 use crate::observe::log;
@@ -134,8 +135,7 @@ fn replicaof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fa
 
 fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let replicas = parse_i64(args[1]).ok_or(fault::NOT_AN_INTEGER)?;
-    let timeout_ms = parse_i64(args[2]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
-    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
+    let timeout_ms = timeout_ms(args[2], core.now)?;
     let replicas = usize::try_from(replicas).unwrap_or(0);
     let (asker, stamp, waits) = (core.asker(conn), core.stamp, !core.in_exec);
     core.tell_service(move |s| s.wait_for_replicas(asker, stamp, replicas, timeout_ms, waits));
@@ -148,8 +148,7 @@ fn wait_aof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
         return Err(Fault::Text("ERR value is out of range, value must between 0 and 1"));
     }
     let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok()).ok_or(fault::NOT_POSITIVE)?;
-    let timeout_ms = parse_i64(args[3]).ok_or(Fault::Text("ERR timeout is not an integer or out of range"))?;
-    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| Fault::Text("ERR timeout is negative"))?;
+    let timeout_ms = timeout_ms(args[3], core.now)?;
     let (asker, stamp) = (core.asker(conn), core.stamp);
     let wanted = Durable { local: local == 1, replicas, timeout_ms, waits: !core.in_exec };
     core.tell_service(move |s| s.wait_for_disks(asker, stamp, wanted));

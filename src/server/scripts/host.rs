@@ -59,7 +59,6 @@ pub struct Running<'a> {
     pub function: bool,
     pub name: &'a [u8],
     pub command: Args<'a>,
-    pub declared: Args<'a>,
 }
 
 /// Commands over a connection or the server that have their whole effect at
@@ -234,9 +233,6 @@ impl Running<'_> {
         self.core.options.in_script = outer;
         self.core.options.reply_bytes_max = reply_bytes_max;
         self.core.fx.wants_stream = streams;
-        if origin.tracked && entry.spec.is(flag::READONLY) {
-            self.core.remember_declared(self.declared, &origin);
-        }
         Called::Replied
     }
 

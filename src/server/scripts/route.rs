@@ -76,7 +76,7 @@ impl Core {
         self.start_clock();
         let start = self.clock();
         conn.commands += 1;
-        conn.last_command = Some(entry.index);
+        self.note_command(conn, entry);
         let origin = Origin {
             conn: conn.me,
             seq: 0,

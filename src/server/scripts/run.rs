@@ -147,7 +147,6 @@ impl Core {
             function,
             name: &shown,
             command: args,
-            declared: given.keys,
         };
         running.user = running.core.script_user(origin);
         let mut reply = Reply::new(out, origin.proto);
