@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::base::glob;
@@ -30,7 +30,10 @@ const KINDS: usize = 3;
 /// The subscriptions of one connection.
 #[derive(Default)]
 pub struct Subscriptions {
-    names: [HashSet<Name, Hasher>; KINDS],
+    /// Each with its place in the order in which they came.
+    names: [HashMap<Name, u64, Hasher>; KINDS],
+    /// How many ever came.
+    came: u64,
     bytes: usize,
 }
 
@@ -53,26 +56,33 @@ impl Subscriptions {
 
     /// False when it was subscribed already.
     pub fn add(&mut self, kind: Kind, name: &[u8]) -> bool {
-        let new = self.names[kind as usize].insert(name.into());
-        self.bytes += if new { name.len() } else { 0 };
-        new
+        if self.names[kind as usize].contains_key(name) {
+            return false;
+        }
+        self.names[kind as usize].insert(name.into(), self.came);
+        self.came += 1;
+        self.bytes += name.len();
+        true
     }
 
     /// False when it was not subscribed.
     pub fn remove(&mut self, kind: Kind, name: &[u8]) -> bool {
-        let known = self.names[kind as usize].remove(name);
+        let known = self.names[kind as usize].remove(name).is_some();
         self.bytes -= if known { name.len() } else { 0 };
         known
     }
 
     /// Bytes of memory, roughly.
     pub fn memory(&self) -> usize {
-        const NODE: usize = 32;
-        self.bytes + self.names.iter().map(HashSet::len).sum::<usize>() * NODE
+        const NODE: usize = 40;
+        self.bytes + self.names.iter().map(HashMap::len).sum::<usize>() * NODE
     }
 
+    /// In the order in which they came: clients expect the ends of patterns in it.
     pub fn names(&self, kind: Kind) -> Vec<Vec<u8>> {
-        self.names[kind as usize].iter().map(|name| name.to_vec()).collect()
+        let mut names: Vec<(u64, &Name)> = self.names[kind as usize].iter().map(|(name, at)| (*at, name)).collect();
+        names.sort_unstable_by_key(|&(at, _)| at);
+        names.into_iter().map(|(_, name)| name.to_vec()).collect()
     }
 }
 
@@ -209,6 +219,16 @@ mod tests {
         a.remove(Kind::Shard, b"news", 2);
         a.remove(Kind::Shard, b"news", 2);
         assert!(a.is_empty());
+    }
+
+    #[test]
+    fn names_are_told_in_the_order_in_which_they_came() {
+        let mut s = Subscriptions::default();
+        let came: Vec<Vec<u8>> = (0..40).map(|i| format!("p{}*", i * 7 % 40).into_bytes()).collect();
+        assert!(came.iter().all(|name| s.add(Kind::Pattern, name)));
+        assert!(!s.add(Kind::Pattern, &came[3]) && s.remove(Kind::Pattern, &came[0]) && s.add(Kind::Pattern, &came[0]));
+        assert_eq!(s.names(Kind::Pattern), [&came[1..], &came[..1]].concat());
+        assert_eq!(s.memory(), came.concat().len() + 40 * 40);
     }
 
     #[test]
