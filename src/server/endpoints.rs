@@ -2,8 +2,9 @@
 //! listens on a port of its own, and CLUSTER SLOTS, SHARDS and NODES name it as
 //! the owner of its slots, so that a cluster client sends every key to the core
 //! that holds it. At such a port SCAN, KEYS, DBSIZE and RANDOMKEY tell of that
-//! core's slots, so that a client that asks all nodes hears of every key once;
-//! inside MULTI, and at the common port, they tell of the whole server.
+//! core's slots, and PUBSUB of its subscribers, so that a client that asks all
+//! nodes hears of each once; inside MULTI (but for PUBSUB), and at the common
+//! port, they tell of the whole server.
 //!
 //! A key that comes to the wrong core is forwarded inside the server; with
 //! `core-redirect` the core's own port answers MOVED instead, as a node of a
@@ -71,6 +72,11 @@ impl Core {
     /// The node id of a core, the same as long as the process runs.
     pub fn node_id(&self, core: usize) -> String {
         hex(&sha1(format!("{}:{core}", self.shared.run_id).as_bytes()))
+    }
+
+    /// The id of its shard.
+    pub fn shard_id(&self, core: usize) -> String {
+        hex(&sha1(format!("{}:shard:{core}", self.shared.run_id).as_bytes()))
     }
 
     /// The error that sends a client elsewhere with its request, on a

@@ -43,7 +43,7 @@ impl Subscriptions {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.names.iter().all(|set| set.is_empty())
+        self.names.iter().all(|names| names.is_empty())
     }
 
     /// The number that confirmations show: channels and patterns count together.
@@ -158,9 +158,10 @@ impl Audience {
         }
     }
 
-    /// Names with at least one subscription.
-    pub fn names(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
-        self.names[kind as usize].keys().map(|name| &name[..])
+    /// Names with at least one subscription; on one core, or any.
+    pub fn names(&self, kind: Kind, on: Option<usize>) -> impl Iterator<Item = &[u8]> {
+        let names = self.names[kind as usize].iter();
+        names.filter(move |(_, spread)| counted(spread, on) > 0).map(|(name, _)| &name[..])
     }
 
     /// Number of names with at least one subscription.
@@ -168,9 +169,9 @@ impl Audience {
         self.names[kind as usize].len()
     }
 
-    /// Subscriptions to exactly this name.
-    pub fn subscriptions(&self, kind: Kind, name: &[u8]) -> u64 {
-        self.names[kind as usize].get(name).into_iter().flatten().map(|(_, n)| u64::from(*n)).sum()
+    /// Subscriptions to exactly this name; those of one core, or all.
+    pub fn subscriptions(&self, kind: Kind, name: &[u8], on: Option<usize>) -> u64 {
+        self.names[kind as usize].get(name).map_or(0, |spread| counted(spread, on))
     }
 
     /// How many times a message on `channel` will be delivered, and the cores
@@ -195,6 +196,10 @@ impl Audience {
     }
 }
 
+fn counted(spread: &Spread, on: Option<usize>) -> u64 {
+    spread.iter().filter(|(core, _)| on.is_none_or(|on| on == usize::from(*core))).map(|(_, n)| u64::from(*n)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +216,9 @@ mod tests {
         assert_eq!((n, &cores[..]), (4, &[0, 3, 1][..]));
         assert_eq!(a.receivers(Kind::Shard, b"news").0, 1);
         assert_eq!(a.receivers(Kind::Channel, b"olds").0, 0);
-        assert_eq!(a.subscriptions(Kind::Channel, b"news"), 3);
+        assert_eq!(a.subscriptions(Kind::Channel, b"news", None), 3);
+        assert_eq!([0, 1, 3].map(|core| a.subscriptions(Kind::Channel, b"news", Some(core))), [1, 0, 2]);
+        assert_eq!([0, 1, 3].map(|core| a.names(Kind::Pattern, Some(core)).count()), [0, 1, 0]);
         for core in [0, 3, 3] {
             a.remove(Kind::Channel, b"news", core);
         }

@@ -42,3 +42,14 @@ assert [r.fcall("up", 1, f"f{i}") for i in range(50)] == [1] * 50
 assert all(r.get(f"f{i}") == "1" for i in range(50))
 assert r.execute_command("FUNCTION DELETE", "lib", target_nodes=r.get_random_node())
 assert all(libraries == [] for libraries in r.function_list().values())
+
+# The client adds up what the nodes say of their subscribers.
+subscribers = [r.pubsub() for _ in range(3)]
+for p in subscribers:
+    p.subscribe("news", "other")
+    assert [p.get_message(timeout=20)["channel"] for _ in range(2)] == ["news", "other"]
+assert r.pubsub_numsub("news", "none", target_nodes="all") == [("news", 3), ("none", 0)]
+assert sorted(r.pubsub_channels(target_nodes="all")) == ["news", "other"]
+assert r.publish("news", "hi") == 3 and all(p.get_message(timeout=20)["data"] == "hi" for p in subscribers)
+subscribers[0].psubscribe("n*")
+assert subscribers[0].get_message(timeout=20)["type"] == "psubscribe" and r.pubsub_numpat(target_nodes="all") == 1

@@ -52,6 +52,34 @@ fn core_list_and_slots() {
     assert!(c.run("READONLY").as_error().contains("cluster support disabled"));
 }
 
+/// To a cluster client every core is a node: it adds up what they say.
+#[test]
+fn a_core_tells_of_its_own_subscribers() {
+    if plain() {
+        return;
+    }
+    let server = start(&[]);
+    let mut subscribers: Vec<Wire> = [0, 0, 2].map(|core| core_wire(&server, core)).into();
+    for s in &mut subscribers {
+        for words in ["SUBSCRIBE a", "PSUBSCRIBE p*", "SSUBSCRIBE s"] {
+            s.run(words);
+        }
+    }
+    subscribers[2].run("PSUBSCRIBE q*");
+    let told = |c: &mut Wire| {
+        let lists = ["CHANNELS", "SHARDCHANNELS"].map(|w| c.run(&format!("PUBSUB {w}")).items().len() as i64);
+        let counts = ["NUMSUB a", "SHARDNUMSUB s"].map(|w| c.run(&format!("PUBSUB {w}")).items()[1].as_int());
+        (lists, counts, c.run("PUBSUB NUMPAT").as_int())
+    };
+    for (core, want) in
+        [([1, 1], [2, 2], 1), ([0, 0], [0, 0], 0), ([1, 1], [1, 1], 2), ([0, 0], [0, 0], 0)].iter().enumerate()
+    {
+        assert_eq!(told(&mut core_wire(&server, core as u16)), *want, "core {core}");
+    }
+    assert_eq!(told(&mut server.wire()), ([1, 1], [3, 3], 2));
+    assert_eq!(core_wire(&server, 1).run("PUBLISH a hi"), int(3));
+}
+
 /// An empty key is found beside another: in what one core sends another they
 /// begin at the same place.
 #[test]
@@ -84,6 +112,9 @@ fn every_core_is_a_node() {
     let node = third[2].items();
     assert_eq!(node[..2], [bulk("127.0.0.1"), int(i64::from(server.port) + 3)]);
     assert_eq!(c.run("CLUSTER MYID"), node[2]);
+    let shards: std::collections::HashSet<String> =
+        (0..4).map(|core| core_wire(&server, core).run("CLUSTER MYSHARDID").as_text()).collect();
+    assert!(shards.len() == 4 && shards.iter().all(|id| id.len() == 40), "{shards:?}");
     let nodes = c.run("CLUSTER NODES").as_text();
     let mine =
         format!("{} 127.0.0.1:{}@0 myself,master - 0 0 3 connected 8192-12287\n", node[2].as_text(), server.port + 3);

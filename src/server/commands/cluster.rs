@@ -75,6 +75,16 @@ pub const ROWS: &[ConnCommand] = &[
     row(Spec { name: "cluster|info", arity: 2, summary: "Tells the state of the cluster.", tips: VARIES, ..ROW }, info),
     row(Spec { name: "cluster|myid", arity: 2, summary: "Returns the id of this node.", ..ROW }, my_id),
     row(
+        Spec {
+            name: "cluster|myshardid",
+            arity: 2,
+            since: "7.2.0",
+            summary: "Returns the id of this node's shard.",
+            ..ROW
+        },
+        my_shard_id,
+    ),
+    row(
         Spec { name: "cluster|keyslot", syntax: "key", arity: 3, summary: "Returns the hash slot of a key.", ..ROW },
         key_slot,
     ),
@@ -274,6 +284,13 @@ fn my_id(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
+fn my_shard_id(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
+    enabled(core)?;
+    let id = core.shard_id(core.id);
+    conn.reply(|r| r.bulk(id.as_bytes()));
+    Ok(Outcome::Done)
+}
+
 fn key_slot(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     enabled(core)?;
     conn.reply(|r| r.int(i64::from(slot_of(args[2]))));
@@ -337,6 +354,8 @@ fn help(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
             "    Links between nodes: none, the nodes are cores of one process.",
             "MYID",
             "    The id of this core's node.",
+            "MYSHARDID",
+            "    The id of its shard, which has no other node.",
             "NODES",
             "    The nodes, one line for each:",
             "    <id> <ip:port@0> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",

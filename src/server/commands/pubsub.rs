@@ -252,13 +252,19 @@ fn sunsubscribe(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome,
     core.unsubscribe(conn, Kind::Shard, &args[1..])
 }
 
+/// The core whose subscribers a connection hears of; at the common port, all. To
+/// a cluster client every core is a node, and it adds up what they say.
+fn told_of(core: &Core, conn: &Conn) -> Option<usize> {
+    conn.endpoint.then_some(core.id)
+}
+
 fn list(core: &Core, conn: &mut Conn, kind: Kind, args: Args) -> Result<Outcome, Fault> {
     let pattern = match args {
         [_, _] => None,
         [_, _, pattern] => Some(*pattern),
         _ => return Err(misused(args)),
     };
-    let names = core.audience.names(kind);
+    let names = core.audience.names(kind, told_of(core, conn));
     let shown: Vec<&[u8]> = names.filter(|n| pattern.is_none_or(|p| glob::matches(p, n, false))).collect();
     conn.reply(|r| {
         r.array(shown.len());
@@ -281,11 +287,12 @@ fn shardchannels(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome
 }
 
 fn count(core: &Core, conn: &mut Conn, kind: Kind, names: Args) -> Result<Outcome, Fault> {
+    let on = told_of(core, conn);
     conn.reply(|r| {
         r.array(names.len() * 2);
         for name in names {
             r.bulk(name);
-            r.int(core.audience.subscriptions(kind, name) as i64);
+            r.int(core.audience.subscriptions(kind, name, on) as i64);
         }
     });
     Ok(Outcome::Done)
@@ -300,7 +307,7 @@ fn shardnumsub(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, 
 }
 
 fn numpat(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    let patterns = core.audience.len(Kind::Pattern) as i64;
+    let patterns = core.audience.names(Kind::Pattern, told_of(core, conn)).count() as i64;
     conn.reply(|r| r.int(patterns));
     Ok(Outcome::Done)
 }

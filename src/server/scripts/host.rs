@@ -83,6 +83,7 @@ fn runs_at_once(entry: &Entry) -> bool {
                 | "cluster|keyslot"
                 | "cluster|info"
                 | "cluster|myid"
+                | "cluster|myshardid"
                 | "readonly"
                 | "readwrite"
                 | "asking"
