@@ -102,11 +102,10 @@ impl Core {
         self.show(conn.db, &who, entry, args);
     }
 
-    /// The same of a command that a script has called.
-    pub fn show_script_command(&mut self, db: usize, entry: &Entry, args: Args) {
-        if !is_private(entry.spec) && self.monitors.any() {
-            self.show(db, "lua", entry, args);
-        }
+    /// What is to be shown of a command that a script calls, if anyone watches.
+    pub fn script_line(&self, db: usize, entry: &Entry, args: Args) -> Option<Arc<str>> {
+        let seen = self.monitors.any() && !is_private(entry.spec);
+        seen.then(|| line(db, "lua", &redact::shown(entry.spec.name, args)).into())
     }
 
     /// The same of a command that the primary has sent. Where its keys lie on
@@ -120,7 +119,11 @@ impl Core {
     }
 
     fn show(&mut self, db: usize, who: &str, entry: &Entry, args: Args) {
-        let line: Arc<str> = line(db, who, &redact::shown(entry.spec.name, args)).into();
+        self.spread_line(line(db, who, &redact::shown(entry.spec.name, args)).into());
+    }
+
+    /// Gives a line to all monitors.
+    pub fn spread_line(&mut self, line: Arc<str>) {
         let cores: Vec<usize> = self.monitors.spread.iter().map(|(core, _)| *core).collect();
         for core in cores {
             let line = line.clone();

@@ -46,6 +46,35 @@ fn transactions_secrets_and_databases() {
     });
 }
 
+/// Where a script turns out to need what is on another core, it begins anew:
+/// what it did before is not shown. (So, too, when it is too much to keep.)
+#[test]
+fn what_a_script_calls_is_shown_once() {
+    each_cores(|server| {
+        let mut monitor = server.wire();
+        assert_eq!(monitor.run("MONITOR"), ok());
+        let mut c = server.wire();
+        for i in 0..20 {
+            let script =
+                format!("redis.call('incr', 'a{i}') redis.call('get', 'b{i}') return redis.call('incr', 'c{i}')");
+            assert_eq!(c.cmd(&["EVAL", &script, "0"]), int(1));
+            assert!(shown(&mut monitor).starts_with("\"EVAL\" "));
+            for called in ["incr\" \"a", "get\" \"b", "incr\" \"c"] {
+                assert_eq!(shown(&mut monitor), format!("\"{called}{i}\""));
+            }
+        }
+        let many = "for i = 1, 3000 do redis.call('set', KEYS[1], string.rep('x', 1000) .. i) end";
+        assert_eq!(c.cmd(&["EVAL", many, "1", "key"]), nil());
+        assert!(shown(&mut monitor).starts_with("\"EVAL\" "));
+        for i in 1..=3000 {
+            let line = shown(&mut monitor);
+            assert!(line.starts_with("\"set\" \"key\" \"x") && line.ends_with(&format!("x{i}\"")), "{i}: {line}");
+        }
+        c.run("ECHO end");
+        assert_eq!(shown(&mut monitor), "\"ECHO\" \"end\"");
+    });
+}
+
 /// A script stands before the commands that it calls.
 #[test]
 fn scripts_are_shown_before_their_commands() {

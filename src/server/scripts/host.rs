@@ -214,6 +214,19 @@ impl Running<'_> {
         })
     }
 
+    /// Shows a command to monitors: at once, or when the script has ended, so that
+    /// what is taken back was not seen. False when there is too much to keep.
+    fn show(&mut self, entry: &Entry, args: Args) -> bool {
+        let Some(line) = self.core.script_line(self.origin.db as usize, entry, args) else { return true };
+        match &mut self.undo {
+            Some(undo) => undo.keep_line(line),
+            None => {
+                self.core.spread_line(line);
+                true
+            }
+        }
+    }
+
     fn run_keys(&mut self, entry: &'static Entry, args: Args, proto: Proto, out: &mut Vec<u8>) -> Called {
         if let Some(wanted) = self.missing(entry, args) {
             self.wanted = Some(wanted);
@@ -308,7 +321,10 @@ impl Running<'_> {
             self.core.stats.commands[entry.index].rejected += 1;
             return Called::Refused(text);
         }
-        self.core.show_script_command(self.origin.db as usize, entry, args);
+        if !self.show(entry, args) {
+            self.wanted = Some(Wanted::Everything);
+            return Called::Abort(Abort::Again);
+        }
         let called = match entry.action {
             Action::Keys(_) => self.run_keys(entry, args, proto, out),
             _ => self.run_conn(entry, args, proto, out),

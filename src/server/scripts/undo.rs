@@ -1,5 +1,7 @@
 //! Taking back what a script has done.
 
+use std::sync::Arc;
+
 use crate::acl::log::Entry as Denial;
 use crate::base::clock::UnixMs;
 use crate::base::slot::Key;
@@ -16,8 +18,13 @@ const EFFORT_MAX: usize = 512;
 /// Bytes of a value from which the same holds.
 const BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes of lines for MONITOR from which the same holds.
+const LINES_MAX: usize = 1024 * 1024;
+
 /// What a script has said, to be heard when it has ended.
 pub enum Said {
+    /// For MONITOR.
+    Line(Arc<str>),
     Publish(Kind, Vec<u8>, Vec<u8>),
     Log(i32, Vec<u8>),
     /// Something was denied to it.
@@ -36,6 +43,8 @@ struct Before {
 pub struct Undo {
     before: Vec<Before>,
     pub said: Vec<Said>,
+    /// Bytes of its lines.
+    lines: usize,
     /// Events, and keys that were read, that were there before it ran.
     pub events: usize,
     pub reads: usize,
@@ -69,6 +78,13 @@ impl Undo {
         true
     }
 
+    /// Keeps a line for MONITOR; false when they are too many.
+    pub fn keep_line(&mut self, line: Arc<str>) -> bool {
+        self.lines += line.len();
+        self.said.push(Said::Line(line));
+        self.lines <= LINES_MAX
+    }
+
     /// Puts everything back.
     pub fn take_back(self, core: &mut Core) {
         for b in self.before.into_iter().rev() {
@@ -100,6 +116,7 @@ impl Undo {
         }
         for said in self.said {
             match said {
+                Said::Line(line) => core.spread_line(line),
                 Said::Publish(kind, channel, message) => {
                     core.publish(kind, &channel, &message);
                 }
