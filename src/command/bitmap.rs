@@ -1,7 +1,6 @@
 //! Commands over strings as arrays of bits, the first bit the highest of the
 //! first byte.
 
-use super::cx::Ttl;
 use super::effect::Class;
 use super::fault::{SYNTAX, WRONG_TYPE};
 use super::parse::{clamp_loosely, clamp_range, int, is};
@@ -277,6 +276,11 @@ impl Operator {
         all.into_iter().find(|&(name, _)| is(word, name)).map(|(_, op)| op).ok_or(SYNTAX)
     }
 
+    /// Of the first source alone, written once: it may be long.
+    fn begin(self, source: &[u8]) -> Vec<u8> {
+        if self == Operator::Not { source.iter().map(|s| !s).collect() } else { source.to_vec() }
+    }
+
     /// Takes one more source in. Shorter strings count as followed by zeros.
     fn apply(self, sum: &mut Vec<u8>, source: &[u8]) {
         if sum.len() < source.len() {
@@ -291,7 +295,7 @@ impl Operator {
             }
             Operator::Or => pairs.for_each(|(d, s)| *d |= s),
             Operator::Xor => pairs.for_each(|(d, s)| *d ^= s),
-            Operator::Not => pairs.for_each(|(d, s)| *d = !s),
+            Operator::Not => {}
         }
     }
 }
@@ -308,19 +312,22 @@ fn bitop(cx: &mut Cx, args: Args) -> Done {
             Some(e) => e.as_str().ok_or(WRONG_TYPE)?,
             None => b"",
         };
-        let op = if i == 0 && op != Operator::Not { Operator::Or } else { op };
-        op.apply(&mut result, source);
+        if i == 0 {
+            result = op.begin(source);
+        } else {
+            op.apply(&mut result, source);
+        }
     }
     let target = cx.key(args[2]);
-    store_result(cx, &target, &result);
     cx.reply.int(result.len() as i64);
+    store_result(cx, &target, result);
     Ok(())
 }
 
 /// Puts the result in place; an empty one deletes the key.
-fn store_result(cx: &mut Cx, target: &Key, result: &[u8]) {
+fn store_result(cx: &mut Cx, target: &Key, result: Vec<u8>) {
     if !result.is_empty() {
-        cx.set_string(target, result, Ttl::Clear);
+        cx.take_string(target, result);
         if let Some(e) = cx.store.get_mut(cx.db, target) {
             e.mark_raw();
         }

@@ -117,6 +117,24 @@ fn strings_are_combined() {
     assert_eq!(b.run("bitop not d a b"), "-ERR BITOP NOT must be called with a single source key.");
 }
 
+/// Their result is taken over, whatever it replaces.
+#[test]
+fn long_strings_are_combined() {
+    let mut b = Bench::default();
+    b.raw(&[b"set", b"a", &[0x0f; 5000]]);
+    b.raw(&[b"set", b"b", &[0x3c; 3000]]);
+    for before in ["del d", "set d x ex 100", "rpush d x y", "setrange d 9000 x", "bitop or d b"] {
+        b.run(before);
+        assert_eq!(b.run("bitop xor d a b"), ":5000", "{before}");
+        assert!(b.events().iter().any(|e| e == "set d"), "{before}: {:?}", b.events());
+        let want = [&[0x33; 3000][..], &[0x0f; 2000]].concat();
+        assert_eq!(b.raw(&[b"get", b"d"]), [b"$5000\r\n", &want[..], b"\r\n"].concat(), "{before}");
+        assert_eq!((b.run("ttl d"), b.run("object encoding d")), (":-1".to_owned(), "$3 raw".to_owned()));
+    }
+    assert_eq!(b.run("bitop not a a"), ":5000");
+    assert_eq!(b.raw(&[b"get", b"a"]), [b"$5000\r\n", &[0xf0; 5000][..], b"\r\n"].concat());
+}
+
 proptest! {
     #[test]
     fn counting_and_finding_agree_with_single_bits(

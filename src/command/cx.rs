@@ -489,6 +489,21 @@ impl<'a> Cx<'a> {
         }
     }
 
+    /// The same with a string that is taken over, and no deadline.
+    pub fn take_string(&mut self, key: &Key, value: Vec<u8>) {
+        if value.len() <= INLINE_MAX {
+            return self.set_string(key, &value, Ttl::Clear);
+        }
+        let known = self.find(key).is_some();
+        let entry = Entry::boxed_string(key.bytes, value, None);
+        entry.set_clock(self.fresh_clock());
+        if known {
+            return self.store.put_hashed(self.db, key.hash, entry);
+        }
+        self.store.insert_new(self.db, key.hash, entry);
+        self.fx.event(Class::New, "new", self.db, key.bytes);
+    }
+
     /// Replaces a string by a long one, which may take the receive buffer over.
     #[cold]
     fn replace_long(&mut self, key: &Key, value: &[u8], deadline: Option<UnixMs>) {
