@@ -12,6 +12,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use support::certs::Certs;
 use support::{Server, each_cores, env_number};
 
 /// Debian's own: one of another origin does not see Debian's packages.
@@ -40,15 +41,15 @@ fn has_node() -> bool {
     has(Command::new("node").env("NODE_PATH", NODE_PATH).args(["-e", "require('redis')"]), "node-redis")
 }
 
-/// Runs a script with the port as its argument; it ends with 0 if all is well.
-fn passes(command: &mut Command, port: u16) {
-    let Output { status, stdout, stderr } = command.arg(port.to_string()).output().expect("it starts");
+/// Runs a script that is told where the server is; it ends with 0 if all is well.
+fn passes(command: &mut Command, at: impl ToString) {
+    let Output { status, stdout, stderr } = command.arg(at.to_string()).output().expect("it starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(status.success(), "{status}\n{}{}", text(&stdout), text(&stderr));
 }
 
-fn python(name: &str, port: u16) {
-    passes(Command::new("timeout").args(["120", PYTHON]).arg(script(name)), port);
+fn python(name: &str, at: impl ToString) {
+    passes(Command::new("timeout").args(["240", PYTHON]).arg(script(name)), at);
 }
 
 fn node(name: &str, port: u16) {
@@ -71,6 +72,35 @@ fn with_endpoints(body: impl FnOnce(u16)) {
 fn redis_py() {
     if has_python() {
         each_cores(|server| python("sync.py", server.port));
+    }
+}
+
+#[test]
+fn redis_py_in_applications() {
+    if has_python() {
+        each_cores(|server| python("applications.py", server.port));
+    }
+}
+
+#[test]
+fn redis_py_in_applications_over_a_unix_socket() {
+    if has_python() {
+        let path = std::env::temp_dir().join(format!("coreslot-clients-{}.sock", std::process::id()));
+        let path = path.to_string_lossy();
+        let server = Server::start(&["--cores", "4", "--unixsocket", &path]);
+        python("applications.py", format!("unix://{path}"));
+        drop(server);
+    }
+}
+
+#[test]
+fn redis_py_in_applications_over_tls() {
+    if has_python() {
+        let certs = Certs::make("clients");
+        let more = ["--cores", "4", "--tls-auth-clients", "no"];
+        let server = Server::start_with(|port| certs.args(port + 1, &more));
+        let (port, ca) = (server.port + 1, certs.path("ca.crt"));
+        python("applications.py", format!("rediss://localhost:{port}?ssl_ca_certs={ca}"));
     }
 }
 
