@@ -116,8 +116,14 @@ impl Blocking {
     /// A key has changed.
     pub fn signal(&mut self, db: usize, key: &[u8]) {
         let name = (db, key.to_vec());
-        if self.waiters.awaited(&name) && !self.ready.iter().any(|(n, _)| *n == name) {
-            self.ready.push_back((name, None));
+        if !self.waiters.awaited(&name) {
+            return;
+        }
+        match self.ready.iter_mut().find(|(n, _)| *n == name) {
+            // Perhaps what was left by one who looked in vain, for those behind.
+            // Now it is for all of them again.
+            Some((_, after)) => *after = None,
+            None => self.ready.push_back((name, None)),
         }
     }
 
