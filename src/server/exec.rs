@@ -431,7 +431,10 @@ impl Core {
             self.note_local_deadlines(events);
         }
         if !self.blocking.is_empty() {
-            events.iter().for_each(|e| self.blocking.signal(e.db, &e.key));
+            // A new consumer is nothing to take; who waits makes one, and must not be
+            // asked again for it, ahead of those who were there before.
+            let gives = events.iter().filter(|e| e.name != "xgroup-createconsumer");
+            gives.for_each(|e| self.blocking.signal(e.db, &e.key));
         }
     }
 
