@@ -122,7 +122,6 @@ impl Core {
         flow
     }
 
-    /// Commands that the configuration has to allow.
     /// Commands that the configuration has to allow: what refuses them comes
     /// before the password, as in Redis.
     fn guarded(&self, conn: &Conn, entry: &Entry) -> Option<Fault> {
