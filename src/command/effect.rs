@@ -47,6 +47,18 @@ impl Event {
             _ => true,
         }
     }
+
+    /// May it give those who wait for the key what they wait for, or end their
+    /// wait? A new consumer, a deletion from a stream or a new deadline does
+    /// neither, and who waits for several keys must not be asked again for it:
+    /// that would have the other keys' types looked at.
+    pub fn wakes(&self) -> bool {
+        match self.class {
+            Class::Miss => false,
+            Class::Stream => matches!(self.name, "xadd" | "xgroup-destroy"),
+            _ => !matches!(self.name, "expire" | "persist"),
+        }
+    }
 }
 
 /// One command of the stream.
@@ -90,6 +102,22 @@ pub struct Block {
     pub again: Option<Vec<Vec<u8>>>,
 }
 
+/// A step of SCAN that goes from core to core, because it has not seen as many
+/// keys as it was asked to when a core's slots end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tour {
+    /// Keys to reply with.
+    pub found: Vec<Vec<u8>>,
+    /// Entries seen, whether or not they are in the reply.
+    pub seen: usize,
+    /// Where it goes on, if it does.
+    pub next: Option<u64>,
+    /// How often it may still go on.
+    pub legs_left: u32,
+    /// Ticks that it took so far.
+    pub spent: u64,
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Effect {
@@ -103,6 +131,8 @@ pub struct Effect {
     pub may_block: bool,
     /// It does.
     pub block: Option<Block>,
+    /// A SCAN that may go on at another core, or is to.
+    pub tour: Option<Box<Tour>>,
     pub stream: Vec<Item>,
     /// Commands that are not the client's own, as arrays of bulk strings.
     pub encoded: Vec<u8>,

@@ -183,16 +183,31 @@ impl<'a> ScanOptions<'a> {
 }
 
 fn scan_keys(cx: &mut Cx, args: Args) -> Done {
+    // What is refused goes nowhere.
+    let tour = cx.fx.tour.take();
     let at = cursor(args[1])?;
     let o = ScanOptions::parse(&args[2..])?;
-    let step = scan::step(cx.store.db(cx.db), at, o.count, cx.owns);
-    let mut digits = itoa::Buffer::new();
-    cx.reply.array(2);
-    cx.reply.bulk(digits.format(step.next.map_or(0, scan::cursor_of)).as_bytes());
+    let seen = tour.as_ref().map_or(0, |t| t.seen);
+    let step = scan::step(cx.store.db(cx.db), at, o.count.saturating_sub(seen), cx.owns);
+    let seen = seen + step.entries.len();
     let accepted = step.entries.iter().filter(|e| o.accepts(e));
     let (expired, found): (Vec<&Entry>, Vec<&Entry>) = accepted.partition(|e| e.expired(cx.now));
-    cx.reply.array(found.len());
-    found.iter().for_each(|e| cx.reply.bulk(e.key()));
+    match tour {
+        Some(mut t) if step.next.is_some() && seen < o.count && t.legs_left > 0 => {
+            t.found.extend(found.iter().map(|e| e.key().to_vec()));
+            (t.seen, t.next) = (seen, step.next);
+            cx.fx.tour = Some(t);
+        }
+        tour => {
+            let before = tour.map_or_else(Vec::new, |t| t.found);
+            let mut digits = itoa::Buffer::new();
+            cx.reply.array(2);
+            cx.reply.bulk(digits.format(step.next.map_or(0, scan::cursor_of)).as_bytes());
+            cx.reply.array(before.len() + found.len());
+            before.iter().for_each(|k| cx.reply.bulk(k));
+            found.iter().for_each(|e| cx.reply.bulk(e.key()));
+        }
+    }
     // What has expired goes, as if it had been asked for.
     let expired: Vec<Vec<u8>> = expired.into_iter().map(|e| e.key().to_vec()).collect();
     for key in expired {

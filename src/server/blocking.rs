@@ -195,7 +195,7 @@ impl Core {
         let head =
             Head { origin, job: Job::Command(entry.index), argc: args.len() as u32, hash, key_at: key_at as u32 };
         let ordered = !alone && self.order_keys(entry, &refs, origin);
-        let request = Parked { head, args, now: self.now };
+        let request = Parked::new(head, args, self.now);
         if alone {
             self.send(owner, Msg::Forward(Box::new(request)));
         } else if !ordered {
@@ -339,7 +339,7 @@ impl Core {
         let refs: Vec<&[u8]> = args.iter().map(|a| &a[..]).collect();
         if !self.order_keys(entry, &refs, origin) {
             let head = Head { origin, job: Job::Command(command), argc: 0, hash: 0, key_at: 0 };
-            self.stranded.push(Parked { head, args, now: self.now });
+            self.stranded.push(Parked::new(head, args, self.now));
         }
     }
 

@@ -306,7 +306,7 @@ impl Core {
     pub fn park_here(&mut self, conn: &mut Conn, entry: &Entry, args: Args, (k, hash): (usize, u64), need: Need) {
         let origin = self.origin(conn);
         let head = Head { origin, job: Job::Command(entry.index), argc: args.len() as u32, hash, key_at: k as u32 };
-        self.park(Parked { head, args: owned(args), now: self.now }, need);
+        self.park(Parked::new(head, owned(args), self.now), need);
     }
 
     /// Puts a request into the batch for its core.
@@ -451,6 +451,9 @@ impl Core {
         }
         let position = position_of(cursor.unwrap_or(0)) & crate::store::db::POSITION_MASK;
         debug_assert_eq!(slot_of_hash(position), (position >> SLOT_SHIFT) as u16);
+        if self.shared.cores > 1 {
+            return self.start_tour(conn, entry, args, position);
+        }
         self.route_key(conn, entry, args, (0, position), false)
     }
 

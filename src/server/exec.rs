@@ -14,7 +14,7 @@ use crate::base::num::parse_u64;
 use crate::base::slot::{Key, slot_of, slot_of_hash};
 use crate::command::Cx;
 use crate::command::cx::{NO_HINT, Touch};
-use crate::command::effect::Event;
+use crate::command::effect::{Event, Tour};
 use crate::command::keys::places;
 use crate::command::spec::flag;
 use crate::observe::slowlog::{SlowEntry, trimmed};
@@ -284,9 +284,9 @@ impl Core {
         self.before_command(entry);
         let mark = out.len();
         let failed = self.run_keys(entry, args, origin, now, hint, out);
-        if self.fx.block.is_some() || self.scripts.wanted.is_some() {
-            // It counts, and is slow or not, when its wait ends, or when it has run
-            // again with all that it asks for.
+        if self.fx.block.is_some() || self.scripts.wanted.is_some() || self.fx.tour.is_some() {
+            // It counts, and is slow or not, when its wait ends, when it has run
+            // again with all that it asks for, or where it ends.
             self.start_clock();
             return;
         }
@@ -431,10 +431,7 @@ impl Core {
             self.note_local_deadlines(events);
         }
         if !self.blocking.is_empty() {
-            // A new consumer is nothing to take; who waits makes one, and must not be
-            // asked again for it, ahead of those who were there before.
-            let gives = events.iter().filter(|e| e.name != "xgroup-createconsumer");
-            gives.for_each(|e| self.blocking.signal(e.db, &e.key));
+            events.iter().filter(|e| e.wakes()).for_each(|e| self.blocking.signal(e.db, &e.key));
         }
     }
 
@@ -547,7 +544,7 @@ impl Core {
     #[cold]
     fn run_forwarded_slow(&mut self, h: &Head, args: &[&[u8]], out: &mut Vec<u8>) -> bool {
         let need = self.need_of_job(h, args);
-        let parked = |now| Parked { head: *h, args: owned(args), now };
+        let parked = |now| Parked::new(*h, owned(args), now);
         if self.locks.conflicts(&need) {
             self.park(parked(self.now), need);
             return false;
@@ -640,17 +637,21 @@ impl Core {
         self.run_parked(Parked { now, ..p });
     }
 
-    fn run_alone(&mut self, h: &Head, args: &[&[u8]], now: u64) {
+    fn run_alone(&mut self, h: &Head, args: &[&[u8]], now: u64, tour: Option<Box<Tour>>) {
         let mut out = Vec::new();
         self.start_clock();
+        let begun = self.start_leg(tour);
         self.fx.may_block = matches!(h.job, Job::Command(i) if registry().entries[i].spec.is(flag::BLOCKING));
         self.run_job(h, args, now, &mut out);
         self.fx.may_block = false;
         if self.goes_on(h, args) {
             return;
         }
+        if let Some(tour) = self.fx.tour.take() {
+            return self.next_leg(h, args, now, (tour, begun));
+        }
         if let Some(block) = self.fx.block.take() {
-            return self.start_waiting(Parked { head: *h, args: owned(args), now }, block);
+            return self.start_waiting(Parked::new(*h, owned(args), now), block);
         }
         let c = h.origin.conn;
         if c.core as usize == self.id {
@@ -681,7 +682,7 @@ impl Core {
         if !self.owns_all(&p.head, &args) {
             return self.send_on(p);
         }
-        self.run_alone(&p.head, &args, p.now);
+        self.run_alone(&p.head, &args, p.now, p.tour);
     }
 
     /// Replies to requests that this core forwarded.

@@ -75,6 +75,7 @@ pub mod role;
 pub mod room;
 pub mod sampling;
 pub mod saving;
+pub mod scanning;
 pub mod scripts;
 pub mod serve;
 pub mod service;

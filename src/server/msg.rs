@@ -8,7 +8,7 @@ use super::core::Core;
 use super::scripts::Again;
 use super::service::Service;
 use super::tx::{Cargo, Tx};
-use crate::command::effect::{Block, Event};
+use crate::command::effect::{Block, Event, Tour};
 use crate::resp::reply::Proto;
 use crate::session::conn::{Conn, ConnRef};
 use crate::session::watch::Token;
@@ -78,6 +78,14 @@ pub struct Parked {
     pub args: Vec<Vec<u8>>,
     /// The earliest time it may run at, Unix milliseconds.
     pub now: u64,
+    /// What a SCAN has from other cores.
+    pub tour: Option<Box<Tour>>,
+}
+
+impl Parked {
+    pub fn new(head: Head, args: Vec<Vec<u8>>, now: u64) -> Parked {
+        Parked { head, args, now, tour: None }
+    }
 }
 
 /// Something to be run on the service core.

@@ -89,7 +89,7 @@ impl Core {
         let owner = self.map[Key { bytes: key, hash }.slot() as usize] as usize;
         if owner == self.id {
             // By way of the own queue, because the connection is in use now.
-            let parked = Parked { head, args: vec![key.to_vec()], now: self.now };
+            let parked = Parked::new(head, vec![key.to_vec()], self.now);
             self.send(owner, Msg::Forward(Box::new(parked)));
         } else {
             self.push_request(owner, head, &[key]);

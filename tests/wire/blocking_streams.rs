@@ -51,12 +51,20 @@ fn the_end_of_a_stream_is_that_of_the_call() {
         c.run("XADD s 1-1 f a");
         let mut alone = waiting(server, "XREAD BLOCK 0 STREAMS s $", 1);
         let mut among = waiting(server, "XREAD BLOCK 0 STREAMS t u v w s $ $ $ $ $", 2);
-        // What is refused, deleted or of another type is nothing to read.
-        c.run("XADD s 1-1 f a");
-        c.run("XDEL s 1-1");
+        // What is refused, deleted or of another type is nothing to read, and nobody
+        // looks at the other keys for it.
         c.run("DEL t");
         c.run("SET t x");
         c.run("LPUSH u x");
+        c.run("XADD s 1-1 f a");
+        c.run("XDEL s 1-1");
+        c.run("XTRIM s MAXLEN 0");
+        c.run("XSETID s 1-5");
+        c.run("XGROUP CREATE s g 0");
+        c.run("XGROUP SETID s g $");
+        c.run("PEXPIRE s 1000000");
+        blocked(server, 2);
+        std::thread::sleep(Duration::from_millis(20));
         blocked(server, 2);
         c.run("DEL t u");
         // Two at once are read together.

@@ -1,7 +1,9 @@
 //! SCAN's guarantee: what is there from begin to end of an iteration is
 //! returned, what never was is not, while the keyspace grows and shrinks.
 
-use super::support::{Rng, Server, Wire, each_cores, encode, int, ok, plain, wire::encode_into, with_cores};
+use super::support::{
+    Rng, Server, Wire, array, bulk, each_cores, encode, int, ok, plain, wire::encode_into, with_cores,
+};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -111,22 +113,55 @@ fn at_rest_everything_is_found() {
     });
 }
 
-/// A large COUNT returns all that one core has: a step ends early only where
-/// the slots of another core begin.
+/// What is smaller than COUNT is seen in one step, however many cores have a
+/// part of it, and that is one call of the command.
 #[test]
 fn a_step_is_as_large_as_its_count() {
-    for cores in if plain() { vec![1] } else { vec![1, 4] } {
-        with_cores(cores, |server| {
-            fill(server, "key:", 2000);
-            let mut c = server.wire();
-            let mut cursor = "0".to_owned();
-            let steps = (1..).find(|_| {
-                cursor = c.cmd(&["SCAN", &cursor, "COUNT", "5000"]).items()[0].as_text();
-                cursor == "0"
-            });
-            assert!(steps <= Some(cores), "{steps:?} steps with {cores} cores");
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("SCAN 0"), array([bulk("0"), array([])]));
+        fill(server, "key:", 2000);
+        c.run("CONFIG RESETSTAT");
+        let reply = c.run("SCAN 0 COUNT 5000");
+        assert_eq!((reply.items()[0].as_text().as_str(), reply.items()[1].items().len()), ("0", 2000));
+        let reply = c.run("SCAN 0 COUNT 5000 MATCH key:1?");
+        assert_eq!((reply.items()[0].as_text().as_str(), reply.items()[1].items().len()), ("0", 10));
+        let stats = c.run("INFO commandstats").as_text();
+        assert!(stats.contains("cmdstat_scan:calls=2,"), "{stats}");
+        // The others of a pipeline come before and after it.
+        c.send_words("SET a 1");
+        c.send_words("SCAN 0 COUNT 5000");
+        c.send_words("GET a");
+        assert_eq!((c.read(), c.read().items()[1].items().len(), c.read()), (ok(), 2001, bulk("1")));
+        // Steps that see as many as they are asked to end there.
+        let (mut cursor, mut seen) = ("0".to_owned(), 0);
+        let steps = (1..).find(|_| {
+            let reply = c.cmd(&["SCAN", &cursor, "COUNT", "100"]);
+            seen += reply.items()[1].items().len();
+            cursor = reply.items()[0].as_text();
+            cursor == "0"
         });
+        assert!(seen == 2001 && steps <= Some(21), "{steps:?} steps, {seen} keys");
+    });
+}
+
+/// With its slots scattered over the cores a step goes on only so often; all
+/// is found all the same.
+#[test]
+fn scattered_slots_are_found() {
+    if plain() {
+        return;
     }
+    with_cores(4, |server| {
+        let mut c = server.wire();
+        for slot in 0..300 {
+            assert!(!c.run(&format!("CORE MOVE {} {slot}", slot % 4)).is_error());
+        }
+        fill(server, "key:", 500);
+        assert_ne!(c.run("SCAN 0 COUNT 1000").items()[0].as_text(), "0");
+        let found: HashSet<String> = iterate(&mut c, &["SCAN"], "COUNT 1000").into_iter().collect();
+        assert_eq!(found.len(), 500);
+    });
 }
 
 /// Any number is a cursor; one from nowhere is no error and ends.
