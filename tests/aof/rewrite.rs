@@ -3,6 +3,7 @@
 use super::harness::{Dir, LIMIT, commands, digest, kill, some_writes, stop};
 use super::support::process::cpu_time;
 use super::support::{Rng, Server, Wire, eventually, ok};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -233,6 +234,24 @@ fn a_snapshot_scheduled_during_a_rewrite_follows_it() {
     // It was scheduled once.
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(info(&server, "rdb_bgsave_in_progress").trim(), "0");
+}
+
+/// Who asks for a rewrite where none can be hears so, as from Redis.
+#[test]
+fn a_rewrite_without_a_directory_is_refused() {
+    let (ours, stock) = (Dir::new("no-dir"), Dir::new("no-dir-stock"));
+    for server in [Server::start(&["--cores", "2", "--dir", ours.text()]), Server::stock(&["--dir", stock.text()])] {
+        let mut c = server.wire();
+        let in_the_way = PathBuf::from(c.run("CONFIG GET dir").items()[1].as_text()).join("appendonlydir");
+        std::fs::write(&in_the_way, "x").expect("a file");
+        let refused = "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.";
+        assert_eq!(c.run("BGREWRITEAOF").as_error(), refused);
+        assert_eq!(info(&server, "aof_last_bgrewrite_status"), "err");
+        assert_eq!(info(&server, "aof_rewrite_in_progress"), "0");
+        std::fs::remove_file(&in_the_way).expect("removed");
+        assert_eq!(c.run("BGREWRITEAOF").as_text(), "Background append only file rewriting started");
+        eventually("the rewrite", LIMIT, || info(&server, "aof_last_bgrewrite_status") == "ok");
+    }
 }
 
 /// An append-only file that cannot be turned on keeps snapshots from nobody, and is

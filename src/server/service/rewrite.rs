@@ -63,6 +63,8 @@ impl Service {
         let status = &self.shared.persistence.aof;
         let reply: &'static [u8] = if status.rewriting.load(Relaxed) {
             b"-ERR Background append only file rewriting already in progress\r\n"
+        } else if !self.shared.saves.is_active() && !self.has_aof_dir() {
+            b"-ERR Can't execute an AOF background rewriting. Please check the server logs for more information.\r\n"
         } else if self.begin_rewrite() {
             b"+Background append only file rewriting started\r\n"
         } else {
@@ -71,6 +73,16 @@ impl Service {
         };
         let (conn, seq) = asker;
         self.call(conn.core as usize, move |core| core.deliver(conn, seq, reply));
+    }
+
+    /// Is there a directory for the files, or could it be made? If not, that counts
+    /// as a rewrite that failed.
+    fn has_aof_dir(&self) -> bool {
+        let place = Place::of(&self.shared.config.settings());
+        let Err(e) = place.make_dir() else { return true };
+        log::warning(format_args!("Can't open or create append-only dir {}: {e}", place.dir.display()));
+        self.shared.persistence.aof.rewrite_failed.store(true, Relaxed);
+        false
     }
 
     /// Begins a rewrite, unless a snapshot is under way.
