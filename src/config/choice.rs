@@ -57,6 +57,20 @@ choices! {
         Nothing = "nothing",
     }
 
+    /// What a log line looks like. As in Valkey 8.1.
+    LogFormat {
+        Legacy = "legacy",
+        Logfmt = "logfmt",
+        Json = "json",
+    }
+
+    /// How a log line tells the time. As in Valkey 8.1.
+    LogTimestamp {
+        Legacy = "legacy",
+        Iso8601 = "iso8601",
+        Milliseconds = "milliseconds",
+    }
+
     /// Who may use a dangerous group of commands or directives.
     Guard {
         No = "no",

@@ -113,6 +113,8 @@ pub struct Directive {
     pub name: &'static str,
     /// An older name that does the same.
     pub alias: Option<&'static str>,
+    /// A name that it has in later versions; patterns do not find it.
+    pub later_name: Option<&'static str>,
     /// Type, default, place.
     pub kind: Kind,
     /// When it may change.
@@ -135,6 +137,7 @@ impl Directive {
         Self {
             name,
             alias: None,
+            later_name: None,
             kind,
             mutability: Mutability::Runtime,
             status: Status::Honoured,
@@ -147,6 +150,10 @@ impl Directive {
 
     pub(crate) const fn alias(self, alias: &'static str) -> Self {
         Self { alias: Some(alias), ..self }
+    }
+
+    pub(crate) const fn later_name(self, name: &'static str) -> Self {
+        Self { later_name: Some(name), ..self }
     }
 
     pub(crate) const fn immutable(self) -> Self {
@@ -185,9 +192,10 @@ impl Directive {
         Self { help, ..self }
     }
 
-    /// Whether `name` is this directive's name or alias, letter case ignored.
+    /// Whether `name` is one of this directive's names, letter case ignored.
     pub fn is_named(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name) || self.alias.is_some_and(|a| a.eq_ignore_ascii_case(name))
+        let others = self.alias.into_iter().chain(self.later_name);
+        std::iter::once(self.name).chain(others).any(|own| own.eq_ignore_ascii_case(name))
     }
 
     /// Whether it only stands in files.

@@ -45,8 +45,9 @@ use args::{Request, ServeArgs};
 use load::Loader;
 
 pub use choice::{
-    AclPubsubDefault, AppendFsync, DisklessLoad, EndpointType, Guard, LogLevel, MaxmemoryPolicy, OomScoreAdj,
-    PipelineOrder, PropagationError, SanitizeDump, Supervised, SyslogFacility, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, DisklessLoad, EndpointType, Guard, LogFormat, LogLevel, LogTimestamp,
+    MaxmemoryPolicy, OomScoreAdj, PipelineOrder, PropagationError, SanitizeDump, Supervised, SyslogFacility,
+    TlsAuthClients,
 };
 pub use directive::{Directive, Kind, Mutability, Origin, RewriteLine, Status, Unit};
 pub use error::ConfigError;

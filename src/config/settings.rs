@@ -5,12 +5,14 @@
 //! are flat; those that belong to parts not built yet, or to internals that
 //! Coreslot does not have, are grouped below.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::choice::{
-    AclPubsubDefault, AppendFsync, DisklessLoad, EndpointType, Guard, LogLevel, MaxmemoryPolicy, OomScoreAdj,
-    PipelineOrder, PropagationError, SanitizeDump, Supervised, SyslogFacility, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, DisklessLoad, EndpointType, Guard, LogFormat, LogLevel, LogTimestamp,
+    MaxmemoryPolicy, OomScoreAdj, PipelineOrder, PropagationError, SanitizeDump, Supervised, SyslogFacility,
+    TlsAuthClients,
 };
 use super::table;
 use super::value::{Cores, KeyspaceEvents, OutputBufferLimit, SavePoint, ServiceCore, ShutdownFlags};
@@ -72,6 +74,10 @@ settings! {
         pub unixsocket: String,
         /// `unixsocketperm`: mode bits, 0 to leave the umask's.
         pub unixsocketperm: u32,
+        /// `unixsocketgroup`: the socket's group, empty to leave the process's.
+        pub unixsocketgroup: String,
+        /// `availability-zone`: told by HELLO and INFO.
+        pub availability_zone: String,
         /// `tcp-backlog`.
         pub tcp_backlog: i32,
         /// `timeout`: seconds of idleness, 0 for never.
@@ -178,6 +184,10 @@ settings! {
         pub latency_tracking_info_percentiles: Vec<f64>,
         /// `loglevel`.
         pub loglevel: LogLevel,
+        /// `log-format`.
+        pub log_format: LogFormat,
+        /// `log-timestamp-format`.
+        pub log_timestamp_format: LogTimestamp,
         /// `logfile`: path, empty for standard output.
         pub logfile: String,
         /// `hide-user-data-from-log`: keys are not shown in the log.
@@ -406,4 +416,32 @@ pub struct Internals {
     pub locale_collate: String,
     pub socket_mark_id: u32,
     pub req_res_logfile: String,
+    /// Values of directives that other versions have, and that mean nothing here.
+    pub foreign: Foreign,
+}
+
+/// Values by the names of their directives; what is not there has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    numbers: BTreeMap<&'static str, i128>,
+    texts: BTreeMap<&'static str, String>,
+}
+
+impl Foreign {
+    /// A number, or a choice's index, or 1 for `yes`.
+    pub fn number(&self, name: &str) -> Option<i128> {
+        self.numbers.get(name).copied()
+    }
+
+    pub fn set_number(&mut self, name: &'static str, value: i128) {
+        self.numbers.insert(name, value);
+    }
+
+    pub fn text(&self, name: &str) -> &str {
+        self.texts.get(name).map_or("", String::as_str)
+    }
+
+    pub fn set_text(&mut self, name: &'static str, value: String) {
+        self.texts.insert(name, value);
+    }
 }

@@ -107,6 +107,30 @@ fn defaults_are_those_of_redis_7_0_15() {
     assert_eq!(value(&config, "pidfile"), "");
 }
 
+/// Every directive of the family is kept, honoured or refused by its name.
+#[test]
+fn what_later_versions_have_is_known() {
+    let config = Config::default();
+    for &(name, expected) in defaults::NEWER {
+        assert_eq!(value(&config, name), expected, "{name}");
+        assert!(config.set(&[(name, "no such value")]).is_err() || is_text(name), "{name}");
+    }
+    let refused = |line: &str| reason(&format!("{line}\n"));
+    assert!(refused("rdma-bind 10.0.0.1 10.0.0.2").contains("'rdma-bind' is not supported: connections are TCP"));
+    assert!(refused("mptcp yes").contains("'mptcp' is not supported: connections are plain TCP"));
+    assert!(refused("dual-channel-replication-enabled yes").contains("a full sync goes over one connection"));
+    assert!(refused("rdma-rx-size 1").contains("argument must be between 65536 and 16777216 inclusive"));
+    // By the later name it is the same directive.
+    let c = self::config("primaryauth secret\ncommandlog-execution-slower-than 5\nserver-cpulist 0-3\nmptcp no\n");
+    let found = ["masterauth", "slowlog-log-slower-than", "server_cpulist"].map(|name| value(&c, name));
+    assert_eq!(found, ["secret", "5", "0-3"]);
+    assert_eq!(c.get(&["primary*", "mptc*"]), []);
+}
+
+fn is_text(name: &str) -> bool {
+    find(name).is_some_and(|d| matches!(d.kind, Kind::Text { .. }) && d.mutability == Mutability::Runtime)
+}
+
 #[test]
 fn get_takes_patterns_aliases_and_hidden_names() {
     let config = Config::default();

@@ -383,6 +383,11 @@ pub(super) fn add_module(settings: &mut Settings, words: &[&str]) -> Outcome {
     Ok(())
 }
 
+/// Of a directive that is refused for what it is.
+pub(super) fn ignored(_: &mut Settings, _: &[&str]) -> Outcome {
+    Ok(())
+}
+
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|&w| w.to_owned()).collect()
 }

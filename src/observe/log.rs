@@ -1,5 +1,4 @@
-//! The log, in Redis's line format:
-//! `PID:ROLE DD Mon YYYY HH:MM:SS.mmm LEVEL message`.
+//! The log: where its lines go. What they look like is in `log_line`.
 //!
 //! Lines go to standard output or to `logfile`, and to syslog if that is on.
 //! A file is kept open, but every line looks whether the path still leads to
@@ -12,21 +11,20 @@
 //! Errors of the log itself are dropped: there is nowhere to report them.
 
 use std::ffi::CString;
-use std::fmt::{self, Arguments, Write as _};
+use std::fmt::{Arguments, Write as _};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use crate::config::{LogLevel, Settings, SyslogFacility};
+use super::log_line::Line;
+use crate::config::{LogFormat, LogLevel, LogTimestamp, Settings, SyslogFacility};
 
 /// Longest message in bytes; the rest is cut off.
 const MESSAGE_BYTES_MAX: usize = 4096;
-
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// What the process is, shown in every line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +40,16 @@ pub enum Role {
     Sentinel = b'X',
 }
 
+impl Role {
+    /// A server that has started.
+    pub fn of_server(replica: bool) -> Role {
+        if replica { Role::Replica } else { Role::Primary }
+    }
+}
+
 static LEVEL: AtomicU8 = AtomicU8::new(LogLevel::Notice as u8);
+static FORMAT: AtomicU8 = AtomicU8::new(LogFormat::Legacy as u8);
+static STAMPS: AtomicU8 = AtomicU8::new(LogTimestamp::Legacy as u8);
 static ROLE: AtomicU8 = AtomicU8::new(Role::Starting as u8);
 static SINK: Mutex<Sink> = Mutex::new(Sink { file: None, syslog: None });
 
@@ -72,7 +79,14 @@ pub fn configure(settings: &Settings) -> Result<(), String> {
     };
     *lock() = Sink { file, syslog };
     set_level(settings.loglevel);
+    set_format(settings.log_format, settings.log_timestamp_format);
     Ok(())
+}
+
+/// Sets what lines look like.
+pub fn set_format(format: LogFormat, stamps: LogTimestamp) {
+    FORMAT.store(format as u8, Ordering::Relaxed);
+    STAMPS.store(stamps as u8, Ordering::Relaxed);
 }
 
 /// Sets the least severe level that is written.
@@ -157,48 +171,15 @@ fn printable(message: Arguments<'_>) -> String {
 }
 
 fn format_line(level: LogLevel, message: &str) -> String {
-    let pid = std::process::id();
-    let role = char::from(ROLE.load(Ordering::Relaxed));
-    let now = Timestamp(SystemTime::now());
-    format!("{pid}:{role} {now} {} {message}\n", level_char(level))
-}
-
-fn level_char(level: LogLevel) -> char {
-    match level {
-        LogLevel::Debug => '.',
-        LogLevel::Verbose => '-',
-        LogLevel::Notice => '*',
-        LogLevel::Warning | LogLevel::Nothing => '#',
-    }
-}
-
-/// Prints local time as `DD Mon YYYY HH:MM:SS.mmm`.
-struct Timestamp(SystemTime);
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = libc::time_t::try_from(since.as_secs()).unwrap_or(0);
-        // SAFETY: `tm` is plain data for which all zeros is valid; both
-        // pointers are to live local variables, and `localtime_r` keeps none.
-        let time = unsafe {
-            let mut time: libc::tm = std::mem::zeroed();
-            libc::localtime_r(&seconds, &mut time);
-            time
-        };
-        let month = usize::try_from(time.tm_mon).unwrap_or(0) % MONTHS.len();
-        write!(
-            f,
-            "{:02} {} {} {:02}:{:02}:{:02}.{:03}",
-            time.tm_mday,
-            MONTHS[month],
-            time.tm_year + 1900,
-            time.tm_hour,
-            time.tm_min,
-            time.tm_sec,
-            since.subsec_millis()
-        )
-    }
+    let line = Line {
+        pid: std::process::id(),
+        role: char::from(ROLE.load(Ordering::Relaxed)),
+        at: SystemTime::now(),
+        stamps: LogTimestamp::from_index(STAMPS.load(Ordering::Relaxed).into()),
+        level,
+        message,
+    };
+    line.format(LogFormat::from_index(FORMAT.load(Ordering::Relaxed).into()))
 }
 
 /// An open log file and the path that should lead to it.
@@ -281,7 +262,7 @@ mod tests {
         let words: Vec<&str> = rest.trim_end().split(' ').collect();
         assert_eq!(words.len(), 8, "{line}");
         assert!(["M", "S", "C", "X"].contains(&words[0]));
-        assert!(MONTHS.contains(&words[2]));
+        assert_eq!(words[2].len(), "Nov".len());
         assert_eq!(words[4].len(), "13:35:40.694".len());
         assert_eq!(words[5..], ["#", "Server", "initialized"]);
         assert!(line.ends_with('\n'));

@@ -3,5 +3,6 @@
 pub mod histogram;
 pub mod latency;
 pub mod log;
+mod log_line;
 pub mod slowlog;
 pub mod ticks;

@@ -78,6 +78,7 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
     if changes("loglevel") {
         log::set_level(new.loglevel);
     }
+    log::set_format(new.log_format, new.log_timestamp_format);
     if changes("crash-log-enabled") {
         process::crash::report(new.internals.crash_log_enabled);
     }

@@ -172,6 +172,21 @@ pub fn alone(s: &Settings, host: &str, port: u16) -> Result<RawFd, String> {
     listen_on(address, s, false).map_err(|e| format!("Could not create server TCP listening socket {address}: {e}"))
 }
 
+/// The number of a group of this system.
+fn group_id(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // Room for a long list of members; a group that needs more is not found.
+    let mut room = vec![0 as libc::c_char; 1 << 16];
+    // SAFETY: `group` is plain data for which all zeros is valid. All pointers are
+    // to live local variables; `found` is null or points to `group`.
+    unsafe {
+        let mut group: libc::group = std::mem::zeroed();
+        let mut found = std::ptr::null_mut();
+        libc::getgrnam_r(name.as_ptr(), &mut group, room.as_mut_ptr(), room.len(), &mut found);
+        (!found.is_null()).then_some(group.gr_gid)
+    }
+}
+
 /// Binds the Unix socket; all cores accept from the one descriptor.
 pub fn unix(s: &Settings) -> Result<Option<RawFd>, String> {
     use std::os::fd::IntoRawFd;
@@ -183,6 +198,11 @@ pub fn unix(s: &Settings) -> Result<Option<RawFd>, String> {
     let fail = |e: io::Error| format!("Failed opening Unix socket: bind: {e}");
     let _ = std::fs::remove_file(&path);
     let listener = std::os::unix::net::UnixListener::bind(&path).map_err(fail)?;
+    if !s.unixsocketgroup.is_empty() {
+        let group = group_id(&s.unixsocketgroup)
+            .ok_or_else(|| format!("Failed opening Unix socket: there is no group '{}'", s.unixsocketgroup))?;
+        std::os::unix::fs::chown(&path, None, Some(group)).map_err(fail)?;
+    }
     if s.unixsocketperm > 0 {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(s.unixsocketperm)).map_err(fail)?;
     }

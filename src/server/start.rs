@@ -156,6 +156,7 @@ fn serve(config: Config, program: &str) -> Result<usize, String> {
     } else {
         log::notice(format_args!("Configuration loaded"));
     }
+    log::set_role(log::Role::of_server(s.replication.replicaof.is_some()));
     config.notices().iter().for_each(|n| log::notice(format_args!("{n}")));
     registry::init(&s.rename_commands)?;
     let users = users_file::at_start(&s)?;

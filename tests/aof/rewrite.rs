@@ -244,7 +244,8 @@ fn a_rewrite_without_a_directory_is_refused() {
         let mut c = server.wire();
         let in_the_way = PathBuf::from(c.run("CONFIG GET dir").items()[1].as_text()).join("appendonlydir");
         std::fs::write(&in_the_way, "x").expect("a file");
-        let refused = "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.";
+        let refused =
+            "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.";
         assert_eq!(c.run("BGREWRITEAOF").as_error(), refused);
         assert_eq!(info(&server, "aof_last_bgrewrite_status"), "err");
         assert_eq!(info(&server, "aof_rewrite_in_progress"), "0");

@@ -142,6 +142,47 @@ fn a_missing_configuration_file_ends_with_code_1() {
     assert!(output.contains("can't open config file"), "{output}");
 }
 
+/// What Valkey has besides: formats of the log, the socket's group, the zone.
+#[test]
+fn directives_of_valkey_do_what_they_say() {
+    use std::os::unix::fs::MetadataExt;
+    if super::support::plain() {
+        return;
+    }
+    let socket = std::env::temp_dir().join(format!("coreslot-group-{}.sock", std::process::id()));
+    let path = socket.to_string_lossy().into_owned();
+    // Another group than the process's own, if it may choose one.
+    // SAFETY: a plain call.
+    let (group, number) = if unsafe { libc::geteuid() } == 0 { ("daemon", 1) } else { ("", 0) };
+    let args = ["--unixsocket", &path, "--unixsocketgroup", group, "--log-format", "logfmt"];
+    let server =
+        Server::start(&[&args[..], &["--availability-zone", "b 2", "--log-timestamp-format", "iso8601"]].concat());
+    assert!(group.is_empty() || std::fs::metadata(&socket).expect("the socket").gid() == number);
+    let line = |server: &Server, text: &str| {
+        let log = server.log();
+        log.lines().find(|l| l.contains(text)).unwrap_or_else(|| panic!("no {text} in {log}")).to_owned()
+    };
+    let first = line(&server, "Server initialized");
+    assert!(first.starts_with(&format!("pid={} role=primary timestamp=\"20", server.pid())), "{first}");
+    assert!(first.ends_with(" level=notice message=\"Server initialized\""), "{first}");
+    assert_eq!(first.split('"').nth(1).map(str::len), Some("2023-11-14T22:13:20.123+00:00".len()), "{first}");
+    let mut c = server.wire();
+    assert_eq!(c.run("CONFIG SET log-format json log-timestamp-format milliseconds"), ok());
+    c.run("CONFIG SET maxmemory 1");
+    let second = line(&server, "WARNING: the new maxmemory value");
+    assert!(second.starts_with('{') && second.contains("\"role\":\"primary\",\"timestamp\":\"1"), "{second}");
+    assert!(c.run("INFO server").as_text().contains("\r\navailability_zone:b 2\r\n"));
+    let zone = |c: &mut super::support::Wire| c.run("HELLO 3").field("availability_zone").as_text();
+    assert_eq!(zone(&mut c), "b 2");
+    assert_eq!(c.cmd(&["CONFIG", "SET", "availability-zone", ""]), ok());
+    assert!(!c.run("INFO server").as_text().contains("availability_zone"));
+    drop(server);
+    let _ = std::fs::remove_file(&socket);
+    let (code, output) =
+        run_to_end(&["--unixsocket", &path, "--unixsocketgroup", "no such group"], Block::claim().base);
+    assert!(code == Some(1) && output.contains("there is no group 'no such group'"), "{output}");
+}
+
 #[test]
 fn the_log_announces_the_start() {
     let server = Server::start(&[]);
@@ -149,6 +190,31 @@ fn the_log_announces_the_start() {
     let initialized = log.find("Server initialized").expect("Server initialized");
     let ready = log.find("Ready to accept connections").expect("Ready to accept");
     assert!(initialized < ready);
+}
+
+/// Every line tells what the process is: starting, a primary, a replica.
+#[test]
+fn lines_of_the_log_tell_the_role() {
+    let server = Server::start(&["--loglevel", "verbose"]);
+    let mut c = server.wire();
+    let letters = |text: &str| -> Vec<String> {
+        let log = server.log();
+        let of = |l: &str| l.split([':', ' ']).nth(1).unwrap_or_default().to_owned();
+        log.lines().filter(|l| l.contains(text)).map(of).collect()
+    };
+    assert_eq!((letters("is starting"), letters("Server initialized")), (vec!["C".into()], vec!["M".into()]));
+    let warning = "WARNING: the new maxmemory value";
+    for (words, letter) in [("REPLICAOF 127.0.0.1 1", "S"), ("REPLICAOF NO ONE", "M")] {
+        assert_eq!(c.run(words), ok());
+        super::support::eventually("the role in the log", EXIT_LIMIT, || {
+            c.run("CONFIG SET maxmemory 1");
+            c.run("CONFIG SET maxmemory 0");
+            letters(warning).last().is_some_and(|l| l == letter)
+        });
+    }
+    drop(c);
+    let replica = Server::start(&["--replicaof", "127.0.0.1 1"]);
+    assert!(replica.log().lines().any(|l| l.contains(":S ") && l.contains("Server initialized")), "{}", replica.log());
 }
 
 /// What `ps` shows: the template, kept up to date, in the memory of the

@@ -40,8 +40,9 @@ pub(super) static ROWS: &[Directive] = &[
     list!("shutdown-on-sigterm", "default", words::parse_on_sigterm, |s| s.shutdown_on_sigterm.to_string()),
     list!("shutdown-on-sigint", "default", words::parse_on_sigint, |s| s.shutdown_on_sigint.to_string()),
     number!("shutdown-timeout", 10, 0, i32::MAX, shutdown_timeout_s),
-    number!("slowlog-log-slower-than", 10000, -1, i64::MAX, slowlog_log_slower_than_us),
-    number!("slowlog-max-len", 128, 0, i64::MAX, slowlog_max_len),
+    number!("slowlog-log-slower-than", 10000, -1, i64::MAX, slowlog_log_slower_than_us)
+        .later_name("commandlog-execution-slower-than"),
+    number!("slowlog-max-len", 128, 0, i64::MAX, slowlog_max_len).later_name("commandlog-slow-execution-max-len"),
     number!("latency-monitor-threshold", 0, 0, i64::MAX, latency_monitor_threshold_ms),
     flag!("latency-tracking", true, latency_tracking),
     list!("latency-tracking-info-percentiles", "50 99 99.9", words::parse_percentiles, words::print_percentiles),
@@ -59,9 +60,12 @@ pub(super) static ROWS: &[Directive] = &[
         .no_effect("the warnings that it names are not given"),
     text!("locale-collate", "", words::any_text, internals.locale_collate).later("SORT compares bytes, not by locale"),
     number!("busy-reply-threshold", 5000, 0, i64::MAX, internals.busy_reply_threshold_ms).alias("lua-time-limit"),
-    text!("server_cpulist", internals.server_cpulist).immutable().no_effect(CPU_LISTS),
-    text!("bio_cpulist", internals.bio_cpulist).immutable().no_effect(CPU_LISTS),
-    text!("aof_rewrite_cpulist", internals.aof_rewrite_cpulist).immutable().no_effect(CPU_LISTS),
-    text!("bgsave_cpulist", internals.bgsave_cpulist).immutable().no_effect(CPU_LISTS),
+    text!("server_cpulist", internals.server_cpulist).later_name("server-cpulist").immutable().no_effect(CPU_LISTS),
+    text!("bio_cpulist", internals.bio_cpulist).later_name("bio-cpulist").immutable().no_effect(CPU_LISTS),
+    text!("aof_rewrite_cpulist", internals.aof_rewrite_cpulist)
+        .later_name("aof-rewrite-cpulist")
+        .immutable()
+        .no_effect(CPU_LISTS),
+    text!("bgsave_cpulist", internals.bgsave_cpulist).later_name("bgsave-cpulist").immutable().no_effect(CPU_LISTS),
     text!("req-res-logfile", internals.req_res_logfile).immutable().hidden().later("requests are not logged to a file"),
 ];

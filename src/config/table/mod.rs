@@ -10,6 +10,7 @@ mod encoding;
 mod general;
 mod memory;
 mod network;
+mod newer;
 mod persistence;
 mod replication;
 mod tls;
@@ -124,7 +125,7 @@ macro_rules! file_only {
 pub(crate) use {choice, file_only, flag, list, number, text};
 
 /// Every directive, by area.
-pub static DIRECTIVES: [&[Directive]; 9] = [
+pub static DIRECTIVES: [&[Directive]; 10] = [
     cores::ROWS,
     network::ROWS,
     general::ROWS,
@@ -134,6 +135,7 @@ pub static DIRECTIVES: [&[Directive]; 9] = [
     replication::ROWS,
     cluster::ROWS,
     tls::ROWS,
+    newer::ROWS,
 ];
 
 /// Every directive, in the order of the table.

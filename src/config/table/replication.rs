@@ -24,8 +24,8 @@ pub(super) static ROWS: &[Directive] = &[
     list!("replicaof", "no one", true, words::parse_replicaof, words::print_replicaof, Some(words::replicaof_lines))
         .alias("slaveof")
         .immutable(),
-    text!("masteruser", replication.masteruser).sensitive(),
-    text!("masterauth", "", true, words::password, replication.masterauth).sensitive(),
+    text!("masteruser", replication.masteruser).later_name("primaryuser").sensitive(),
+    text!("masterauth", "", true, words::password, replication.masterauth).later_name("primaryauth").sensitive(),
     flag!("replica-serve-stale-data", true, replication.replica_serve_stale_data).alias("slave-serve-stale-data"),
     flag!("replica-read-only", true, replication.replica_read_only).alias("slave-read-only"),
     number!("replica-priority", 100, 0, i32::MAX, replication.replica_priority).alias("slave-priority"),

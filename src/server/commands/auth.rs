@@ -161,8 +161,9 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     conn.proto = w.proto.unwrap_or(conn.proto);
     let (id, version) = (conn.id as i64, if conn.proto == Proto::Resp3 { 3 } else { 2 });
     let role: &[u8] = if core.role.replica { b"replica" } else { b"master" };
+    let zone = &core.settings.availability_zone;
     conn.reply(|r| {
-        r.map(7);
+        r.map(7 + usize::from(!zone.is_empty()));
         r.bulk(b"server");
         r.bulk(b"redis");
         r.bulk(b"version");
@@ -177,6 +178,10 @@ fn hello(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
         r.bulk(role);
         r.bulk(b"modules");
         r.array(0);
+        if !zone.is_empty() {
+            r.bulk(b"availability_zone");
+            r.bulk(zone.as_bytes());
+        }
     });
     Ok(Outcome::Done)
 }

@@ -143,6 +143,9 @@ pub fn server(v: &View, t: &mut String) {
     if ends_ms > 0 {
         put(t, "shutdown_in_milliseconds", ends_ms.saturating_sub(crate::base::clock::mono_ns() / 1_000_000));
     }
+    if !s.availability_zone.is_empty() {
+        put(t, "availability_zone", &s.availability_zone);
+    }
     listeners(v, t);
     put(t, "coreslot_version", VERSION);
     put(t, "data_cores", core.shared.cores);

@@ -341,6 +341,7 @@ impl Service {
     fn set_role(&self, role: Role) {
         let old = self.repl.role.replace(role);
         if old.replica != role.replica {
+            log::set_role(log::Role::of_server(role.replica));
             // Logged when it fails: there is nobody to tell.
             let _ = crate::server::process::adjust_oom_score(&self.shared.config.settings(), role.replica);
         }
