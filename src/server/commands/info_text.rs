@@ -349,6 +349,8 @@ pub fn stats(v: &View, t: &mut String) {
     put(t, "sync_partial_ok", v.replication.partial_ok);
     put(t, "sync_partial_err", v.replication.partial_err);
     put(t, "expired_keys", v.sum(|p| p.store.expired));
+    // As Redis has it since 7.4: fields of hashes.
+    put(t, "expired_subkeys", v.sum(|p| p.store.expired_fields));
     put_all(t, &[("expired_stale_perc", "0.00"), ("expired_time_cap_reached_count", "0")]);
     put(t, "expire_cycle_cpu_milliseconds", v.sum(|p| p.stats.expire_cycle_us) / 1000);
     put(t, "evicted_keys", v.sum(|p| p.store.evicted));

@@ -87,6 +87,7 @@ const FIELDS: &[(&str, Kind, &str)] = &[
     ("sync_partial_ok", Gauge, "replica_partial_resync_accepted"),
     ("sync_partial_err", Gauge, "replica_partial_resync_denied"),
     ("expired_keys", Counter, "expired_keys_total"),
+    ("expired_subkeys", Counter, "expired_subkeys_total"),
     ("expire_cycle_cpu_milliseconds", Counter, "expire_cycle_cpu_time_ms_total"),
     ("evicted_keys", Counter, "evicted_keys_total"),
     ("evicted_clients", Counter, "evicted_clients_total"),
