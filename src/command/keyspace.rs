@@ -173,12 +173,16 @@ impl<'a> ScanOptions<'a> {
         Ok(o)
     }
 
-    fn accepts(&self, entry: &Entry) -> bool {
+    fn matches(&self, entry: &Entry) -> bool {
+        self.pattern.is_none_or(|p| glob::matches(p, entry.key(), false))
+    }
+
+    fn is_of_kind(&self, entry: &Entry) -> bool {
         let kind = match entry.value() {
             Value::Str(_) => "string",
             Value::Object(o) => o.type_name(),
         };
-        self.kind.is_none_or(|k| is(k, kind)) && self.pattern.is_none_or(|p| glob::matches(p, entry.key(), false))
+        self.kind.is_none_or(|k| is(k, kind))
     }
 }
 
@@ -190,8 +194,9 @@ fn scan_keys(cx: &mut Cx, args: Args) -> Done {
     let seen = tour.as_ref().map_or(0, |t| t.seen);
     let step = scan::step(cx.store.db(cx.db), at, o.count.saturating_sub(seen), cx.owns);
     let seen = seen + step.entries.len();
-    let accepted = step.entries.iter().filter(|e| o.accepts(e));
-    let (expired, found): (Vec<&Entry>, Vec<&Entry>) = accepted.partition(|e| e.expired(cx.now));
+    let matching = step.entries.iter().filter(|e| o.matches(e));
+    let (expired, mut found): (Vec<&Entry>, Vec<&Entry>) = matching.partition(|e| e.expired(cx.now));
+    found.retain(|e| o.is_of_kind(e));
     match tour {
         Some(mut t) if step.next.is_some() && seen < o.count && t.legs_left > 0 => {
             t.found.extend(found.iter().map(|e| e.key().to_vec()));

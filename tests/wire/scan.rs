@@ -204,6 +204,13 @@ fn expired_keys_are_not_returned() {
         assert!(found.iter().all(|key| key.starts_with("later")));
         // Those that it met are gone, as after a GET.
         assert_eq!(c.run("DBSIZE"), int(100));
+        // So are those of other types, but not those that the pattern leaves out.
+        for key in ["soon", "other"] {
+            c.run(&format!("SET {key} v PX 1"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(iterate(&mut c, &["SCAN"], "TYPE list MATCH so*").is_empty());
+        assert_eq!(c.run("DBSIZE"), int(101));
     });
 }
 
