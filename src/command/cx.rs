@@ -251,14 +251,16 @@ impl<'a> Cx<'a> {
         Some(entry)
     }
 
-    /// [`Cx::find`] for what will not be changed: a snapshot need not know.
+    /// [`Cx::find`] for what will not be changed: a snapshot need not know, and
+    /// where deletions come from elsewhere or may not be made, what is past its
+    /// deadline is hidden and stays.
     #[inline]
-    fn look_up<const KEEP_EXPIRED: bool>(&mut self, key: &Key) -> Option<&Entry> {
+    fn look_up(&mut self, key: &Key) -> Option<&Entry> {
         let entry: *const Entry = self.store.get(self.db, key)?;
         // SAFETY: as in `find`.
         let entry = unsafe { &*entry };
         if entry.volatile() {
-            let keep = KEEP_EXPIRED && self.options.keep_expired;
+            let keep = self.options.keep_expired;
             let due = entry.volatile_hash().and_then(Hash::next_deadline).is_some_and(|d| d <= self.now);
             if due && !keep {
                 return self.find_fields(key).map(|e| &*e);
@@ -317,7 +319,7 @@ impl<'a> Cx<'a> {
     #[inline]
     pub fn read(&mut self, key: &Key) -> Option<&Entry> {
         // A second look-up would cost more than this detour around the borrow.
-        let found: Option<*const Entry> = self.look_up::<true>(key).map(std::ptr::from_ref);
+        let found: Option<*const Entry> = self.look_up(key).map(std::ptr::from_ref);
         self.count_read(key, found.is_some());
         // SAFETY: as in `find`; counting does not touch the tables.
         found.map(|e| unsafe { &*e })
@@ -335,10 +337,11 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Like [`Cx::find`], but leaves the access clock alone (OBJECT, TTL ...).
+    /// [`Cx::read`] that counts neither hit nor miss and leaves the access clock
+    /// alone (SCAN, MEMORY USAGE).
     pub fn peek(&mut self, key: &Key) -> Option<&Entry> {
         let touch = std::mem::replace(&mut self.touch, Touch::Not);
-        let found: Option<*const Entry> = self.look_up::<false>(key).map(std::ptr::from_ref);
+        let found: Option<*const Entry> = self.look_up(key).map(std::ptr::from_ref);
         self.touch = touch;
         // SAFETY: as in `find`; only a plain field was assigned since.
         found.map(|e| unsafe { &*e })
@@ -364,8 +367,9 @@ impl<'a> Cx<'a> {
         found.map(|e| unsafe { &*e })
     }
 
+    /// For commands that change keys: what is past its deadline goes.
     pub fn exists(&mut self, key: &Key) -> bool {
-        self.look_up::<false>(key).is_some()
+        self.find(key).is_some()
     }
 
     /// The bytes of a string key, for reading.
@@ -389,6 +393,11 @@ impl<'a> Cx<'a> {
     /// A collection for reading (counts hits and misses).
     pub fn read_collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&C>, Fault> {
         typed_ref(self.read(key))
+    }
+
+    /// A collection for reading once more.
+    pub fn peek_collection<C: Collection>(&mut self, key: &Key) -> Result<Option<&C>, Fault> {
+        typed_ref(self.peek(key))
     }
 
     /// A collection for changing.

@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
 fn member_place(cx: &mut Cx, key: &[u8], member: &[u8]) -> Result<Option<Point>, Fault> {
     const MISSING: Fault = Fault::Text("ERR could not decode requested zset member");
     let key = cx.key(key);
-    let Some(zset) = cx.collection::<ZSet>(&key)? else { return Ok(None) };
+    let Some(zset) = cx.peek_collection::<ZSet>(&key)? else { return Ok(None) };
     zset.score(member).map(|s| Some(geohash::place(s))).ok_or(MISSING)
 }
 
@@ -348,7 +348,7 @@ fn find(zset: &ZSet, s: &Search, centre: Point, (shape, unit): (Shape, f64)) -> 
 
 fn run(cx: &mut Cx, from: &[u8], s: &Search, event: &'static str) -> Done {
     let key = cx.key(from);
-    let zset = cx.collection::<ZSet>(&key)?;
+    let zset = cx.peek_collection::<ZSet>(&key)?;
     let found = match (zset, s.centre, s.shape) {
         (Some(zset), Some(centre), Some(shape)) => find(zset, s, centre, shape),
         _ => Vec::new(),

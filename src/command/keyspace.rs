@@ -133,9 +133,12 @@ fn keys(cx: &mut Cx, args: Args) -> Done {
     Ok(())
 }
 
+/// Rounds of RANDOMKEY that may meet expired keys which have to stay; as in Redis.
+const TRIES: usize = 100;
+
 fn randomkey(cx: &mut Cx, _args: Args) -> Done {
-    // Each round that finds an expired key deletes it, so this ends.
-    loop {
+    // Each round that finds an expired key deletes it, or is one of so many.
+    for round in 1.. {
         let Some(entry) = cx.store.db(cx.db).and_then(|d| d.random(cx.rng)) else {
             cx.reply.null();
             return Ok(());
@@ -145,7 +148,15 @@ fn randomkey(cx: &mut Cx, _args: Args) -> Done {
             cx.reply.bulk(&name);
             return Ok(());
         }
+        if cx.options.keep_expired && round >= TRIES {
+            // Redis, too, returns an expired key when there seem to be no others.
+            let mut entries = cx.store.db(cx.db).into_iter().flat_map(|d| d.iter());
+            let live = entries.find(|e| !e.expired(cx.now)).map(Entry::key);
+            cx.reply.bulk(live.unwrap_or(&name));
+            return Ok(());
+        }
     }
+    Ok(())
 }
 
 struct ScanOptions<'a> {

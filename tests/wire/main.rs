@@ -25,6 +25,7 @@ mod dump;
 mod expiry_exactness;
 mod info_moves;
 mod introspection;
+mod kept_expired;
 mod loading;
 mod malformed;
 mod memory;
