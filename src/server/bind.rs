@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 use super::io::Listener;
 use crate::config::Settings;
@@ -121,9 +122,26 @@ fn unavailable(e: &io::Error) -> bool {
     )
 }
 
+const IN_USE: &str = "bind: Address already in use";
+
 /// Binds `port` on all configured addresses, once for each of `cores`.
 pub fn tcp(s: &Settings, port: u16, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
     tcp_beside(s, port, cores, false)
+}
+
+/// [`tcp`] at start. A server that was killed holds its ports for some milliseconds
+/// more, until the kernel has taken its rings apart: a port in use is tried again
+/// for a second.
+pub fn tcp_at_start(s: &Settings, port: u16, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
+    const AGAIN: Duration = Duration::from_millis(20);
+    const TRIES: usize = 50;
+    for _ in 1..TRIES {
+        match tcp(s, port, cores) {
+            Err(e) if e.ends_with(IN_USE) => std::thread::sleep(AGAIN),
+            outcome => return outcome,
+        }
+    }
+    tcp(s, port, cores)
 }
 
 /// [`tcp`], perhaps while this process listens on the port already.
@@ -138,11 +156,7 @@ pub fn tcp_beside(s: &Settings, port: u16, cores: usize, ours: bool) -> Result<V
                 }),
                 Err(e) if optional && unavailable(&e) => {}
                 Err(e) => {
-                    let text = if e.raw_os_error() == Some(libc::EADDRINUSE) {
-                        "bind: Address already in use".into()
-                    } else {
-                        e.to_string()
-                    };
+                    let text = if e.raw_os_error() == Some(libc::EADDRINUSE) { IN_USE.into() } else { e.to_string() };
                     return Err(format!("Could not create server TCP listening socket {}:{port}: {text}", addr.ip()));
                 }
             }

@@ -252,6 +252,7 @@ impl Core {
         if self.settings.client_default_resp == 3 {
             conn.proto = crate::resp::reply::Proto::Resp3;
         }
+        self.log_accepted(&conn);
         self.arm_recv(&mut conn);
         self.conns.put(conn);
     }
@@ -392,6 +393,9 @@ impl Core {
     pub fn close(&mut self, conn: &mut Conn) {
         if conn.closing {
             return;
+        }
+        if conn.eof {
+            self.log_gone(conn);
         }
         conn.closing = true;
         conn.leaving = conn.memory();
@@ -578,11 +582,7 @@ impl Core {
         let soft_over = soft && self.now - conn.soft_limit_since_ms >= limit.soft_seconds * 1000;
         if hard || soft_over {
             self.stats.output_buffer_closes += 1;
-            let who = socket_name(conn.fd, true);
-            super::log_warning(&format!(
-                "Client id={} addr={who} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                conn.id
-            ));
+            self.log_too_much_output(conn);
         }
         hard || soft_over
     }

@@ -41,6 +41,7 @@ pub mod batch;
 pub mod bind;
 pub mod blocking;
 pub mod check_aof;
+pub mod client_log;
 pub mod commands;
 pub mod core;
 pub mod defrag;

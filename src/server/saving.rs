@@ -406,7 +406,8 @@ impl Core {
     /// Core 0 looks whether a snapshot was scheduled, or a `save` point has been
     /// reached.
     pub fn look_at_save_points(&mut self) {
-        if self.id != 0 {
+        // What is there while a file is loaded is not the dataset.
+        if self.id != 0 || self.shared.persistence.loading.load(Ordering::Relaxed) {
             return;
         }
         self.make_scheduled();

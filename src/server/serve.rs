@@ -284,7 +284,7 @@ impl Core {
         keep(conn, bytes);
         if conn.input_bytes() as u64 > self.settings.client_query_buffer_limit {
             self.stats.query_buffer_closes += 1;
-            super::log_warning(&format!("Closing client id={} that reached max query buffer length", conn.id));
+            self.log_too_much_input(conn, &conn.input[conn.input_at..]);
             return self.close(conn);
         }
         self.mark_ready(conn);
@@ -386,7 +386,7 @@ impl Core {
                 // What was parsed before an AUTH ran was held to tighter limits.
                 End::Malformed(_) if limits.unauthenticated && conn.authenticated => conn.resume.reset(),
                 End::Malformed(m) => {
-                    self.protocol_error(conn, m);
+                    self.protocol_error(conn, m, input);
                     break input.len();
                 }
             }
@@ -512,9 +512,10 @@ impl Core {
         self.dispatch(conn, entry, &args, hash)
     }
 
-    fn protocol_error(&mut self, conn: &mut Conn, m: request::Malformed) {
+    fn protocol_error(&mut self, conn: &mut Conn, m: request::Malformed, input: &[u8]) {
         let mut text = b"ERR Protocol error: ".to_vec();
         text.extend_from_slice(&m.text());
+        self.log_protocol_error(conn, &m.text(), input);
         self.stats.protocol_errors += 1;
         self.stats.count_error(b"ERR");
         conn.error(&text);

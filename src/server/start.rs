@@ -219,11 +219,12 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     let service = service::start(shared.clone(), layout.service, metrics)?;
     let threads = start_cores(&shared, &layout, listeners)?;
     leave_out_fixed(&shared, before);
-    wait_until_loaded(&shared, &service.loaded)?;
-    announce(s);
     let supervisor = process::Supervisor::detect(s);
-    if let Some(sv) = &supervisor {
-        sv.ready();
+    if wait_until_loaded(&shared, &service.loaded)? {
+        announce(s);
+        if let Some(sv) = &supervisor {
+            sv.ready();
+        }
     }
     wait(&shared, wake);
     if let Some(sv) = &supervisor {
@@ -282,13 +283,13 @@ fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
     let mut all = if s.port == 0 {
         vec![Vec::new(); cores]
     } else {
-        bind::tcp(s, s.port, cores).map_err(|e| {
+        bind::tcp_at_start(s, s.port, cores).map_err(|e| {
             log::warning(format_args!("Warning: {e}"));
             format!("Failed listening on port {} (tcp), aborting.", s.port)
         })?
     };
     if s.tls.port > 0 {
-        let encrypted = bind::tcp(s, s.tls.port, cores).map_err(|e| {
+        let encrypted = bind::tcp_at_start(s, s.tls.port, cores).map_err(|e| {
             log::warning(format_args!("Warning: {e}"));
             format!("Failed listening on port {} (tls), aborting.", s.tls.port)
         })?;
@@ -300,7 +301,8 @@ fn listeners(s: &Settings, cores: usize) -> Result<Vec<Vec<Listener>>, String> {
     if s.core_endpoints {
         for (c, list) in all.iter_mut().enumerate() {
             let port = endpoints::port(endpoints::base(s), c)?;
-            let own = bind::tcp(s, port, 1).map_err(|e| format!("Failed listening on core port {port}: {e}"))?;
+            let own =
+                bind::tcp_at_start(s, port, 1).map_err(|e| format!("Failed listening on core port {port}: {e}"))?;
             list.extend(own.into_iter().flatten().map(|l| Listener { endpoint: true, tls: false, ..l }));
         }
     }
@@ -415,21 +417,21 @@ impl Drop for StopOnPanic {
     }
 }
 
-/// Waits for the dataset. A signal ends the wait.
-fn wait_until_loaded(shared: &Shared, loaded: &mpsc::Receiver<Result<(), String>>) -> Result<(), String> {
+/// Waits for the dataset; false when an end by signal or command came first.
+fn wait_until_loaded(shared: &Shared, loaded: &mpsc::Receiver<Result<(), String>>) -> Result<bool, String> {
     loop {
         match loaded.recv_timeout(Duration::from_millis(100)) {
-            Ok(result) => return result,
+            Ok(result) => return result.map(|()| !shared.stopping.load(Ordering::SeqCst)),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err("The service core ended while loading".into()),
         }
         if shared.stopping.load(Ordering::SeqCst) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(signal) = signals::take_shutdown_request() {
             log::warning(format_args!("Received {} scheduling shutdown...", signal.name()));
             shared.stop(0);
-            return Ok(());
+            return Ok(false);
         }
     }
 }

@@ -182,6 +182,65 @@ fn clients_are_told_while_it_loads() {
     assert_eq!(fs::metadata(dir.file()).expect("the file").len(), size);
 }
 
+/// SHUTDOWN while it loads wrote what was there so far in the place of the file.
+#[test]
+fn an_end_while_it_loads_leaves_the_file() {
+    let dir = Dir::new("ended");
+    let stock = Server::stock(&["--dir", dir.text()]);
+    let mut wire = stock.wire();
+    wire.run("DEBUG POPULATE 20000 key 100");
+    wire.run("SAVE");
+    drop(stock);
+    let file = fs::read(dir.file()).expect("the file");
+    for (cores, end) in [("1", "SHUTDOWN"), ("4", "SHUTDOWN SAVE"), ("2", "SHUTDOWN NOW"), ("2", "SHUTDOWN SAVE FORCE")]
+    {
+        let args = ["--cores", cores, "--dir", dir.text(), "--key-load-delay", "200", "--save", "1 1"];
+        let mut loading = Server::starting(&args);
+        eventually("it listens", LIMIT, || Wire::try_connect(loading.port).is_ok());
+        let mut c = loading.wire();
+        eventually("some keys", LIMIT, || {
+            let info = c.run("INFO persistence").as_text();
+            assert!(info.contains("\r\nloading:1\r\n"), "too fast: {info}");
+            !info.contains("\r\nloading_loaded_bytes:0\r\n")
+        });
+        // Longer than the save point.
+        std::thread::sleep(Duration::from_millis(2100));
+        assert!(c.run("GET a").as_error().starts_with("LOADING"), "too fast");
+        c.send_words(end);
+        assert_eq!(loading.wait_exit(LIMIT).code(), Some(0), "{end}");
+        assert!(fs::read(dir.file()).expect("the file") == file, "{end} with {cores} cores: {}", loading.log());
+        assert!(!loading.log().contains("Ready to accept"), "{}", loading.log());
+    }
+}
+
+/// The same of a replica that takes in its primary's copy, by command and by signal.
+#[test]
+fn an_end_while_a_copy_is_loaded_leaves_the_file() {
+    let dir = Dir::new("copied");
+    let primary = Server::start(&["--cores", "2", "--repl-diskless-sync-delay", "0"]);
+    primary.wire().run("DEBUG POPULATE 20000 key 100");
+    let of = format!("127.0.0.1 {}", primary.port);
+    for (mode, command) in [("disabled", true), ("disabled", false), ("on-empty-db", false), ("swapdb", true)] {
+        let args = ["--cores", "4", "--dir", dir.text(), "--key-load-delay", "200", "--save", "1 1"];
+        let mut replica = Server::start(&[&args[..], &["--replicaof", &of, "--repl-diskless-load", mode]].concat());
+        let mut c = replica.wire();
+        eventually("a part of the copy", LIMIT, || {
+            let info = c.run("INFO persistence").as_text();
+            (info.contains("\r\nloading:1\r\n") || info.contains("\r\nasync_loading:1\r\n"))
+                && !info.contains("\r\nloading_loaded_bytes:0\r\n")
+        });
+        let file = fs::read(dir.file()).ok();
+        std::thread::sleep(Duration::from_millis(1200));
+        match command {
+            true => c.send_words("SHUTDOWN SAVE"),
+            false => replica.signal(libc::SIGTERM),
+        }
+        assert_eq!(replica.wait_exit(LIMIT).code(), Some(0), "{mode}");
+        assert!(fs::read(dir.file()).ok() == file, "{mode}: {}", replica.log());
+        let _ = fs::remove_file(dir.file());
+    }
+}
+
 /// Who came within the first milliseconds was told that the dataset is being
 /// loaded, though there was none.
 #[test]

@@ -192,6 +192,51 @@ fn the_log_announces_the_start() {
     assert!(initialized < ready);
 }
 
+/// Who misbehaves can be found by what the log says.
+#[test]
+fn the_log_names_clients() {
+    let args = ["--loglevel", "verbose", "--client-query-buffer-limit", "1mb", "--client-output-buffer-limit"];
+    let server = Server::start(&[&args[..], &["normal 100kb 0 0"]].concat());
+    let mut c = server.wire();
+    let named = |name: &str| {
+        let mut n = server.wire();
+        n.run(&format!("CLIENT SETNAME {name}"));
+        n
+    };
+    let logged = |parts: &[&str]| {
+        super::support::eventually(&format!("{parts:?}"), EXIT_LIMIT, || {
+            server.log().lines().any(|l| parts.iter().all(|p| l.contains(p)))
+        });
+    };
+    logged(&[" - Accepted 127.0.0.1:"]);
+    drop(named("leaves"));
+    logged(&[" - Client closed connection id=", "name=leaves"]);
+    let mut garbled = named("garbled");
+    garbled.send(b"*x\r\n");
+    garbled.read();
+    logged(&[
+        " - Protocol error (invalid multibulk length) from client: id=",
+        "name=garbled",
+        "Query buffer: \"*x\\r\\n\"",
+    ]);
+    let mut flood = named("flood");
+    let _ = flood.try_send(&[b"*2\r\n$3\r\nGET\r\n$2000000\r\n".to_vec(), vec![b'x'; 1_500_000]].concat());
+    logged(&["# Closing client that reached max query buffer length: id=", "name=flood", "(qbuf initial bytes: \""]);
+    assert_eq!(c.cmd(&["SET", "big", &"v".repeat(50_000)]), ok());
+    let mut deaf = named("deaf");
+    for _ in 0..200 {
+        if deaf.try_send(b"GET big\r\n").is_err() {
+            break;
+        }
+    }
+    logged(&["# Client id=", "name=deaf", "overcoming of output buffer limits"]);
+    c.run("CLIENT SETNAME operator");
+    assert_eq!(c.run("REPLICAOF 127.0.0.1 1"), ok());
+    logged(&["REPLICAOF 127.0.0.1:1 enabled (user request from 'id=", "name=operator"]);
+    assert_eq!(c.run("REPLICAOF NO ONE"), ok());
+    logged(&["MASTER MODE enabled (user request from 'id=", "name=operator"]);
+}
+
 /// Every line tells what the process is: starting, a primary, a replica.
 #[test]
 fn lines_of_the_log_tell_the_role() {

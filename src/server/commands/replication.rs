@@ -8,6 +8,7 @@ use crate::command::{Fault, fault};
 use crate::observe::log;
 use crate::replication::event::FailoverOrder;
 use crate::replication::peer::Replconf;
+use crate::server::commands::client_list::describe;
 use crate::server::core::Core;
 use crate::server::depart::Wish;
 use crate::server::registry::{ConnCommand, ConnRun, Outcome};
@@ -122,14 +123,14 @@ fn role(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
 
 fn replicaof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     if args[1].eq_ignore_ascii_case(b"no") && args[2].eq_ignore_ascii_case(b"one") {
-        let asker = core.asker(conn);
-        core.tell_service(move |s| s.replica_of_no_one(asker));
+        let (asker, by) = (core.asker(conn), describe(core, conn));
+        core.tell_service(move |s| s.replica_of_no_one(asker, &by));
         return Ok(Outcome::Later);
     }
     let port = parse_i64(args[2]).and_then(|n| u16::try_from(n).ok()).ok_or(Fault::Text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(args[1]).into_owned();
-    let asker = core.asker(conn);
-    core.tell_service(move |s| s.replica_of(asker, host, port));
+    let (asker, by) = (core.asker(conn), describe(core, conn));
+    core.tell_service(move |s| s.replica_of(asker, &by, host, port));
     Ok(Outcome::Later)
 }
 

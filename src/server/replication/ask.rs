@@ -63,7 +63,7 @@ impl Service {
     }
 
     /// REPLICAOF host port.
-    pub fn replica_of(self: &Rc<Self>, asker: Asker, host: String, port: u16) {
+    pub fn replica_of(self: &Rc<Self>, asker: Asker, by: &str, host: String, port: u16) {
         let same = {
             let node = self.repl.node.borrow();
             if node.failover.underway() {
@@ -74,14 +74,14 @@ impl Service {
         if same {
             return self.answer_client(asker, |r| r.simple("OK Already connected to specified master"));
         }
-        log::notice(format_args!("REPLICAOF {host}:{port} enabled"));
+        log::notice(format_args!("REPLICAOF {host}:{port} enabled (user request from '{by}')"));
         self.replicate(Event::ReplicaOf { host: host.clone(), port });
         self.remember_primary(Some((host, port)));
         self.answer_when_changed(asker);
     }
 
     /// REPLICAOF NO ONE.
-    pub fn replica_of_no_one(self: &Rc<Self>, asker: Asker) {
+    pub fn replica_of_no_one(self: &Rc<Self>, asker: Asker, by: &str) {
         let (failing_over, replica) = {
             let node = self.repl.node.borrow();
             (node.failover.underway(), node.is_replica())
@@ -92,7 +92,7 @@ impl Service {
         if !replica {
             return self.answer_client(asker, |r| r.ok());
         }
-        log::notice(format_args!("MASTER MODE enabled"));
+        log::notice(format_args!("MASTER MODE enabled (user request from '{by}')"));
         self.repl.asks.roles.borrow_mut().push(asker);
         self.remember_primary(None);
         self.replicate(Event::NoOne);

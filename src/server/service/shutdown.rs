@@ -141,6 +141,11 @@ impl Service {
         if !order.save {
             return true;
         }
+        // Half a dataset must not take the place of the whole one.
+        if p.loading.load(Ordering::SeqCst) || p.async_loading.load(Ordering::SeqCst) {
+            log::notice(format_args!("The dataset is being loaded: nothing is saved before exiting."));
+            return true;
+        }
         log::notice(format_args!("Saving the final RDB snapshot before exiting."));
         while !self.shared.saves.try_begin() {
             self.end_running_snapshot().await;
