@@ -220,7 +220,7 @@ fn the_log_names_clients() {
         "Query buffer: \"*x\\r\\n\"",
     ]);
     let mut flood = named("flood");
-    let _ = flood.try_send(&[b"*2\r\n$3\r\nGET\r\n$2000000\r\n".to_vec(), vec![b'x'; 1_500_000]].concat());
+    let _ = flood.try_send([b"*2\r\n$3\r\nGET\r\n$2000000\r\n".to_vec(), vec![b'x'; 1_500_000]].concat());
     logged(&["# Closing client that reached max query buffer length: id=", "name=flood", "(qbuf initial bytes: \""]);
     assert_eq!(c.cmd(&["SET", "big", &"v".repeat(50_000)]), ok());
     let mut deaf = named("deaf");
