@@ -203,7 +203,7 @@ pub const ROWS: &[Command] = &[
     Command {
         spec: Spec {
             name: "zscan",
-            syntax: "key#0 cursor:int [MATCH pattern:pattern] [COUNT count:int]",
+            syntax: "key#0 cursor:int [MATCH pattern:pattern] [COUNT count:int] [NOSCORES@8.0.0]",
             arity: -3,
             flags: flag::READONLY,
             since: "2.8.0",
@@ -611,13 +611,21 @@ fn zscan(cx: &mut Cx, args: Args) -> Done {
         scan_head(rest.reply, 0, 0);
         return Ok(());
     };
-    let options = ScanOptions::parse(&args[3..])?;
+    let mut bare = false;
+    // As in Valkey 8.
+    let options = ScanOptions::parse_or(&args[3..], |word| {
+        let own = word.eq_ignore_ascii_case(b"noscores");
+        bare |= own;
+        own
+    })?;
     let (mut found, next) = zset.scan(at, options.count);
     found.retain(|(member, _)| options.accepts(member));
-    scan_head(rest.reply, next, 2 * found.len());
+    scan_head(rest.reply, next, if bare { found.len() } else { 2 * found.len() });
     for (member, score) in found {
         element(rest.reply, member);
-        rest.reply.bulk(format_f64(score).as_bytes());
+        if !bare {
+            rest.reply.bulk(format_f64(score).as_bytes());
+        }
     }
     Ok(())
 }

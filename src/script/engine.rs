@@ -192,7 +192,9 @@ impl Vm {
         s.native(cx, sandbox::missing);
         sandbox::set_index_metatable(s, visible + 1);
         sandbox::freeze(s, cx);
+        s.copy(-1);
         s.set_field(visible, b"redis");
+        s.set_field(visible, b"server");
         s.native(cx, sandbox::missing);
         sandbox::set_index_metatable(s, visible);
         s.set_field(1, b"__index");

@@ -105,6 +105,9 @@ pub fn furnish(s: Stack, cx: &Context, functions: bool) -> (c_int, c_int) {
         freeze(s, cx);
         s.set_field(globals, name);
     }
+    // Valkey's name for the same.
+    s.field(globals, b"redis");
+    s.set_field(globals, b"server");
     freeze_strings(s, cx, globals);
     s.native(cx, missing);
     set_index_metatable(s, globals);

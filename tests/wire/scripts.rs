@@ -38,6 +38,27 @@ fn keys_need_not_be_named() {
 }
 
 /// A set has no order of its own; scripts get the same one every time.
+/// Valkey's scripts call it `server`.
+#[test]
+fn the_api_has_two_names() {
+    if plain() {
+        return;
+    }
+    each_cores(|server| {
+        let mut c = server.wire();
+        let body = "server.call('set', KEYS[1], server.sha1hex('')) return {server.status_reply('FINE'), server == redis}";
+        let reply = eval(&mut c, body, &["k"], &[]);
+        assert_eq!(reply.items(), [super::support::simple("FINE"), int(1)]);
+        assert_eq!(c.run("STRLEN k"), int(40));
+        assert!(eval(&mut c, "server.call = nil", &[], &[]).as_error().contains("Attempt to modify a readonly table"));
+        let library = "#!lua name=lib\nserver.register_function('f', function(k) return server.call('get', k[1]) end)";
+        assert_eq!(c.cmd(&["FUNCTION", "LOAD", library]), bulk("lib"));
+        assert_eq!(c.run("FCALL f 1 k").as_text().len(), 40);
+        let calls = "#!lua name=bad\nserver.call('ping')";
+        assert!(c.cmd(&["FUNCTION", "LOAD", calls]).is_error());
+    });
+}
+
 #[test]
 fn scripts_get_sets_in_order() {
     each_cores(|server| {

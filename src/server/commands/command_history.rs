@@ -144,6 +144,7 @@ const OUT_OF_DATE: &[(&str, &str, &str)] = &[
     ("zrevrange", "6.2.0", "`ZRANGE` with `REV`"),
     ("zrevrangebylex", "6.2.0", "`ZRANGE` with `REV` and `BYLEX`"),
     ("zrevrangebyscore", "6.2.0", "`ZRANGE` with `REV` and `BYSCORE`"),
+    ("zscan", "8.0.0", "Takes `NOSCORES` (Valkey)."),
 ];
 
 /// Commands for servers, not for applications.
