@@ -80,6 +80,7 @@ const LATER: &[(&str, &str)] = &[
     ("xinfo|stream", "7.2: FULL is a word of its own in the block"),
     ("zrank", "7.2 has WITHSCORE"),
     ("zrevrank", "7.2 has WITHSCORE"),
+    ("zscan", "Valkey 8 has NOSCORES"),
 ];
 
 /// Where Valkey 8.0 goes on from 7.2 in another way, or not as far.

@@ -119,6 +119,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("zrem", "2.4.0", "Takes several members."),
     ("zrevrangebyscore", "2.1.6", "Bounds may be exclusive."),
     ("zrevrank", "7.2.0", "Takes `WITHSCORE`."),
+    ("zscan", "8.0.0", "Takes `NOSCORES` (Valkey)."),
 ];
 
 /// Commands that still work, the version that had something better, and what.
@@ -144,7 +145,6 @@ const OUT_OF_DATE: &[(&str, &str, &str)] = &[
     ("zrevrange", "6.2.0", "`ZRANGE` with `REV`"),
     ("zrevrangebylex", "6.2.0", "`ZRANGE` with `REV` and `BYLEX`"),
     ("zrevrangebyscore", "6.2.0", "`ZRANGE` with `REV` and `BYSCORE`"),
-    ("zscan", "8.0.0", "Takes `NOSCORES` (Valkey)."),
 ];
 
 /// Commands for servers, not for applications.
