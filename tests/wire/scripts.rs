@@ -46,7 +46,8 @@ fn the_api_has_two_names() {
     }
     each_cores(|server| {
         let mut c = server.wire();
-        let body = "server.call('set', KEYS[1], server.sha1hex('')) return {server.status_reply('FINE'), server == redis}";
+        let body =
+            "server.call('set', KEYS[1], server.sha1hex('')) return {server.status_reply('FINE'), server == redis}";
         let reply = eval(&mut c, body, &["k"], &[]);
         assert_eq!(reply.items(), [super::support::simple("FINE"), int(1)]);
         assert_eq!(c.run("STRLEN k"), int(40));
