@@ -10,6 +10,7 @@
 //! | `msg`, `mail`, `batch`, `tx`, `multi`, `moves` | what cores say to each other, in which order it is heard; forwarded requests, packed; transactions; slots on the move |
 //! | `endpoints` | every core as the node of a cluster |
 //! | `gather` | questions to all cores |
+//! | `scanning` | SCAN from core to core |
 //! | `demands` | what a request may do, by its command's flags or its script's |
 //! | `persistence`, `holding` | what the append-only file and loading mean to clients |
 //! | `effects` | what a core puts into the journal |
@@ -29,7 +30,7 @@
 //! | `room` | keeping the process within `maxmemory` |
 //! | `defrag` | data moved out of sparse pages of the allocator (`activedefrag`) |
 //! | `tracking` | invalidation messages for what clients cache |
-//! | `redact` | what must not be shown of a command |
+//! | `redact`, `client_log` | what must not be shown of a command; what the log says of clients |
 //! | `check_aof` | the checker of append-only files |
 //! | `process` | the process: program names, limits, signals |
 pub mod access;
