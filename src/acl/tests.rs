@@ -179,7 +179,7 @@ fn a_removed_user_does_not_come_back() {
     assert!(users.get(b"u").unwrap().is(&first));
     for line in ["user u on nopass", "user u off +get"] {
         let words = line.split(' ').map(|w| w.as_bytes().to_vec()).collect();
-        let read = Users::read(&[(String::new(), words)], &users, cx).unwrap();
+        let read = Users::read(&[words], &users, cx).unwrap();
         assert!(read.get(b"u").unwrap().is(&first) && read.default_user().is(users.default_user()));
     }
     users.remove(b"u");
@@ -211,7 +211,7 @@ proptest! {
         let mut users = Users::new(cx);
         let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
         if users.set(b"u", &words, cx).is_ok() {
-            let lines: Vec<(String, Vec<Vec<u8>>)> = users.lines().map(|l| ("x".into(), l)).collect();
+            let lines: Vec<Vec<Vec<u8>>> = users.lines().collect();
             let again = Users::read(&lines, &Users::new(cx), cx).unwrap();
             prop_assert_eq!(again.get(b"u"), users.get(b"u"));
             prop_assert_eq!(again.default_user(), users.default_user());

@@ -23,6 +23,16 @@ pub enum ListError {
     Unmatched(Vec<u8>),
 }
 
+/// A line that describes no user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LineError {
+    /// Which line, from 0.
+    pub line: usize,
+    /// The word that is wrong in it, if it is one.
+    pub word: Option<Vec<u8>>,
+    pub reason: String,
+}
+
 /// Names that a line of a file can hold.
 pub fn fits_name(name: &[u8]) -> bool {
     !name.iter().any(|b| b.is_ascii_whitespace() || matches!(b, 0 | 0x0b))
@@ -94,34 +104,21 @@ impl Users {
         self.put(user);
     }
 
-    /// Reads the words of lines `user <name> <rules>`, each with its place for
-    /// errors: the users that they describe, and the default user if none does.
+    /// Reads the words of lines `user <name> <rules>`: the users that they
+    /// describe, and the default user if none does; or all that is wrong with them.
     /// Unchanged users are taken from `old`, and changed ones are still they, so
     /// that their connections go on.
-    pub fn read(lines: &[(String, Vec<Vec<u8>>)], old: &Users, cx: Context) -> Result<Users, String> {
+    pub fn read(lines: &[Vec<Vec<u8>>], old: &Users, cx: Context) -> Result<Users, Vec<LineError>> {
         let mut users = Users::new(cx);
-        let mut named: Vec<&[u8]> = Vec::new();
-        let mut errors = String::new();
-        for (place, words) in lines {
-            let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
-            let [b"user", name, rules @ ..] = &words[..] else {
-                errors += &format!("{place}: line should start with user keyword followed by the username. ");
-                continue;
-            };
-            if named.contains(name) {
-                let name = String::from_utf8_lossy(name);
-                errors += &format!("{place}: Duplicate user '{name}' found. ");
-                continue;
-            }
-            named.push(name);
-            if !fits_name(name) {
-                errors += &format!("{place}: username '{}' contains invalid characters. ", name.escape_ascii());
-                continue;
-            }
-            let mut user = User::new(name, cx);
-            match apply_all(&mut user, rules, cx) {
-                Ok(()) => users.put(user),
-                Err(e) => errors += &format!("{place}: {}. ", e.reason()),
+        let mut named: Vec<Vec<u8>> = Vec::new();
+        let mut errors = Vec::new();
+        for (line, words) in lines.iter().enumerate() {
+            match read_line(words, &named, cx) {
+                Ok(user) => {
+                    named.push(user.name.clone());
+                    users.put(user);
+                }
+                Err((word, reason)) => errors.push(LineError { line, word, reason }),
             }
         }
         if !errors.is_empty() {
@@ -152,6 +149,12 @@ impl Users {
 }
 
 impl ListError {
+    /// The rule that is refused, or where the trouble begins.
+    pub fn word(&self) -> &[u8] {
+        let (ListError::Rule(word, _) | ListError::Unmatched(word)) = self;
+        word
+    }
+
     /// The reason alone, without the rule.
     pub fn reason(&self) -> String {
         match self {
@@ -173,6 +176,23 @@ impl ListError {
             }
         }
     }
+}
+
+/// The user of a line, or the wrong word, if it is one, and the reason.
+fn read_line(words: &[Vec<u8>], named: &[Vec<u8>], cx: Context) -> Result<User, (Option<Vec<u8>>, String)> {
+    let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
+    let [b"user", name, rules @ ..] = &words[..] else {
+        return Err((None, "line should start with user keyword followed by the username".into()));
+    };
+    if named.iter().any(|n| n == name) {
+        return Err((None, format!("Duplicate user '{}' found", String::from_utf8_lossy(name))));
+    }
+    if !fits_name(name) {
+        return Err((None, format!("username '{}' contains invalid characters", name.escape_ascii())));
+    }
+    let mut user = User::new(name, cx);
+    apply_all(&mut user, rules, cx).map_err(|e| (Some(e.word().to_vec()), e.reason()))?;
+    Ok(user)
 }
 
 fn apply_all(user: &mut User, words: &[&[u8]], cx: Context) -> Result<(), ListError> {

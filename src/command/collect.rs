@@ -3,7 +3,7 @@
 
 use super::cx::Options;
 use super::fault::{OUT_OF_RANGE, SYNTAX, WRONG_TYPE};
-use super::parse::int;
+use super::parse::{int, is};
 use super::spec::{KeySpec, keyflag};
 use super::{Cx, Fault};
 use crate::base::Args;
@@ -112,17 +112,15 @@ pub fn element(reply: &mut Reply, item: Item) {
 pub struct ScanOptions<'a> {
     pattern: Option<&'a [u8]>,
     pub count: usize,
+    /// Only the first half of each pair is wanted.
+    pub bare: bool,
 }
 
 impl<'a> ScanOptions<'a> {
-    /// From the arguments behind the cursor.
-    pub fn parse(args: Args<'a>) -> Result<ScanOptions<'a>, Fault> {
-        ScanOptions::parse_or(args, |_| false)
-    }
-
-    /// The same for a command with words of its own; `own` takes note of them.
-    pub fn parse_or(mut args: Args<'a>, mut own: impl FnMut(&[u8]) -> bool) -> Result<ScanOptions<'a>, Fault> {
-        let mut o = ScanOptions { pattern: None, count: 10 };
+    /// From the arguments behind the cursor; `bare` is the command's word for that
+    /// option, if it has one.
+    pub fn parse(mut args: Args<'a>, bare: Option<&str>) -> Result<ScanOptions<'a>, Fault> {
+        let mut o = ScanOptions { pattern: None, count: 10, bare: false };
         while let [word, rest @ ..] = args {
             args = match rest {
                 [pattern, rest @ ..] if word.eq_ignore_ascii_case(b"match") => {
@@ -133,7 +131,10 @@ impl<'a> ScanOptions<'a> {
                     o.count = usize::try_from(int(n)?).ok().filter(|&n| n > 0).ok_or(SYNTAX)?;
                     rest
                 }
-                _ if own(word) => rest,
+                _ if bare.is_some_and(|b| is(word, b)) => {
+                    o.bare = true;
+                    rest
+                }
                 _ => return Err(SYNTAX),
             };
         }

@@ -11,10 +11,12 @@ use crate::base::Args;
 use crate::base::longdouble::LongDouble;
 use crate::base::num::parse_i64;
 use crate::base::rng::Rng;
+use crate::base::slot::Key;
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
 use crate::store::hash::{Hash, Limits};
 use crate::store::listpack::Item;
+use crate::store::shown::Shown;
 
 const ADDS: u32 = flag::WRITE | flag::DENYOOM | flag::FAST;
 const ROW: Spec = Spec { group: Group::Hash, keys: keyspec::READ, since: "2.0.0", ..Spec::DEFAULT };
@@ -305,16 +307,22 @@ fn value_or_null(reply: &mut Reply, value: Option<Item>) {
     }
 }
 
+/// The hash of a key as readers see it, with the rest of the context.
+pub(super) fn read_fields<'r, 'a>(cx: &'r mut Cx<'a>, key: &Key) -> Result<(Option<Shown<'r>>, Rest<'r, 'a>), Fault> {
+    let (hash, rest) = cx.read_collection_apart::<Hash>(key)?;
+    Ok((hash.map(|h| h.shown(rest.now)), rest))
+}
+
 fn hget(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     value_or_null(rest.reply, hash.and_then(|h| h.get(args[2])));
     Ok(())
 }
 
 fn hmget(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     rest.reply.array(args.len() - 2);
     for field in &args[2..] {
         value_or_null(rest.reply, hash.as_ref().and_then(|h| h.get(field)));
@@ -324,7 +332,7 @@ fn hmget(cx: &mut Cx, args: Args) -> Done {
 
 fn hgetall(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     rest.reply.map(hash.as_ref().map_or(0, |h| h.len()));
     if let Some(hash) = hash {
         hash.each(|field, value| {
@@ -337,7 +345,7 @@ fn hgetall(cx: &mut Cx, args: Args) -> Done {
 
 fn list_half(cx: &mut Cx, args: Args, half: for<'s> fn((Item<'s>, Item<'s>)) -> Item<'s>) -> Done {
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     rest.reply.array(hash.as_ref().map_or(0, |h| h.len()));
     if let Some(hash) = hash {
         hash.each(|field, value| element(rest.reply, half((field, value))));
@@ -347,22 +355,22 @@ fn list_half(cx: &mut Cx, args: Args, half: for<'s> fn((Item<'s>, Item<'s>)) -> 
 
 fn hlen(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let n = cx.read_collection::<Hash>(&key)?.map_or(0, |h| h.len());
-    cx.reply.int(n as i64);
+    let (hash, rest) = read_fields(cx, &key)?;
+    rest.reply.int(hash.map_or(0, |h| h.len()) as i64);
     Ok(())
 }
 
 fn hexists(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let hit = cx.read_collection::<Hash>(&key)?.is_some_and(|h| h.contains(args[2]));
-    cx.reply.int(i64::from(hit));
+    let (hash, rest) = read_fields(cx, &key)?;
+    rest.reply.int(i64::from(hash.is_some_and(|h| h.contains(args[2]))));
     Ok(())
 }
 
 fn hstrlen(cx: &mut Cx, args: Args) -> Done {
     let key = cx.key(args[1]);
-    let n = cx.read_collection::<Hash>(&key)?.and_then(|h| h.get(args[2])).map_or(0, |v| v.len());
-    cx.reply.int(n as i64);
+    let (hash, rest) = read_fields(cx, &key)?;
+    rest.reply.int(hash.and_then(|h| h.get(args[2])).map_or(0, |v| v.len()) as i64);
     Ok(())
 }
 
@@ -443,7 +451,7 @@ fn hrandfield(cx: &mut Cx, args: Args) -> Done {
     };
     let count = args.get(2).map(|n| random_count(n, with_values, cx)).transpose()?;
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     match (hash, count) {
         (None, None) => rest.reply.null(),
         (None, Some(_)) => rest.reply.array(0),
@@ -453,7 +461,7 @@ fn hrandfield(cx: &mut Cx, args: Args) -> Done {
     Ok(())
 }
 
-fn random_fields(hash: &Hash, n: i64, with_values: bool, rest: Rest) {
+fn random_fields(hash: Shown, n: i64, with_values: bool, rest: Rest) {
     let Rest { reply, rng, options, .. } = rest;
     let nested = with_values && reply.proto == Proto::Resp3;
     let count = if n < 0 { n.unsigned_abs() as usize } else { hash.len().min(n as usize) };
@@ -478,7 +486,7 @@ fn random_fields(hash: &Hash, n: i64, with_values: bool, rest: Rest) {
 }
 
 /// `n` different fields with their values.
-fn distinct<'h>(hash: &'h Hash, n: usize, rng: &mut Rng) -> Vec<(Item<'h>, Item<'h>)> {
+fn distinct<'h>(hash: Shown<'h>, n: usize, rng: &mut Rng) -> Vec<(Item<'h>, Item<'h>)> {
     if n * 3 > hash.len() {
         let all: Vec<_> = hash.iter().collect();
         return sample(all.len(), n, rng).into_iter().map(|i| all[i]).collect();
@@ -497,23 +505,18 @@ fn distinct<'h>(hash: &'h Hash, n: usize, rng: &mut Rng) -> Vec<(Item<'h>, Item<
 fn hscan(cx: &mut Cx, args: Args) -> Done {
     let at = cursor(args[2])?;
     let key = cx.key(args[1]);
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     let Some(hash) = hash else {
         scan_head(rest.reply, 0, 0);
         return Ok(());
     };
-    let mut bare = false;
-    let options = ScanOptions::parse_or(&args[3..], |word| {
-        let own = word.eq_ignore_ascii_case(b"novalues");
-        bare |= own;
-        own
-    })?;
+    let options = ScanOptions::parse(&args[3..], Some("novalues"))?;
     let (mut found, next) = hash.scan(at, options.count);
     found.retain(|(field, _)| options.accepts(field));
-    scan_head(rest.reply, next, if bare { found.len() } else { 2 * found.len() });
+    scan_head(rest.reply, next, if options.bare { found.len() } else { 2 * found.len() });
     for (field, value) in found {
         element(rest.reply, field);
-        if !bare {
+        if !options.bare {
             element(rest.reply, value);
         }
     }

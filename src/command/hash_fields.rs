@@ -9,7 +9,7 @@ use super::cx::Rest;
 use super::effect::Class;
 use super::expiry::{EX, EXAT, PX, PXAT, TimeForm};
 use super::fault::SYNTAX;
-use super::hash::limits;
+use super::hash::{limits, read_fields};
 use super::parse::{int, is};
 use super::spec::{Across, Command, Group, KeySpec, Spec, flag, keyflag};
 use super::{Cx, Done, Fault};
@@ -336,7 +336,7 @@ fn tell(cx: &mut Cx, args: Args, form: TimeForm) -> Done {
     let key = cx.key(args[1]);
     cx.read_collection::<Hash>(&key)?;
     let fields = fields(&args[2..], NOT_A_NUMBER)?;
-    let (hash, rest) = cx.read_collection_apart::<Hash>(&key)?;
+    let (hash, rest) = read_fields(cx, &key)?;
     rest.reply.array(fields.len());
     for field in fields {
         let known = hash.as_ref().filter(|h| h.contains(field));

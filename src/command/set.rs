@@ -392,7 +392,7 @@ fn sscan(cx: &mut Cx, args: Args) -> Done {
         scan_head(rest.reply, 0, 0);
         return Ok(());
     };
-    let options = ScanOptions::parse(&args[3..])?;
+    let options = ScanOptions::parse(&args[3..], None)?;
     let (mut found, next) = set.scan(at, options.count);
     found.retain(|item| options.accepts(item));
     scan_head(rest.reply, next, found.len());

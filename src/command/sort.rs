@@ -128,10 +128,11 @@ fn look_up(cx: &mut Cx, pattern: &[u8], element: &[u8]) -> Option<Vec<u8>> {
     let arrow = until_zero(behind).windows(2).position(|w| w == b"->").filter(|at| at + 2 < until_zero(behind).len());
     let (rest, field) = arrow.map_or((behind, None), |at| (&behind[..at], Some(&behind[at + 2..])));
     let name = [&pattern[..star], element, rest].concat();
-    let entry = cx.read(&Key::new(&name))?;
+    let (entry, rest) = cx.read_apart(&Key::new(&name));
+    let entry = entry?;
     match (entry.value(), field) {
         (Value::Str(s), None) => Some(s.to_vec()),
-        (Value::Object(o), Some(field)) => Hash::of(o)?.get(field).map(|v| v.to_vec()),
+        (Value::Object(o), Some(field)) => Hash::of(o)?.shown(rest.now).get(field).map(|v| v.to_vec()),
         _ => None,
     }
 }

@@ -611,19 +611,14 @@ fn zscan(cx: &mut Cx, args: Args) -> Done {
         scan_head(rest.reply, 0, 0);
         return Ok(());
     };
-    let mut bare = false;
     // As in Valkey 8.
-    let options = ScanOptions::parse_or(&args[3..], |word| {
-        let own = word.eq_ignore_ascii_case(b"noscores");
-        bare |= own;
-        own
-    })?;
+    let options = ScanOptions::parse(&args[3..], Some("noscores"))?;
     let (mut found, next) = zset.scan(at, options.count);
     found.retain(|(member, _)| options.accepts(member));
-    scan_head(rest.reply, next, if bare { found.len() } else { 2 * found.len() });
+    scan_head(rest.reply, next, if options.bare { found.len() } else { 2 * found.len() });
     for (member, score) in found {
         element(rest.reply, member);
-        if !bare {
+        if !options.bare {
             rest.reply.bulk(format_f64(score).as_bytes());
         }
     }

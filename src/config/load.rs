@@ -22,12 +22,23 @@ pub(super) struct Loader {
     pub(super) defaults: Settings,
     /// Names of the directives that were set, in order, without repetition.
     pub(super) explicit: Vec<&'static str>,
+    /// Where directives stood that somebody else has yet to look at.
+    pub(super) places: Vec<Place>,
+}
+
+/// Where a directive stood that is known in files only.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) directive: &'static str,
+    /// As in [`ConfigError::Line`].
+    pub(super) number: usize,
+    pub(super) line: String,
 }
 
 impl Loader {
     pub(super) fn new() -> Self {
         let defaults = Settings::default();
-        Self { settings: defaults.clone(), defaults, explicit: Vec::new() }
+        Self { settings: defaults.clone(), defaults, explicit: Vec::new(), places: Vec::new() }
     }
 
     /// Applies all lines of `text`.
@@ -41,8 +52,15 @@ impl Loader {
             if raw.is_empty() || raw[0] == b'#' {
                 continue;
             }
+            let (number, line) = (index + 1, || String::from_utf8_lossy(raw).into_owned());
             let outcome = match self.load_line(raw) {
-                Ok(Step::Done) => Ok(()),
+                Ok(Step::Nothing) => Ok(()),
+                Ok(Step::Applied(directive)) => {
+                    if directive.is_file_only() {
+                        self.places.push(Place { directive: directive.name, number, line: line() });
+                    }
+                    Ok(())
+                }
                 Ok(Step::Include(_)) if depth >= INCLUDE_DEPTH_MAX => {
                     Err("files include each other too deeply".to_owned())
                 }
@@ -52,11 +70,7 @@ impl Loader {
                 }
                 Err(reason) => Err(reason),
             };
-            outcome.map_err(|reason| ConfigError::Line {
-                number: index + 1,
-                line: String::from_utf8_lossy(raw).into_owned(),
-                reason,
-            })?;
+            outcome.map_err(|reason| ConfigError::Line { number, line: line(), reason })?;
         }
         Ok(())
     }
@@ -69,7 +83,7 @@ impl Loader {
             .collect::<Result<_, _>>()
             .map_err(|_| "the line is not valid UTF-8")?;
         let Some((&name, args)) = words.split_first() else {
-            return Ok(Step::Done);
+            return Ok(Step::Nothing);
         };
         if name.eq_ignore_ascii_case("include") && args.len() == 1 {
             return Ok(Step::Include(args[0].to_owned()));
@@ -77,13 +91,13 @@ impl Loader {
         // A lone `sentinel` is what `--sentinel` leaves; the mode was chosen before.
         if name.eq_ignore_ascii_case("sentinel") {
             return match args.is_empty() {
-                true => Ok(Step::Done),
+                true => Ok(Step::Nothing),
                 false => Err("sentinel directive while not in sentinel mode".to_owned()),
             };
         }
         let directive = table::find(name).ok_or("Bad directive or wrong number of arguments")?;
         self.apply(directive, args)?;
-        Ok(Step::Done)
+        Ok(Step::Applied(directive))
     }
 
     fn apply(&mut self, directive: &'static Directive, args: &[&str]) -> Result<(), String> {
@@ -122,7 +136,8 @@ impl Loader {
 }
 
 enum Step {
-    Done,
+    Nothing,
+    Applied(&'static Directive),
     Include(String),
 }
 

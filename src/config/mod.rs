@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use args::{Request, ServeArgs};
-use load::Loader;
+use load::{Loader, Place};
 
 pub use choice::{
     AclPubsubDefault, AppendFsync, DisklessLoad, EndpointType, Guard, LogFormat, LogLevel, LogTimestamp,
@@ -78,6 +78,7 @@ pub struct Config {
     from_stdin: bool,
     /// Directives set at start.
     explicit: Vec<&'static str>,
+    places: Vec<Place>,
     defaults: Arc<Settings>,
     current: Mutex<Arc<Settings>>,
 }
@@ -125,9 +126,19 @@ impl Config {
             file: None,
             from_stdin: false,
             explicit: loader.explicit,
+            places: loader.places,
             defaults: Arc::new(loader.defaults),
             current: Mutex::new(Arc::new(loader.settings)),
         })
+    }
+
+    /// The error of the `nth` line, from 0, of a directive that may be repeated, of
+    /// which only those know whether it is right who put it to use.
+    pub fn refused(&self, directive: &str, nth: usize, reason: String) -> ConfigError {
+        match self.places.iter().filter(|p| p.directive == directive).nth(nth) {
+            Some(p) => ConfigError::Line { number: p.number, line: p.line.clone(), reason },
+            None => ConfigError::Usage(reason),
+        }
     }
 
     /// The current values. Hold the `Arc` for one piece of work, then ask again.
@@ -177,6 +188,7 @@ impl Default for Config {
             file: None,
             from_stdin: false,
             explicit: Vec::new(),
+            places: Vec::new(),
             current: Mutex::new(Arc::clone(&defaults)),
             defaults,
         }

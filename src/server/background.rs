@@ -201,7 +201,7 @@ impl Core {
                 self.survey.end_round();
             }
             let Some(mut c) = self.conns.take_at(self.cron_cursor as u32) else { continue };
-            self.survey.look_at(&c);
+            self.survey.look_at(&mut c, self.now);
             let idle_ms = self.now.saturating_sub(c.active_ms);
             let timeout_ms = u64::from(self.settings.timeout_s) * 1000;
             if timeout_ms > 0 && idle_ms > timeout_ms && !c.subscribed() && c.replies.outstanding() == 0 && !c.paused {

@@ -144,23 +144,23 @@ pub fn registry() -> &'static Registry {
 }
 
 /// Makes the registry with the configuration's renames. To be called once,
-/// before any core starts.
-pub fn init(renames: &[(String, String)]) -> Result<(), String> {
+/// before any core starts. Errors come with the number of the rename, from 0.
+pub fn init(renames: &[(String, String)]) -> Result<(), (usize, &'static str)> {
     let _ = REGISTRY.set(Registry::new(&settled(renames)?));
     Ok(())
 }
 
 /// Renames one after the other, each of what is known by then: no two commands
 /// may come to have one name. First the name that the command had at first.
-fn settled(renames: &[(String, String)]) -> Result<Vec<(String, String)>, String> {
+fn settled(renames: &[(String, String)]) -> Result<Vec<(String, String)>, (usize, &'static str)> {
     let plain = Registry::new(&[]);
     let names = plain.entries.iter().map(|e| e.spec.name).filter(|name| !name.contains('|'));
     let mut known: HashMap<String, &str> = names.map(|name| (name.to_ascii_lowercase(), name)).collect();
     let mut settled = Vec::with_capacity(renames.len());
-    for (from, to) in renames {
-        let name = known.remove(&from.to_ascii_lowercase()).ok_or("No such command in rename-command")?;
+    for (nth, (from, to)) in renames.iter().enumerate() {
+        let name = known.remove(&from.to_ascii_lowercase()).ok_or((nth, "No such command in rename-command"))?;
         if !to.is_empty() && known.insert(to.to_ascii_lowercase(), name).is_some() {
-            return Err("Target command name already exists".into());
+            return Err((nth, "Target command name already exists"));
         }
         settled.push((name.to_owned(), to.clone()));
     }
@@ -360,10 +360,10 @@ mod tests {
         let settled = |lines: &[(&str, &str)]| {
             settled(&lines.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>())
         };
-        assert_eq!(settled(&[("GET", "set")]).unwrap_err(), "Target command name already exists");
+        assert_eq!(settled(&[("GET", "set")]).unwrap_err(), (1, "Target command name already exists"));
         assert_eq!(settled(&[("get", "a"), ("set", "A")]).unwrap_err(), "Target command name already exists");
         for unknown in [&[("nosuch", "a")][..], &[("get", ""), ("GET", "a")], &[("get", "a"), ("get", "b")]] {
-            assert_eq!(settled(unknown).unwrap_err(), "No such command in rename-command");
+            assert_eq!(settled(unknown).unwrap_err(), (unknown.len() - 1, "No such command in rename-command"));
         }
         let pairs = settled(&[("GET", "a"), ("SET", "get"), ("A", "set"), ("del", "")]).unwrap();
         let r = Registry::new(&pairs);

@@ -59,11 +59,17 @@ pub struct Sizes {
     pub output_max: usize,
 }
 
-/// The sizes of the last whole round, and those of the round under way.
+/// Seconds for which the largest buffers are remembered (as in Redis).
+const REMEMBERED_S: usize = 8;
+
+/// The memory at the last whole round and in the round under way, and the largest
+/// buffers of the last seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Survey {
-    pub last: Sizes,
-    current: Sizes,
+    memory: usize,
+    counted: usize,
+    /// By the second modulo their number: the second, largest input and output.
+    peaks: [(u64, usize, usize); REMEMBERED_S],
 }
 
 /// Connections up to which INFO looks at all of them itself.
@@ -75,20 +81,35 @@ pub fn client_memory(core: &Core) -> usize {
         + core.batch_pool.iter().map(|b| b.memory()).sum::<usize>();
     let clients = match core.conns.len() {
         0..=LOOKED_AT => core.conns.iter().map(Conn::memory).sum(),
-        _ => core.survey.last.memory,
+        _ => core.survey.memory,
     };
     pools + clients
 }
 
 impl Survey {
-    pub fn look_at(&mut self, c: &Conn) {
-        let s = &mut self.current;
-        s.memory += c.memory();
-        s.input_max = s.input_max.max(c.input.capacity());
-        s.output_max = s.output_max.max(c.output_bytes());
+    pub fn look_at(&mut self, c: &mut Conn, now_ms: u64) {
+        self.counted += c.memory();
+        let input = std::mem::take(&mut c.input_peak).max(c.input.capacity());
+        let second = now_ms / 1000;
+        let peak = &mut self.peaks[second as usize % REMEMBERED_S];
+        if peak.0 != second {
+            *peak = (second, 0, 0);
+        }
+        *peak = (second, peak.1.max(input), peak.2.max(c.output_bytes()));
     }
 
     pub fn end_round(&mut self) {
-        self.last = std::mem::take(&mut self.current);
+        self.memory = std::mem::take(&mut self.counted);
+    }
+
+    /// The sizes to report at a time.
+    pub fn sizes(&self, now_ms: u64) -> Sizes {
+        let oldest = (now_ms / 1000).saturating_sub(REMEMBERED_S as u64 - 1);
+        let recent = || self.peaks.iter().filter(|p| p.0 >= oldest);
+        Sizes {
+            memory: self.memory,
+            input_max: recent().map(|p| p.1).max().unwrap_or(0),
+            output_max: recent().map(|p| p.2).max().unwrap_or(0),
+        }
     }
 }

@@ -549,6 +549,7 @@ fn keep(conn: &mut Conn, bytes: &[u8]) {
         }
     }
     conn.input.extend_from_slice(bytes);
+    conn.input_peak = conn.input_peak.max(conn.input.len());
 }
 
 /// Drops executed input, in amortized constant time per byte.

@@ -18,7 +18,7 @@ use super::{bind, endpoints, registry, service, users_file};
 use crate::acl::Users;
 use crate::base::slot::SLOTS;
 use crate::base::{clock, memory};
-use crate::config::{Config, Cores, ServiceCore, Settings, StartMode, help_text};
+use crate::config::{Config, ConfigError, Cores, ServiceCore, Settings, StartMode, help_text};
 use crate::observe::{log, ticks};
 use crate::reactor::buffers::Buffers;
 use crate::reactor::mesh::Mesh;
@@ -58,15 +58,32 @@ pub fn main(args: Vec<String>) -> ExitCode {
             println!("{}", help_text(process::program_name(&args[0])));
             ExitCode::SUCCESS
         }
-        Ok(StartMode::Serve(config)) => match serve(config, &args[0]) {
-            Ok(code) => ExitCode::from(code as u8),
-            Err(e) => {
-                log::warning(format_args!("{e}"));
-                ExitCode::FAILURE
-            }
+        Ok(StartMode::Serve(config)) => match prepare(&config) {
+            Ok(users) => serve_to_the_end(config, users, &args[0]),
+            Err(e) => refuse(&e),
         },
+        Err(e) => refuse(&e),
+    }
+}
+
+fn refuse(e: &ConfigError) -> ExitCode {
+    eprintln!("{e}");
+    ExitCode::FAILURE
+}
+
+/// Puts to use what only commands and users can tell whether it is right, while
+/// there is somebody to tell.
+fn prepare(config: &Config) -> Result<Users, ConfigError> {
+    registry::init(&config.settings().rename_commands)
+        .map_err(|(nth, reason)| config.refused("rename-command", nth, reason.to_owned()))?;
+    users_file::of_config(config)
+}
+
+fn serve_to_the_end(config: Config, users: Users, program: &str) -> ExitCode {
+    match serve(config, users, program) {
+        Ok(code) => ExitCode::from(code as u8),
         Err(e) => {
-            eprintln!("{e}");
+            log::warning(format_args!("{e}"));
             ExitCode::FAILURE
         }
     }
@@ -133,7 +150,7 @@ fn first_map(cores: usize) -> Vec<u16> {
     (0..SLOTS).map(|s| (s * cores / SLOTS) as u16).collect()
 }
 
-fn serve(config: Config, program: &str) -> Result<usize, String> {
+fn serve(config: Config, users: Users, program: &str) -> Result<usize, String> {
     let s = config.settings();
     process::enter_dir(&s)?;
     process::check_kernel()?;
@@ -158,8 +175,7 @@ fn serve(config: Config, program: &str) -> Result<usize, String> {
     }
     log::set_role(log::Role::of_server(s.replication.replicaof.is_some()));
     config.notices().iter().for_each(|n| log::notice(format_args!("{n}")));
-    registry::init(&s.rename_commands)?;
-    let users = users_file::at_start(&s)?;
+    let users = users_file::at_start(users, &s)?;
     let tls = tls::make(&s).map_err(|e| format!("Failed to configure TLS. {e}"))?;
     let pid_file = process::PidFile::write(&s);
     let wake = signals::install().map_err(|e| format!("Can't install signal handlers: {e}"))?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::access;
 use crate::acl::Users;
-use crate::config::{self, Settings};
+use crate::config::{self, Config, ConfigError, Settings};
 use crate::observe::log;
 
 /// Bytes of an ACL file at most; anything longer is not one.
@@ -14,39 +14,37 @@ const BOTH: &str = "Configuring Redis with users defined in redis.conf and at th
                     invalid. This setup is very likely to lead to configuration errors and security holes, please \
                     define either an ACL file or declare users directly in your redis.conf, but not both.";
 
-/// The users that the server starts with.
-pub fn at_start(s: &Settings) -> Result<Users, String> {
-    let cx = access::context(s);
-    let mut users = Users::new(cx);
-    if !s.requirepass.is_empty() {
+/// The users that the configuration's lines describe, and the default user.
+pub fn of_config(config: &Config) -> Result<Users, ConfigError> {
+    let s = config.settings();
+    let cx = access::context(&s);
+    let line = |words: &Vec<String>| {
+        let words = std::iter::once("user").chain(words.iter().map(String::as_str));
+        words.map(|w| w.as_bytes().to_vec()).collect()
+    };
+    let lines: Vec<Vec<Vec<u8>>> = s.users.iter().map(line).collect();
+    let mut users = Users::read(&lines, &Users::new(cx), cx).map_err(|errors| {
+        // Where there are errors there is a first one.
+        let e = errors.into_iter().next().unwrap_or_default();
+        let word = e.word.as_deref().or(lines.get(e.line).and_then(|l| l.get(1)).map(|n| &n[..])).unwrap_or_default();
+        let reason = format!("Error in user declaration '{}': {}", String::from_utf8_lossy(word), e.reason);
+        config.refused("user", e.line, reason)
+    })?;
+    // A default user that no line describes has the password it was given.
+    if !s.users.iter().any(|w| w[0] == "default") && !s.requirepass.is_empty() {
         users.set_default_password(&s.requirepass);
     }
-    let from_file = path(s);
-    if from_file.is_some() && !s.users.is_empty() {
+    Ok(users)
+}
+
+/// The users that the server starts with: those of the configuration, or of the
+/// ACL file.
+pub fn at_start(users: Users, s: &Settings) -> Result<Users, String> {
+    let Some(path) = path(s) else { return Ok(noted(users)) };
+    if !s.users.is_empty() {
         return Err(BOTH.into());
     }
-    if let Some(path) = from_file {
-        return load(&path, &users, s).map_err(|e| format!("Aborting Redis startup because of ACL errors: {e}"));
-    }
-    if s.users.is_empty() {
-        return Ok(users);
-    }
-    let lines: Vec<(String, Vec<Vec<u8>>)> = s
-        .users
-        .iter()
-        .map(|words| {
-            let line = std::iter::once("user").chain(words.iter().map(String::as_str));
-            (format!("user {}", words[0]), line.map(|w| w.as_bytes().to_vec()).collect())
-        })
-        .collect();
-    let read = Users::read(&lines, &users, cx).map_err(|e| format!("Error in user declaration: {}", e.trim_end()))?;
-    // A default user that no line describes keeps the password it was given.
-    if !s.users.iter().any(|w| w[0] == "default") && !s.requirepass.is_empty() {
-        let mut read = read;
-        read.set_default_password(&s.requirepass);
-        return Ok(noted(read));
-    }
-    Ok(noted(read))
+    load(&path, &users, s).map_err(|e| format!("Aborting Redis startup because of ACL errors: {e}"))
 }
 
 /// Says which users nobody can log in as.
@@ -76,7 +74,7 @@ pub fn load(path: &Path, old: &Users, s: &Settings) -> Result<Users, String> {
     let shown = path.display();
     let failed = |e: std::io::Error| format!("Error loading ACLs, opening file '{shown}': {}", reason(&e));
     let text = read(path).map_err(failed)?;
-    let mut lines = Vec::new();
+    let (mut places, mut lines) = (Vec::new(), Vec::new());
     for (number, line) in text.split(|b| *b == b'\n').enumerate() {
         let line = line.trim_ascii();
         // A comment may stand in a line of its own.
@@ -85,11 +83,17 @@ pub fn load(path: &Path, old: &Users, s: &Settings) -> Result<Users, String> {
         }
         let place = format!("{shown}:{}", number + 1);
         match config::split_words(line) {
-            Some(words) => lines.push((place, words)),
+            Some(words) => {
+                places.push(place);
+                lines.push(words);
+            }
             None => return Err(format!("{place}: unbalanced quotes in acl line. {UNCHANGED}")),
         }
     }
-    Users::read(&lines, old, access::context(s)).map_err(|e| format!("{e}{UNCHANGED}"))
+    Users::read(&lines, old, access::context(s)).map_err(|errors| {
+        let listed: String = errors.iter().map(|e| format!("{}: {}. ", places[e.line], e.reason)).collect();
+        format!("{listed}{UNCHANGED}")
+    })
 }
 
 const UNCHANGED: &str = "WARNING: ACL errors detected, no change to the previously active ACL rules was performed";

@@ -201,6 +201,8 @@ pub struct Conn {
     /// Received; executed up to `input_at`.
     pub input: Vec<u8>,
     pub input_at: usize,
+    /// The most bytes in it since it was looked at.
+    pub input_peak: usize,
     pub resume: Resume,
     pub replies: Replies,
     /// Being sent; empty when no send is in flight.
@@ -276,6 +278,7 @@ impl Conn {
             tls: None,
             input: Vec::new(),
             input_at: 0,
+            input_peak: 0,
             resume: Resume::default(),
             replies: Replies::default(),
             inflight: Vec::new(),

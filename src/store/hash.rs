@@ -167,6 +167,12 @@ impl Hash {
         v.deadlines.by_time.first().map(|(d, _)| *d)
     }
 
+    /// How many fields' deadlines have passed at `now`.
+    pub(super) fn due(&self, now: UnixMs) -> usize {
+        let Form::Volatile(v) = &self.0 else { return 0 };
+        v.deadlines.by_time.iter().take_while(|(d, _)| *d <= now).count()
+    }
+
     /// When the last field is gone, if all have deadlines.
     pub fn end(&self) -> Option<UnixMs> {
         let Form::Volatile(v) = &self.0 else { return None };

@@ -21,6 +21,7 @@ pub mod object;
 pub mod ranked;
 pub mod scan;
 pub mod set;
+pub mod shown;
 mod slots;
 pub mod stream;
 pub mod table;

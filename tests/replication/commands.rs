@@ -30,6 +30,11 @@ fn as_redis(primary: &Server, replica: &Server) {
     assert_eq!(p.run("SET a 1").as_text(), "OK");
     assert_eq!(p.run("WAIT 1 30000"), int(1));
     assert_eq!(p.run("WAIT 2 100"), int(1));
+    // A script cannot wait: it hears at once how many there are.
+    let script = |c: &mut Wire, n: &str| c.cmd(&["EVAL", "return redis.pcall('wait', ARGV[1], '0')", "0", n]);
+    assert_eq!(script(&mut p, "2"), int(1));
+    assert_eq!(script(&mut p, "x"), error("ERR value is not an integer or out of range"));
+    assert!(script(&mut r, "1").as_error().starts_with("ERR WAIT cannot be used with replica instances."));
     assert_eq!(r.run("GET a").as_text(), "1");
     let role = p.run("ROLE");
     assert_eq!(role.items()[0].as_text(), "master");

@@ -210,3 +210,21 @@ fn the_least_limit_leaves_room_for_small_clients() {
         assert_eq!(c.run("CONFIG SET maxmemory-clients 0 maxmemory 0"), ok());
     });
 }
+
+/// A buffer that was large for a moment is told of for some seconds, as Redis does.
+#[test]
+fn a_large_query_is_remembered_for_seconds() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let recent = |c: &mut Wire| {
+            let text = c.run("INFO clients").as_text();
+            let line = text.lines().find_map(|l| l.strip_prefix("client_recent_max_input_buffer:")).expect("the field");
+            line.parse::<u64>().expect("a number")
+        };
+        assert!(recent(&mut c) < 1_000_000);
+        let value = vec![b'v'; 3_000_000];
+        assert_eq!(c.cmd(&[&b"SET"[..], b"k", &value]), ok());
+        eventually("the peak is seen", LIMIT, || recent(&mut c) >= 2_000_000);
+        eventually("the peak is forgotten", LIMIT, || recent(&mut c) < 1_000_000);
+    });
+}

@@ -145,3 +145,79 @@ fn a_random_key_lives_if_one_does() {
         }
     });
 }
+
+/// Readers of a hash of which the fields `a` and `c` have ended, `b` and `d` have not,
+/// and of a list with the key's name; and what they say.
+const FIELD_READERS: [(&str, &str); 17] = [
+    ("HGET h a", "nil"),
+    ("HGET h b", "\"2\""),
+    ("HMGET h a b c d", "[nil, \"2\", nil, \"4\"]"),
+    ("HLEN h", ":2"),
+    ("HEXISTS h a", ":0"),
+    ("HEXISTS h d", ":1"),
+    ("HSTRLEN h c", ":0"),
+    ("HSTRLEN h d", ":1"),
+    ("HTTL h FIELDS 3 a b none", "[:-2, :-1, :-2]"),
+    ("HPEXPIRETIME h FIELDS 2 c d", "[:-2, :-1]"),
+    ("HKEYS h", "[\"b\", \"d\"]"),
+    ("HVALS h", "[\"2\", \"4\"]"),
+    ("HGETALL h", "[\"b\", \"2\", \"d\", \"4\"]"),
+    ("HRANDFIELD h 9", "[\"b\", \"d\"]"),
+    ("HSCAN h 0", "[\"0\", [\"b\", \"2\", \"d\", \"4\"]]"),
+    ("HSCAN h 0 NOVALUES", "[\"0\", [\"b\", \"d\"]]"),
+    ("SORT_RO list BY nosort GET *->a GET *->b", "[nil, \"2\"]"),
+];
+
+fn read_fields(c: &mut Wire) {
+    for (reader, want) in FIELD_READERS {
+        assert_eq!(format!("{:?}", c.run(reader)), want, "{reader}");
+        assert_eq!(c.run("MULTI"), ok());
+        c.run(reader);
+        assert_eq!(format!("{:?}", c.run("EXEC")), format!("[{want}]"), "{reader}");
+    }
+    for _ in 0..50 {
+        let field = c.run("HRANDFIELD h").as_text();
+        assert!(["b", "d"].contains(&&*field), "{field}");
+    }
+}
+
+fn fill_fields(c: &mut Wire, ttl_ms: u64) {
+    c.run("RPUSH list h");
+    c.run("HSET h a 1 b 2 c 3 d 4");
+    assert_eq!(c.run(&format!("HPEXPIRE h {ttl_ms} FIELDS 2 a c")).items(), [int(1), int(1)]);
+}
+
+#[test]
+fn fields_that_have_ended_are_hidden_while_writing_is_paused() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        assert_eq!(c.run("DEBUG SET-ACTIVE-EXPIRE 0"), ok());
+        fill_fields(&mut c, 60);
+        assert_eq!(c.run("CLIENT PAUSE 600000 WRITE"), ok());
+        std::thread::sleep(Duration::from_millis(80));
+        read_fields(&mut c);
+        assert!(c.run("INFO stats").as_text().contains("expired_subkeys:0"));
+        assert_eq!(c.run("CLIENT UNPAUSE"), ok());
+        read_fields(&mut c);
+        assert!(c.run("INFO stats").as_text().contains("expired_subkeys:2"));
+    });
+}
+
+#[test]
+fn fields_that_have_ended_are_hidden_and_stay_at_a_replica() {
+    each_cores(|replica| {
+        let primary = Server::start(&["--cores", "2"]);
+        let (mut p, mut r) = (primary.wire(), replica.wire());
+        r.run(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+        eventually("the link", LIMIT, || r.run("INFO replication").as_text().contains("master_link_status:up"));
+        fill_fields(&mut p, 1000);
+        eventually("the fields", LIMIT, || r.run("HTTL h FIELDS 1 c").items()[0].as_int() >= 0);
+        primary.signal(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(1100));
+        read_fields(&mut r);
+        assert!(r.run("INFO stats").as_text().contains("expired_subkeys:0"));
+        primary.signal(libc::SIGCONT);
+        eventually("deletions of the primary", LIMIT, || p.run("HLEN h") == int(2));
+        read_fields(&mut r);
+    });
+}

@@ -104,6 +104,40 @@ fn bad_directives_end_with_code_1() {
     }
 }
 
+/// Whether a command or a rule exists is known only to those who keep them; their
+/// lines are named like all others.
+#[test]
+fn bad_commands_and_users_end_with_the_line_that_has_them() {
+    let block = Block::claim();
+    let dir = std::env::temp_dir().join(format!("coreslot-lines-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("create a directory");
+    let file = dir.join("test.conf");
+    for (lines, number, line, reason) in [
+        (
+            "rename-command GET g\nrename-command NOPE n",
+            3,
+            "rename-command NOPE n",
+            "No such command in rename-command",
+        ),
+        ("rename-command GET SET", 2, "rename-command GET SET", "Target command name already exists"),
+        (
+            "user al on\n\nuser bob on ~* +@nonsense",
+            4,
+            "user bob on ~* +@nonsense",
+            "Error in user declaration '+@nonsense': Unknown command or category name in ACL",
+        ),
+        ("user bob on\nuser bob off", 3, "user bob off", "Error in user declaration 'bob': Duplicate user 'bob' found"),
+        ("user bob on (+get", 2, "user bob on (+get", "Error in user declaration '(+get': Unmatched parenthesis"),
+    ] {
+        std::fs::write(&file, format!("daemonize no\n{lines}\n")).expect("write the file");
+        let (code, output) = run_to_end(&[&file.to_string_lossy()], block.base);
+        assert_eq!(code, Some(1), "{output}");
+        let place = format!("Reading the configuration file, at line {number}\n>>> '{line}'\n{reason}");
+        assert!(output.contains("FATAL CONFIG FILE ERROR") && output.contains(&place), "{place}: {output}");
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
 /// Arguments stand for lines of a file; a file may come first.
 #[test]
 fn a_configuration_file_comes_first() {

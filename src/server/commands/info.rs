@@ -141,7 +141,7 @@ fn part(core: &mut Core, per_command: bool) -> Part {
         stats: core.stats.counters(per_command),
         store: core.store.stats,
         rates: core.rates.means(),
-        sizes: Sizes { memory: sampling::client_memory(core), ..core.survey.last },
+        sizes: Sizes { memory: sampling::client_memory(core), ..core.survey.sizes(core.now) },
         tracking: core.tracker.sizes(),
         command_ticks: core.stats.commands.iter().map(|c| c.ticks).sum(),
         overhead: core.store.overhead(),

@@ -23,6 +23,11 @@ const OF: Spec = Spec {
     ..Spec::DEFAULT
 };
 
+/// WAIT asks for what a replica does not pass on.
+pub const WAIT_AT_REPLICA: &str = "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 \
+    if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not \
+    propagated.";
+
 /// What only replicas send.
 const LINK: Spec = Spec {
     flags: flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | flag::NO_MULTI,
@@ -60,7 +65,6 @@ pub const ROWS: &[ConnCommand] = &[
             name: "wait",
             syntax: "numreplicas:int timeout:int",
             arity: 3,
-            flags: flag::NOSCRIPT,
             acl: acl::CONNECTION,
             group: Group::Generic,
             since: "3.0.0",
@@ -132,6 +136,16 @@ fn replicaof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fa
     let (asker, by) = (core.asker(conn), describe(core, conn));
     core.tell_service(move |s| s.replica_of(asker, &by, host, port));
     Ok(Outcome::Later)
+}
+
+/// What WAIT replies where nobody may wait: how many replicas hear the stream.
+pub fn replicas_now(core: &Core, args: Args) -> Result<i64, Fault> {
+    parse_i64(args[1]).ok_or(fault::NOT_AN_INTEGER)?;
+    timeout_ms(args[2], core.now)?;
+    match core.role.replica {
+        true => Err(Fault::Text(WAIT_AT_REPLICA)),
+        false => Ok(core.role.good_replicas as i64),
+    }
 }
 
 fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {

@@ -10,6 +10,7 @@ use crate::replication::event::{Event, FailoverOrder, Ms, Ticket};
 use crate::replication::report::{Role, Shown};
 use crate::resp::Reply;
 use crate::resp::reply::Proto;
+use crate::server::commands::replication::WAIT_AT_REPLICA;
 use crate::server::core::Core;
 use crate::server::service::Service;
 use crate::server::shared::Usage;
@@ -205,7 +206,7 @@ impl Service {
     /// WAIT, or the replicas' half of WAITAOF. `deadline` by [`now_ms`].
     pub fn wait_for_replicas(self: &Rc<Self>, asker: Asker, stamp: u64, replicas: usize, timeout_ms: u64, waits: bool) {
         if self.repl.node.borrow().is_replica() {
-            return self.refuse_client(asker, "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.");
+            return self.refuse_client(asker, WAIT_AT_REPLICA);
         }
         let mut deadline: Option<Ms> = (timeout_ms > 0).then(|| now_ms().saturating_add(timeout_ms));
         if !waits {

@@ -20,6 +20,7 @@ use crate::script::REPL_ALL;
 use crate::script::host::{Abort, Called, Host};
 use crate::server::access::refused_in_script;
 use crate::server::commands::info;
+use crate::server::commands::replication::replicas_now;
 use crate::server::core::Core;
 use crate::server::exec::Who;
 use crate::server::msg::Origin;
@@ -267,6 +268,14 @@ impl Running<'_> {
             && let Some(text) = info::at_once(self.core, args)
         {
             crate::resp::Reply::new(out, proto).verbatim("txt", text.as_bytes());
+            return Called::Replied;
+        }
+        if entry.spec.name == "wait" {
+            let mut reply = crate::resp::Reply::new(out, proto);
+            match replicas_now(self.core, args) {
+                Ok(n) => reply.int(n),
+                Err(f) => reply.error(f.text()),
+            }
             return Called::Replied;
         }
         if !runs_at_once(entry) {
