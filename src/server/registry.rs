@@ -360,8 +360,8 @@ mod tests {
         let settled = |lines: &[(&str, &str)]| {
             settled(&lines.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>())
         };
-        assert_eq!(settled(&[("GET", "set")]).unwrap_err(), (1, "Target command name already exists"));
-        assert_eq!(settled(&[("get", "a"), ("set", "A")]).unwrap_err(), "Target command name already exists");
+        assert_eq!(settled(&[("GET", "set")]).unwrap_err(), (0, "Target command name already exists"));
+        assert_eq!(settled(&[("get", "a"), ("set", "A")]).unwrap_err(), (1, "Target command name already exists"));
         for unknown in [&[("nosuch", "a")][..], &[("get", ""), ("GET", "a")], &[("get", "a"), ("get", "b")]] {
             assert_eq!(settled(unknown).unwrap_err(), (unknown.len() - 1, "No such command in rename-command"));
         }

@@ -30,11 +30,6 @@ fn as_redis(primary: &Server, replica: &Server) {
     assert_eq!(p.run("SET a 1").as_text(), "OK");
     assert_eq!(p.run("WAIT 1 30000"), int(1));
     assert_eq!(p.run("WAIT 2 100"), int(1));
-    // A script cannot wait: it hears at once how many there are.
-    let script = |c: &mut Wire, n: &str| c.cmd(&["EVAL", "return redis.pcall('wait', ARGV[1], '0')", "0", n]);
-    assert_eq!(script(&mut p, "2"), int(1));
-    assert_eq!(script(&mut p, "x"), error("ERR value is not an integer or out of range"));
-    assert!(script(&mut r, "1").as_error().starts_with("ERR WAIT cannot be used with replica instances."));
     assert_eq!(r.run("GET a").as_text(), "1");
     let role = p.run("ROLE");
     assert_eq!(role.items()[0].as_text(), "master");
@@ -74,6 +69,22 @@ fn replies_are_those_of_redis() {
     as_redis(&stock(&[]), &stock(&[]));
     as_redis(&ours(1, &[]), &ours(3, &[]));
     as_redis(&ours(3, &[]), &stock(&[]));
+}
+
+/// A script cannot wait: it hears at once how many there are (as in 7.2).
+#[test]
+fn wait_in_a_script_counts_at_once() {
+    for cores in [1, 3] {
+        let (primary, replica) = (ours(cores, &[]), ours(cores, &[]));
+        let (mut p, mut r) = (primary.wire(), replica.wire());
+        let script = |c: &mut Wire, n: &str| c.cmd(&["EVAL", "return redis.pcall('wait', ARGV[1], '0')", "0", n]);
+        assert_eq!(script(&mut p, "2"), int(0));
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        eventually("the replica counts", LIMIT, || script(&mut p, "2") == int(1));
+        assert_eq!(script(&mut p, "x"), error("ERR value is not an integer or out of range"));
+        assert!(script(&mut r, "1").as_error().starts_with("ERR WAIT cannot be used with replica instances."));
+    }
 }
 
 /// Who is blocked when the server becomes a replica is told so and hung up on.

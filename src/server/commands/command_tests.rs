@@ -42,7 +42,7 @@ fn fact(s: &Spec) -> String {
 #[test]
 fn rows_agree_with_redis() {
     // WITHSCORE came with 7.2, blocking commands in scripts, and GETKEYS of commands alone.
-    const LATER_OPTIONS: [&str; 10] = [
+    const LATER_OPTIONS: [&str; 11] = [
         "command|getkeys",
         "command|getkeysandflags",
         "zrank",
@@ -53,6 +53,7 @@ fn rows_agree_with_redis() {
         "brpoplpush",
         "bzpopmin",
         "bzpopmax",
+        "wait",
     ];
     let mut wrong = Vec::new();
     for e in known().filter(|e| !LATER_OPTIONS.contains(&e.spec.name)) {
