@@ -10,6 +10,7 @@ use crate::reactor::buffers;
 use crate::reactor::ring::{Completion, Op, Token};
 use crate::reactor::wake;
 use crate::session::conn::{Blocked, Conn, ConnRef, socket_name};
+use crate::session::replies::give_room_back;
 
 /// Input that waits on one connection before the core stops receiving on it.
 const INPUT_HIGH: usize = 4 << 20;
@@ -519,6 +520,8 @@ impl Core {
         if self.over_limit(conn) {
             return self.close(conn);
         }
+        // Before the ring has its place in memory.
+        give_room_back(&mut conn.inflight);
         self.send_inflight(conn);
     }
 

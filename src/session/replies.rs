@@ -12,6 +12,9 @@ use std::collections::VecDeque;
 /// Bytes of the stage that are kept while nothing is staged.
 const STAGE_KEPT: usize = 64 * 1024;
 
+/// Bytes of room behind output that are kept.
+const ROOM_KEPT: usize = 256 * 1024;
+
 enum Place {
     Waiting,
     /// Waiting, and its reply is not wanted (CLIENT REPLY).
@@ -138,6 +141,13 @@ impl Replies {
         self.out.capacity() + self.stage.capacity()
     }
 
+    /// Gives room back that large output has grown beyond its need; see
+    /// [`give_room_back`].
+    pub fn trim(&mut self) {
+        give_room_back(&mut self.out);
+        give_room_back(&mut self.stage);
+    }
+
     /// Gives memory back when nothing is held.
     pub fn shrink(&mut self) {
         if self.order.is_empty() {
@@ -147,6 +157,16 @@ impl Replies {
         if self.out.is_empty() {
             self.out = Vec::new();
         }
+    }
+}
+
+/// Output that is not sent at once may wait for long, and grew by doubling: what lies
+/// behind it is not counted as used. The allocator leaves a block of which more than
+/// half is wanted where it is, both when it shrinks and when it grows again.
+pub fn give_room_back(output: &mut Vec<u8>) {
+    let room = output.capacity() - output.len();
+    if room > ROOM_KEPT && room < output.len() {
+        output.shrink_to_fit();
     }
 }
 

@@ -211,6 +211,32 @@ fn the_least_limit_leaves_room_for_small_clients() {
     });
 }
 
+/// Buffers grow by doubling; what is counted is what waits in them.
+#[test]
+fn unread_output_counts_as_much_as_it_is() {
+    each_cores(|server| {
+        let mut c = server.wire();
+        let used = |c: &mut Wire| {
+            let text = c.run("INFO memory").as_text();
+            let line = text.lines().find_map(|l| l.strip_prefix("used_memory:")).expect("the field");
+            line.parse::<u64>().expect("a number")
+        };
+        assert_eq!(c.cmd(&[&b"SET"[..], b"k", &vec![b'v'; 3_000_000]]), ok());
+        let before = used(&mut c);
+        let mut deaf = named(server, "deaf");
+        for n in [20, 5, 3] {
+            deaf.send("GET k\r\n".repeat(n));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        eventually("most of it waits", LIMIT, || field(&mut c, "deaf", "omem") > Some(75_000_000));
+        let output = field(&mut c, "deaf", "omem").expect("the client");
+        let near = |n: u64| n >= output && n < output + output / 50 + 1_000_000;
+        eventually("it counts with what it is", LIMIT, || {
+            near(field(&mut c, "deaf", "tot-mem").expect("the client")) && near(used(&mut c) - before)
+        });
+    });
+}
+
 /// A buffer that was large for a moment is told of for some seconds, as Redis does.
 #[test]
 fn a_large_query_is_remembered_for_seconds() {
