@@ -241,11 +241,13 @@ impl Registry {
     fn index_names(&mut self, renames: &[(String, String)]) {
         for i in 0..self.entries.len() {
             let name = self.entries[i].spec.name;
-            if name.contains('|') {
+            let given = |name: &str| renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(name));
+            let renamed = given(name).map(|(_, to)| to.clone());
+            if let Some((container, _)) = name.split_once('|') {
+                // It goes with its container.
+                self.entries[i].renamed = given(container).filter(|(_, to)| to.is_empty()).map(|_| String::new());
                 continue;
             }
-            let renamed =
-                renames.iter().rev().find(|(from, _)| from.eq_ignore_ascii_case(name)).map(|(_, to)| to.clone());
             if renamed.as_deref() != Some("") {
                 let known = renamed.clone().unwrap_or_else(|| name.to_string());
                 self.index_name(known.as_bytes(), i);
@@ -319,7 +321,17 @@ impl Registry {
         }
     }
 
-    /// A command by its full name (`config|get`).
+    /// The command that a client names in full: `get`, `config|set`, by the name
+    /// that it was given if it was renamed. As in Redis, the name that its row
+    /// shows stays what it was.
+    pub fn called(&self, name: &[u8]) -> Option<&Entry> {
+        let Some(at) = memchr::memchr(b'|', name) else { return self.find(name) };
+        let (container, word) = (self.find(&name[..at])?, &name[at + 1..]);
+        let own = |e: &&Entry| e.spec.name.as_bytes()[container.spec.name.len() + 1..].eq_ignore_ascii_case(word);
+        container.subs.iter().map(|i| &self.entries[*i]).find(own)
+    }
+
+    /// A command by its full name (`config|get`), whatever clients call it.
     pub fn by_name(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.spec.name.eq_ignore_ascii_case(name))
     }

@@ -122,7 +122,7 @@ pub(super) fn subcommands(e: &Entry) -> Vec<&'static Entry> {
 
 /// The command that a client names: `get`, `config|set`.
 pub(super) fn named(name: &[u8]) -> Option<&'static Entry> {
-    known().find(|e| e.spec.name.as_bytes().eq_ignore_ascii_case(name))
+    registry().called(name).filter(|e| !e.hidden())
 }
 
 fn all(_: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {

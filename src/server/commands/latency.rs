@@ -184,7 +184,7 @@ fn histogram(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fa
     let wanted: Vec<usize> = if args.len() == 2 {
         (0..entries.len()).collect()
     } else {
-        args[2..].iter().filter_map(|a| registry().by_name(std::str::from_utf8(a).ok()?)).flat_map(with_subs).collect()
+        args[2..].iter().filter_map(|name| registry().called(name)).flat_map(with_subs).collect()
     };
     let collect = move |c: &mut Core| -> Vec<(usize, LatencyHistogram)> {
         let used = wanted.iter().filter(|i| c.stats.commands[**i].latency.count() > 0);
