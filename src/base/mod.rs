@@ -6,6 +6,7 @@ pub mod glob;
 pub mod longdouble;
 pub mod memory;
 pub mod num;
+pub mod os;
 pub mod rng;
 pub mod sha1;
 pub mod slot;

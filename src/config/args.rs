@@ -35,9 +35,6 @@ pub(super) fn parse(args: &[String]) -> Result<Request, ConfigError> {
         "--test-memory" => {
             return Err(refused("--test-memory is not available: use a memory tester such as memtester"));
         }
-        "--check-system" => {
-            return Err(refused("--check-system is not available: the kernel is checked at every start"));
-        }
         _ => {}
     }
     if args.iter().any(|arg| arg == "--sentinel") {
@@ -156,7 +153,7 @@ mod tests {
         let parse = |arg: &str| parse(&["x".to_owned(), arg.to_owned()]);
         assert_eq!(parse("-v").unwrap(), Request::Version);
         assert_eq!(parse("--help").unwrap(), Request::Help);
-        for refused in ["--test-memory", "--check-system", "--sentinel"] {
+        for refused in ["--test-memory", "--sentinel"] {
             assert!(parse(refused).is_err());
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::words::os_reason;
+use crate::base::os::os_reason;
 
 /// A configuration that the server does not start with. `Display` gives the
 /// text for standard error; the process then exits with status 1.

@@ -18,6 +18,7 @@ pub fn help_text(program: &str) -> String {
          {INDENT}--directive value ...   set a directive; later settings win\n\
          {INDENT}-v, --version           print the version and exit\n\
          {INDENT}-h, --help              print this text and exit\n\
+         {INDENT}--check-system          look how this machine is set up and exit\n\
          \n\
          Examples:\n\
          {INDENT}{program} --port 7777 --cores 4\n\

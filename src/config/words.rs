@@ -8,6 +8,7 @@ use super::directive::{Origin, RewriteLine, WRONG_NUMBER, must_be_one_of};
 use super::line;
 use super::settings::Settings;
 use super::value::{self, Cores, KeyspaceEvents, OutputBufferLimit, SavePoint, ServiceCore, ShutdownFlags};
+use crate::base::os::os_reason;
 
 /// Most addresses that `bind` takes, as in Redis.
 const BIND_ADDRESSES_MAX: usize = 16;
@@ -288,15 +289,6 @@ pub(super) fn print_dir(settings: &Settings) -> String {
 /// Always written, since the default depends on where the server was started.
 pub(super) fn dir_lines(settings: &Settings, _: &Settings) -> Vec<RewriteLine> {
     vec![RewriteLine { text: format!("dir {}", line::quote(&print_dir(settings))), needed: true }]
-}
-
-/// The operating system's text for an error, without Rust's error number.
-pub(super) fn os_reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text[..at].to_owned(),
-        None => text,
-    }
 }
 
 pub(super) fn parse_replicaof(settings: &mut Settings, words: &[&str], _: Origin) -> Outcome {

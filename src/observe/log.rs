@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::log_line::Line;
+use crate::base::os::os_reason;
 use crate::config::{LogFormat, LogLevel, LogTimestamp, Settings, SyslogFacility};
 
 /// Longest message in bytes; the rest is cut off.
@@ -70,7 +71,7 @@ pub fn configure(settings: &Settings) -> Result<(), String> {
         "" => None,
         path => {
             let open = LogFile::open(settings.resolve(path));
-            Some(open.map_err(|error| format!("Can't open the log file {path}: {error}"))?)
+            Some(open.map_err(|error| format!("Can't open the log file {path}: {}", os_reason(&error)))?)
         }
     };
     let syslog = match settings.syslog_enabled {

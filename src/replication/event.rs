@@ -268,6 +268,8 @@ pub enum Action {
 
     Notice(String),
     Warning(String),
+    /// Tell whoever supervises the process how it is.
+    Status(&'static str),
 }
 
 /// What a node is told with every event: the time and what the stream holds.

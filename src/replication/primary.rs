@@ -39,6 +39,7 @@ impl Node {
         if self.refuse_for_now(psync.link) {
             return;
         }
+        self.note_request(&psync.peer);
         self.drop_stale_twin(&psync.peer);
         let next = u64::try_from(psync.next).unwrap_or(0);
         let verdict = self.history.accepts(psync.id, next, &self.stream_window());
@@ -57,8 +58,13 @@ impl Node {
         if self.replicas.contains_key(&link) || self.refuse_for_now(link) {
             return;
         }
+        self.note_request(&peer);
         self.replicas.insert(link, Replica::new(link, peer, true, self.now));
         self.enlist(link);
+    }
+
+    fn note_request(&mut self, peer: &Peer) {
+        self.notice(format!("Replica {} asks for synchronization", peer.name()));
     }
 
     fn refuse_for_now(&mut self, link: LinkId) -> bool {

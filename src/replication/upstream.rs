@@ -28,6 +28,11 @@ const ACK_MS: Ms = 1000;
 /// nothing else; Redis does not ask for it.
 const SILENCE_MS: Ms = 50;
 
+/// What a supervisor is told when the link is up: after a copy, and without one.
+const COPIED: &str = "MASTER <-> REPLICA sync: Finished with success. Ready to accept connections in read-write mode.";
+const RESUMED: &str =
+    "MASTER <-> REPLICA sync: Partial Resynchronization accepted. Ready to accept connections in read-write mode.";
+
 /// A line expected from the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -94,6 +99,8 @@ pub struct Upstream {
     pub down_since: Option<Ms>,
     /// There was a link once.
     pub was_up: bool,
+    /// The next attempt is to restore a link that worked.
+    restores: bool,
 }
 
 impl Upstream {
@@ -129,6 +136,7 @@ impl Upstream {
             told: 0,
             down_since: Some(now),
             was_up: false,
+            restores: false,
         }
     }
 
@@ -225,8 +233,10 @@ impl Node {
         up.bulk = None;
         up.hung_up = None;
         let (host, port) = (up.host.clone(), up.port);
-        self.notice(format!("Connecting to MASTER {host}:{port}"));
+        let verb = if std::mem::take(&mut up.restores) { "Reconnecting" } else { "Connecting" };
+        self.notice(format!("{verb} to MASTER {host}:{port}"));
         self.act(Action::Connect { epoch: self.next_epoch, host, port });
+        self.notice("MASTER <-> REPLICA sync started".into());
     }
 
     pub(super) fn on_connected(&mut self, epoch: Epoch) {
@@ -432,6 +442,7 @@ impl Node {
             self.act(Action::StartLog);
         }
         self.notice("MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.".into());
+        self.act(Action::Status(RESUMED));
         self.link_is_up(up);
     }
 
@@ -508,6 +519,7 @@ impl Node {
             up.resumable = !up.silent;
             up.bulk = None;
             node.notice("MASTER <-> REPLICA sync: Finished with success".into());
+            node.act(Action::Status(COPIED));
             node.link_is_up(up);
             node.acknowledge(up, offset);
             let behind = std::mem::take(&mut up.behind);
@@ -612,6 +624,7 @@ impl Node {
         }
         if up.state == State::Connected {
             up.down_since = Some(self.now);
+            up.restores = true;
         }
         up.state = State::Connect { at: again_at };
         up.expected.clear();

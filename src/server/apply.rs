@@ -10,6 +10,7 @@ use super::process;
 use super::shared::Shared;
 use super::start::RESERVED_FILES;
 use super::tls::{self, Tls};
+use crate::base::os::os_reason;
 use crate::command::cx::Options;
 use crate::config::{Change, Settings};
 use crate::observe::log;
@@ -38,20 +39,35 @@ fn changed_tls(change: &Change) -> &'static str {
 /// to the same value: its files may have changed. The error is Redis's text without its code; nothing has
 /// changed then.
 pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<Applied, String> {
+    try_process_wide(core, change, touched_tls).map_err(|(name, reason)| {
+        // Redis enters a directory while it reads the values, before it applies any.
+        if name != "dir" {
+            log::warning(format_args!(
+                "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
+            ));
+        }
+        Change::refusal(name, &reason)
+    })
+}
+
+/// The directive that could not be applied, and why.
+type Blamed = (&'static str, String);
+
+fn try_process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<Applied, Blamed> {
     let new = change.settings();
     let changes = |name: &str| change.changed().contains(&name);
     if changes("maxclients") {
         let fitting = process::raise_open_files(new.maxclients, RESERVED_FILES);
         if fitting < new.maxclients {
             let reason = "The operating system is not able to handle the specified number of clients, try with";
-            return Err(Change::refusal("maxclients", &format!("{reason} {fitting}")));
+            return Err(("maxclients", format!("{reason} {fitting}")));
         }
     }
     let mut applied = Applied::default();
     if touched_tls {
         let made = tls::make(new).map_err(|e| {
             log::warning(format_args!("Failed to configure TLS: {e}"));
-            Change::refusal(changed_tls(change), "Unable to update TLS configuration. Check server logs.")
+            (changed_tls(change), "Unable to update TLS configuration. Check server logs.".to_string())
         })?;
         applied.tls = Some(made);
     }
@@ -64,7 +80,7 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
                 Ok(listening) => applied.listening.push(listening),
                 Err(reason) => {
                     applied.undo();
-                    return Err(Change::refusal(if moved { name } else { "bind" }, &reason));
+                    return Err((if moved { name } else { "bind" }, reason));
                 }
             }
         }
@@ -73,7 +89,7 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
         && let Err(e) = std::env::set_current_dir(&new.dir)
     {
         applied.undo();
-        return Err(Change::refusal("dir", &reason_of(&e)));
+        return Err(("dir", os_reason(&e)));
     }
     if changes("loglevel") {
         log::set_level(new.loglevel);
@@ -98,15 +114,10 @@ pub fn process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
         let blamed = if changes("oom-score-adj") { "oom-score-adj" } else { "oom-score-adj-values" };
         if let Err(reason) = process::adjust_oom_score(new, core.role.replica) {
             applied.undo();
-            return Err(Change::refusal(blamed, &reason));
+            return Err((blamed, reason));
         }
     }
     Ok(applied)
-}
-
-fn reason_of(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
 /// Binds the new addresses while the old ones are still open.
@@ -120,7 +131,7 @@ fn listen(core: &Core, new: &Settings, (old_port, new_port): (u16, u16)) -> Resu
         vec![Vec::new(); cores]
     } else {
         bind::tcp_beside(new, new_port, cores, new_port == old_port).map_err(|e| {
-            log::warning(format_args!("{e}"));
+            log::warning(format_args!("Warning: {e}"));
             let moved = new_port != old_port;
             String::from(if moved {
                 "Unable to listen on this port. Check server logs."

@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use super::io::Listener;
+use crate::base::os::os_reason;
 use crate::config::Settings;
 
 fn last() -> io::Error {
@@ -110,7 +111,11 @@ fn resolve(word: &str, port: u16) -> Result<(Vec<SocketAddr>, bool), String> {
     match list {
         Ok(l) => Ok((l, optional)),
         Err(_) if optional => Ok((Vec::new(), true)),
-        Err(e) => Err(format!("Could not create server TCP listening socket {host}:{port}: {e}")),
+        Err(e) => {
+            let why = os_reason(&e);
+            let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+            Err(format!("Could not create server TCP listening socket {host}:{port}: {why}"))
+        }
     }
 }
 
@@ -156,8 +161,9 @@ pub fn tcp_beside(s: &Settings, port: u16, cores: usize, ours: bool) -> Result<V
                 }),
                 Err(e) if optional && unavailable(&e) => {}
                 Err(e) => {
-                    let text = if e.raw_os_error() == Some(libc::EADDRINUSE) { IN_USE.into() } else { e.to_string() };
-                    return Err(format!("Could not create server TCP listening socket {}:{port}: {text}", addr.ip()));
+                    let host = word.trim_start_matches('-');
+                    let why = os_reason(&e);
+                    return Err(format!("Could not create server TCP listening socket {host}:{port}: bind: {why}"));
                 }
             }
         }
@@ -183,7 +189,8 @@ fn bind_cores(addr: &SocketAddr, s: &Settings, cores: usize, ours: bool) -> io::
 pub fn alone(s: &Settings, host: &str, port: u16) -> Result<RawFd, String> {
     let (addresses, _) = resolve(host, port)?;
     let address = addresses.first().ok_or_else(|| format!("'{host}' has no address"))?;
-    listen_on(address, s, false).map_err(|e| format!("Could not create server TCP listening socket {address}: {e}"))
+    listen_on(address, s, false)
+        .map_err(|e| format!("Could not create server TCP listening socket {address}: bind: {}", os_reason(&e)))
 }
 
 /// The number of a group of this system.
@@ -209,7 +216,7 @@ pub fn unix(s: &Settings) -> Result<Option<RawFd>, String> {
         return Ok(None);
     }
     let path = s.resolve(&s.unixsocket);
-    let fail = |e: io::Error| format!("Failed opening Unix socket: bind: {e}");
+    let fail = |e: io::Error| format!("Failed opening Unix socket: bind: {}", os_reason(&e));
     let _ = std::fs::remove_file(&path);
     let listener = std::os::unix::net::UnixListener::bind(&path).map_err(fail)?;
     if !s.unixsocketgroup.is_empty() {

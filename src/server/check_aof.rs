@@ -7,6 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::base::os::os_reason;
 use crate::journal::aof::check::{Findings, look};
 use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::snapshot::rdb::scan::{Event, Scanner};
@@ -52,7 +53,7 @@ pub fn main(args: &[String]) -> ExitCode {
 
 fn check(path: &Path, wish: Wish) -> Outcome {
     let mut first = [0; 5];
-    let n = open(path)?.read(&mut first).map_err(|e| failed(&format!("Cannot read file: {e}")))?;
+    let n = open(path)?.read(&mut first).map_err(|e| failed(&format!("Cannot read file: {}", os_reason(&e))))?;
     if first[..n].starts_with(b"file ") || first[..n].starts_with(b"#") && is_manifest(path) {
         return check_all(path, wish);
     }
@@ -68,7 +69,8 @@ fn is_manifest(path: &Path) -> bool {
 
 fn check_all(path: &Path, wish: Wish) -> Outcome {
     println!("Start checking Multi Part AOF");
-    let text = std::fs::read(path).map_err(|e| failed(&format!("Cannot open file {}: {e}", path.display())))?;
+    let text =
+        std::fs::read(path).map_err(|e| failed(&format!("Cannot open file {}: {}", path.display(), os_reason(&e))))?;
     let manifest = Manifest::parse(&text).map_err(|e| {
         if e.line > 0 {
             println!("Reading the manifest file, at line {}\n>>> '{}'", e.line, e.text);
@@ -98,16 +100,18 @@ fn check_all(path: &Path, wish: Wish) -> Outcome {
 fn check_one(path: &Path, wish: Wish, last: bool, kind: &str) -> Outcome {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut file = open(path)?;
-    let size = file.metadata().map_err(|e| failed(&format!("Cannot stat file: {name}, aborting... {e}")))?.len();
+    let size =
+        file.metadata().map_err(|e| failed(&format!("Cannot stat file: {name}, aborting... {}", os_reason(&e))))?.len();
     if size == 0 {
         println!("{kind} {name} is empty");
         return Ok(());
     }
     let start = snapshot_end(path, &name)?;
-    file.seek(SeekFrom::Start(start)).map_err(|e| failed(&format!("Failed to seek in AOF {name}: {e}")))?;
+    file.seek(SeekFrom::Start(start))
+        .map_err(|e| failed(&format!("Failed to seek in AOF {name}: {}", os_reason(&e))))?;
     let until = if let Wish::Until(time) = wish { Some(time) } else { None };
     let found = look(start, size, until, |piece| file.read(piece))
-        .map_err(|e: io::Error| failed(&format!("Error reading AOF {name}: {e}")))?;
+        .map_err(|e: io::Error| failed(&format!("Error reading AOF {name}: {}", os_reason(&e))))?;
     if let Some(fault) = &found.fault {
         println!("0x{:>16x}: {fault}", found.valid);
     }
@@ -169,11 +173,12 @@ fn agreed() -> bool {
 
 fn cut(path: &Path, name: &str, size: u64) -> Outcome {
     let result = File::options().write(true).open(path).and_then(|f| f.set_len(size).and_then(|()| f.sync_all()));
-    result.map_err(|e| failed(&format!("Failed to truncate AOF {name}: {e}")))
+    result.map_err(|e| failed(&format!("Failed to truncate AOF {name}: {}", os_reason(&e))))
 }
 
 fn open(path: &Path) -> Result<File, Failed> {
-    File::open(path).map_err(|e| failed(&format!("Cannot open file {}: {e}, aborting...", path.display())))
+    File::open(path)
+        .map_err(|e| failed(&format!("Cannot open file {}: {}, aborting...", path.display(), os_reason(&e))))
 }
 
 fn failed(line: &str) -> Failed {
@@ -184,7 +189,7 @@ fn failed(line: &str) -> Failed {
 fn begins_as_snapshot(path: &Path) -> Result<bool, Failed> {
     let mut first = [0; 6];
     let mut file = open(path)?;
-    let n = file.read(&mut first).map_err(|e| failed(&format!("Cannot read file: {e}")))?;
+    let n = file.read(&mut first).map_err(|e| failed(&format!("Cannot read file: {}", os_reason(&e))))?;
     Ok(first[..n].starts_with(b"REDIS") || first[..n].starts_with(b"VALKEY"))
 }
 
@@ -204,14 +209,14 @@ fn snapshot_end(path: &Path, name: &str) -> Result<u64, Failed> {
 
 /// Reads a snapshot to its end; where that is.
 fn end_of_snapshot(path: &Path) -> Result<u64, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut file = File::open(path).map_err(|e| os_reason(&e))?;
     let mut scanner = Scanner::new(true);
     loop {
         match scanner.next() {
             Ok(Some(Event::End(_))) => return Ok(scanner.offset()),
             Ok(Some(_)) => {}
             Ok(None) => {
-                scanner.fill(&mut file, 1 << 16).map_err(|e| e.to_string())?;
+                scanner.fill(&mut file, 1 << 16).map_err(|e| os_reason(&e))?;
             }
             Err(e) => return Err(format!("{:?} at offset {}", e.fault, e.offset)),
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use io_uring::{opcode, squeue, types};
 
 use super::core::Core;
+use crate::base::os::strerror;
 use crate::reactor::buffers;
 use crate::reactor::ring::{Completion, Op, Token};
 use crate::reactor::wake;
@@ -219,8 +220,7 @@ impl Core {
     }
 
     fn accept_failed(&mut self, errno: i32) {
-        let e = std::io::Error::from_raw_os_error(errno);
-        super::log_warning(&format!("Accepting client connection: {e}"));
+        super::log_warning(&format!("Accepting client connection: {}", strerror(errno)));
     }
 
     /// Makes a connection of an accepted socket.

@@ -14,7 +14,7 @@ use super::image::Want;
 use super::service::Service;
 use crate::base::slot::{Key, slot_of_hash};
 use crate::command::cx::Touch;
-use crate::snapshot::load::{expected_in_slot, longest_string};
+use crate::snapshot::load::{expected_in_slot, log_field, longest_string};
 use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
 use crate::snapshot::rdb::read::{Bytes, Fault};
 use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
@@ -257,6 +257,7 @@ impl Loader {
 
 impl About {
     fn note(&mut self, name: &[u8], value: Vec<u8>) {
+        log_field(name, &value);
         let number = || crate::base::num::parse_u64(&value);
         match name {
             b"repl-stream-db" => self.stream_db = number().and_then(|n| u32::try_from(n).ok()),

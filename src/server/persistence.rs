@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
 use super::core::Core;
 use super::registry::Entry;
 use crate::base::Args;
+use crate::base::os::strerror;
 use crate::command::Fault;
 use crate::command::spec::flag;
 use crate::session::conn::Conn;
@@ -33,6 +34,8 @@ pub struct Persistence {
 
 /// The append-only file.
 pub struct AofStatus {
+    /// `aof_enabled`: whether it is wanted, and not suspended while a dataset is
+    /// replaced.
     pub enabled: AtomicBool,
     /// Replies of turns stamped below may leave; `u64::MAX` unless replies
     /// wait for the disk (`appendfsync always`).
@@ -88,12 +91,6 @@ impl Default for Persistence {
             },
         }
     }
-}
-
-/// The system's words for an error number.
-pub fn strerror(errno: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
 /// The reply to writes while snapshots fail.

@@ -12,15 +12,18 @@ mod daemon;
 mod kernel;
 mod limits;
 pub mod signals;
+mod system;
 pub mod title;
 
 use std::path::Path;
 
+use crate::base::os::os_reason;
 use crate::config::Settings;
 
 pub use daemon::{PidFile, Supervisor, daemonize};
 pub use kernel::check_kernel;
 pub use limits::{adjust_oom_score, ask_for_short_slices, disable_huge_pages, raise_open_files};
+pub use system::check_system;
 
 /// The version of Redis whose behaviour the server claims towards clients.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -39,6 +42,8 @@ pub enum Program {
     CheckRdb,
     /// The checker of append-only files.
     CheckAof,
+    /// The checker of the machine (`--check-system`).
+    CheckSystem,
 }
 
 impl Program {
@@ -58,6 +63,8 @@ impl Program {
             Self::CheckAof
         } else if names("sentinel") || args.iter().skip(1).any(|arg| arg == "--sentinel") {
             Self::Sentinel
+        } else if args.get(1).is_some_and(|arg| arg == "--check-system") {
+            Self::CheckSystem
         } else {
             Self::Server
         }
@@ -67,7 +74,7 @@ impl Program {
     /// with status 1.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
-            Self::Server | Self::CheckRdb | Self::CheckAof => None,
+            Self::Server | Self::CheckRdb | Self::CheckAof | Self::CheckSystem => None,
             Self::Sentinel => Some("Sentinel mode is not built yet."),
         }
     }
@@ -90,7 +97,7 @@ pub fn version_line() -> String {
 /// Enters the configured working directory. The error is the text to print.
 pub fn enter_dir(settings: &Settings) -> Result<(), String> {
     std::env::set_current_dir(&settings.dir)
-        .map_err(|error| format!("Can't chdir to '{}': {error}", settings.dir.display()))
+        .map_err(|error| format!("Can't chdir to '{}': {}", settings.dir.display(), os_reason(&error)))
 }
 
 #[cfg(test)]
@@ -112,6 +119,7 @@ mod tests {
         assert_eq!(program(&["x", "a.conf", "--sentinel"]), Program::Sentinel);
         assert_eq!(program(&["redis-check-rdb", "d"]), Program::CheckRdb);
         assert_eq!(program(&["coreslot-check-aof"]), Program::CheckAof);
+        assert_eq!(program(&["coreslot-server", "--check-system"]), Program::CheckSystem);
         assert_eq!(program(&[]), Program::Server);
     }
 

@@ -16,6 +16,7 @@ use super::shared::{Garbage, Shared};
 use super::tls::{self, Tls};
 use super::{bind, endpoints, registry, service, users_file};
 use crate::acl::Users;
+use crate::base::os::os_reason;
 use crate::base::slot::SLOTS;
 use crate::base::{clock, memory};
 use crate::config::{Config, ConfigError, Cores, ServiceCore, Settings, StartMode, help_text};
@@ -49,14 +50,18 @@ pub fn main(args: Vec<String>) -> ExitCode {
     if program == Program::CheckRdb {
         return check_rdb(&args);
     }
+    if program == Program::CheckSystem {
+        return exit_code(process::check_system(&mut std::io::stdout().lock()));
+    }
     match Config::from_args(&args) {
         Ok(StartMode::Version) => {
             println!("{}", process::version_line());
             ExitCode::SUCCESS
         }
         Ok(StartMode::Help) => {
-            println!("{}", help_text(process::program_name(&args[0])));
-            ExitCode::SUCCESS
+            // To standard error and with code 1, as redis-server does.
+            eprintln!("{}", help_text(process::program_name(&args[0])));
+            ExitCode::FAILURE
         }
         Ok(StartMode::Serve(config)) => match prepare(&config) {
             Ok(users) => serve_to_the_end(config, users, &args[0]),
@@ -89,6 +94,11 @@ fn serve_to_the_end(config: Config, users: Users, program: &str) -> ExitCode {
     }
 }
 
+/// Of a check: success only if nothing was wrong.
+fn exit_code(good: std::io::Result<bool>) -> ExitCode {
+    if good.unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// The program that checks a snapshot file.
 fn check_rdb(args: &[String]) -> ExitCode {
     let name = process::program_name(&args[0]);
@@ -97,10 +107,7 @@ fn check_rdb(args: &[String]) -> ExitCode {
             println!("{}", process::version_line());
             ExitCode::SUCCESS
         }
-        [_, file] => match check::check(file, &mut std::io::stdout().lock()) {
-            Ok(true) => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        },
+        [_, file] => exit_code(check::check(file, &mut std::io::stdout().lock())),
         _ => {
             eprintln!("Usage: {name} <rdb-file-name>");
             ExitCode::FAILURE
@@ -213,8 +220,10 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
         0 => None,
         port => Some(bind::alone(s, &s.metrics_bind, port)?),
     };
-    let wakes =
-        (0..=cores).map(|_| Wake::new()).collect::<Result<Vec<_>, _>>().map_err(|e| format!("socketpair: {e}"))?;
+    let wakes = (0..=cores)
+        .map(|_| Wake::new())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| format!("socketpair: {}", os_reason(&e)))?;
     memory::purge_on_request_only();
     let (garbage, reaper, counts) = start_reaper()?;
     let shared = Arc::new(Shared::new(
@@ -230,16 +239,16 @@ fn run(config: Config, access: (Users, Option<Tls>), s: &Settings, wake: RawFd) 
     shared.endpoint_base.store(endpoints::base(s), Ordering::Relaxed);
     banner(s, cores);
     log::notice(format_args!("Server initialized"));
+    let supervisor = process::Supervisor::greet(s);
     // Until the service core says otherwise.
     shared.persistence.loading.store(true, Ordering::SeqCst);
     let service = service::start(shared.clone(), layout.service, metrics)?;
     let threads = start_cores(&shared, &layout, listeners)?;
     leave_out_fixed(&shared, before);
-    let supervisor = process::Supervisor::detect(s);
     if wait_until_loaded(&shared, &service.loaded)? {
         announce(s);
         if let Some(sv) = &supervisor {
-            sv.ready();
+            sv.ready(s.replication.replicaof.is_some());
         }
     }
     wait(&shared, wake);
@@ -364,7 +373,7 @@ fn start_reaper() -> Result<(mpsc::Sender<Garbage>, JoinHandle<()>, Counts), Str
             freed.fetch_add(n, Ordering::Relaxed);
         }
     });
-    let thread = thread.map_err(|e| format!("Can't start the reaper thread: {e}"))?;
+    let thread = thread.map_err(|e| format!("Can't start the reaper thread: {}", os_reason(&e)))?;
     Ok((send, thread, counts))
 }
 
@@ -379,7 +388,7 @@ fn start_cores(
         let (shared, ready, cpu) = (shared.clone(), ready.clone(), *cpu);
         let body = move || core_thread(id, shared, own, cpu, ready);
         let t = std::thread::Builder::new().name(format!("core-{id}")).stack_size(CORE_STACK).spawn(body);
-        threads.push(t.map_err(|e| format!("Can't start data core {id}: {e}"))?);
+        threads.push(t.map_err(|e| format!("Can't start data core {id}: {}", os_reason(&e)))?);
     }
     for _ in 0..threads.len() {
         match is_ready.recv() {
@@ -406,7 +415,7 @@ fn core_thread(
     let (ring, buffers) = match made {
         Ok(x) => x,
         Err(e) => {
-            let _ = ready.send(Err(format!("Can't make the io_uring ring of data core {id}: {e}")));
+            let _ = ready.send(Err(format!("Can't make the io_uring ring of data core {id}: {}", os_reason(&e))));
             return;
         }
     };

@@ -6,13 +6,14 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::base::os::os_reason;
 use crate::config::Settings;
 
 /// Bytes of a file at most; anything longer holds no certificate.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |e: std::io::Error| format!("Failed to read {}: {e}", path.display());
+    let failed = |e: std::io::Error| format!("Failed to read {}: {}", path.display(), os_reason(&e));
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_BYTES_MAX), &mut text).map_err(failed)?;
@@ -62,7 +63,8 @@ pub fn roots(s: &Settings) -> Result<RootCertStore, String> {
     }
     if !s.tls.ca_cert_dir.is_empty() {
         let dir = s.resolve(&s.tls.ca_cert_dir);
-        let listed = std::fs::read_dir(&dir).map_err(|e| format!("Failed to read {}: {e}", dir.display()))?;
+        let listed =
+            std::fs::read_dir(&dir).map_err(|e| format!("Failed to read {}: {}", dir.display(), os_reason(&e)))?;
         for entry in listed.filter_map(Result::ok).filter(|e| e.path().is_file()) {
             // Other files may lie there, too.
             if let Ok(found) = certificates(&entry.path()) {

@@ -11,6 +11,7 @@ use super::rdb::kind_name;
 use super::rdb::read::{Bytes, Fault};
 use super::rdb::scan::{Error, Event, Record, Scanner, Sum};
 use crate::base::clock::{self, UnixMs};
+use crate::base::os::os_reason;
 use crate::command::cx::Options;
 
 /// Bytes read at a time.
@@ -33,7 +34,7 @@ pub fn check(name: &str, out: &mut impl Write) -> io::Result<bool> {
     let mut file = match File::open(name) {
         Ok(f) => f,
         Err(e) => {
-            writeln!(out, "Cannot open file: {e}")?;
+            writeln!(out, "Cannot open file: {}", os_reason(&e))?;
             return Ok(false);
         }
     };
@@ -82,7 +83,7 @@ fn walk(
             Ok(Some(event)) => event,
             Ok(None) => {
                 if let Err(e) = scanner.fill(file, PIECE) {
-                    writeln!(out, "Cannot read the file: {e}")?;
+                    writeln!(out, "Cannot read the file: {}", os_reason(&e))?;
                     scanner.close();
                 }
                 continue;

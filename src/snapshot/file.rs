@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::direct::{DirectFile, blocking};
 use super::sink::{Later, Sink};
+use crate::base::os::os_reason;
 use crate::observe::log;
 
 /// See the module's description.
@@ -20,17 +21,18 @@ fn here() -> String {
 }
 
 fn complain(e: &io::Error) {
-    log::warning(format_args!("Write error saving DB on disk: {e}"));
+    log::warning(format_args!("Write error saving DB on disk: {}", os_reason(&e)));
 }
 
 /// Moves a file, and syncs the directory that it is in.
 fn move_there(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to).inspect_err(|e| {
         log::warning(format_args!(
-            "Error moving temp DB file {} on the final destination {} (in server root dir {}): {e}",
+            "Error moving temp DB file {} on the final destination {} (in server root dir {}): {}",
             from.display(),
             to.display(),
-            here()
+            here(),
+            os_reason(&e)
         ));
     })?;
     let parent = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -50,9 +52,10 @@ impl FileSink {
             Ok(file) => Ok(FileSink { file, temporary, path: path.into() }),
             Err(e) => {
                 log::warning(format_args!(
-                    "Failed opening the temp RDB file {} (in server root dir {}) for saving: {e}",
+                    "Failed opening the temp RDB file {} (in server root dir {}) for saving: {}",
                     temporary.display(),
-                    here()
+                    here(),
+                    os_reason(&e)
                 ));
                 Err(e)
             }

@@ -128,41 +128,47 @@ pub struct About {
 }
 
 impl About {
-    /// Takes note of an auxiliary field; says in the log what Redis says.
+    /// Takes note of an auxiliary field, and of it in the log.
     fn note(&mut self, name: &[u8], value: &[u8]) {
+        log_field(name, value);
         let text = || String::from_utf8_lossy(value).into_owned();
         let number = || text().parse::<u64>().ok();
         match name {
-            b"redis-ver" | b"valkey-ver" => {
-                log::notice(format_args!("Loading RDB produced by version {}", text()));
-                self.server_version = Some(text());
-            }
-            b"ctime" => {
-                self.made_unix_s = number();
-                let now = crate::base::clock::now_ms() / 1000;
-                let age = now.saturating_sub(self.made_unix_s.unwrap_or(now));
-                log::notice(format_args!("RDB age {age} seconds"));
-            }
-            b"used-mem" => {
-                self.used_memory = number();
-                let mb = self.used_memory.unwrap_or(0) as f64 / f64::from(1 << 20);
-                log::notice(format_args!("RDB memory usage when created {mb:.2} Mb"));
-            }
+            b"redis-ver" | b"valkey-ver" => self.server_version = Some(text()),
+            b"ctime" => self.made_unix_s = number(),
+            b"used-mem" => self.used_memory = number(),
             b"repl-id" => self.replication_id = Some(text()),
             b"repl-offset" => self.replication_offset = number(),
             b"repl-stream-db" => self.replication_db = number().and_then(|n| u32::try_from(n).ok()),
-            b"aof-base" => {
-                self.aof_base = number() == Some(1);
-                if self.aof_base {
-                    log::notice(format_args!("RDB is base AOF"));
-                }
-            }
-            b"redis-bits" | b"aof-preamble" | b"lua" => {}
-            _ if name.first() == Some(&b'%') => {
-                log::notice(format_args!("RDB '{}': {}", name.escape_ascii(), value.escape_ascii()));
-            }
-            _ => log::debug(format_args!("Unrecognized RDB AUX field: '{}'", name.escape_ascii())),
+            b"aof-base" => self.aof_base = number() == Some(1),
+            _ => {}
         }
+    }
+}
+
+/// Says in the log what Redis says of an auxiliary field, wherever the snapshot
+/// comes from.
+pub fn log_field(name: &[u8], value: &[u8]) {
+    let text = String::from_utf8_lossy(value);
+    let number = text.parse::<u64>().ok();
+    match name {
+        b"redis-ver" | b"valkey-ver" => log::notice(format_args!("Loading RDB produced by version {text}")),
+        b"ctime" => {
+            let now = crate::base::clock::now_ms() / 1000;
+            let age = now.saturating_sub(number.unwrap_or(now));
+            log::notice(format_args!("RDB age {age} seconds"));
+        }
+        b"used-mem" => {
+            let mb = number.unwrap_or(0) as f64 / f64::from(1 << 20);
+            log::notice(format_args!("RDB memory usage when created {mb:.2} Mb"));
+        }
+        b"aof-base" if number == Some(1) => log::notice(format_args!("RDB is base AOF")),
+        b"repl-id" | b"repl-offset" | b"repl-stream-db" | b"aof-base" => {}
+        b"redis-bits" | b"aof-preamble" | b"lua" => {}
+        _ if name.first() == Some(&b'%') => {
+            log::notice(format_args!("RDB '{}': {}", name.escape_ascii(), value.escape_ascii()));
+        }
+        _ => log::debug(format_args!("Unrecognized RDB AUX field: '{}'", name.escape_ascii())),
     }
 }
 

@@ -19,6 +19,7 @@ mod flaps;
 mod functions;
 mod interop;
 mod killed;
+mod log_lines;
 mod monitors;
 mod places;
 mod proxy;

@@ -217,7 +217,11 @@ impl Server {
             }
             Action::RoleIsPrimary => self.is_primary = true,
             Action::RoleIsReplica => self.is_primary = false,
-            Action::WaitDone { .. } | Action::GoodReplicas(_) | Action::Notice(_) | Action::Warning(_) => {}
+            Action::WaitDone { .. }
+            | Action::GoodReplicas(_)
+            | Action::Notice(_)
+            | Action::Warning(_)
+            | Action::Status(_) => {}
         }
     }
 

@@ -270,6 +270,9 @@ impl Drop for Server {
             eprintln!("server ended early: {ended:?}; end of its log:\n{}", tail.join("\n"));
         } else if let Some(line) = crash.filter(|_| !self.may_crash) {
             panic!("the server crashed: {line}");
+        } else if let Some(line) = log.lines().find(|line| line.contains("(os error ")) {
+            // Redis tells errors in words; `base::os` does so here.
+            panic!("the number of an error in the log: {line}");
         }
         self.block = None;
     }

@@ -32,6 +32,7 @@ mod memory;
 mod metrics;
 mod migrate;
 mod monitor;
+mod operators;
 mod options;
 mod ordering;
 mod process;

@@ -360,6 +360,9 @@ fn an_impatient_end_leaves_no_temporary_file() {
     server.signal(libc::SIGINT);
     assert_eq!(server.wait_exit(Duration::from_secs(30)).code(), Some(1));
     assert!(!temporary.exists());
+    let last = server.log().lines().last().map(str::to_owned).unwrap_or_default();
+    assert!(last.starts_with(&format!("{}:signal-handler (", server.pid())), "{last}");
+    assert!(last.ends_with(") You insist... exiting now."), "{last}");
 }
 
 /// A signal that has not been acted on yet can be taken back.

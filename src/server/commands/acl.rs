@@ -7,6 +7,7 @@ use crate::acl::users::fits_name;
 use crate::acl::{User, check};
 use crate::base::Args;
 use crate::base::num::parse_i64;
+use crate::base::os::os_reason;
 use crate::base::rng::fill_entropy;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::command::{Fault, fault};
@@ -339,7 +340,7 @@ fn load(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
 fn save(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     let path = users_file::path(&core.settings).ok_or(NO_FILE)?;
     users_file::save(&path, &core.shared.users()).map_err(|e| {
-        crate::observe::log::warning(format_args!("Saving the ACL file failed: {e}"));
+        crate::observe::log::warning(format_args!("Saving the ACL file failed: {}", os_reason(&e)));
         Fault::Text("ERR There was an error trying to save the ACLs. Please check the server logs for more information")
     })?;
     conn.reply(|r| r.ok());

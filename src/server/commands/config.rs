@@ -148,10 +148,16 @@ fn set(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> {
     let mut applied = apply::process_wide(core, &change, touched_tls).map_err(refused)?;
     let password = change.settings().requirepass.clone();
     let new_password = change.changed().contains(&"requirepass");
+    let appendonly = change.changed().contains(&"appendonly").then_some(change.settings().persistence.appendonly);
     let titled = ["proc-title-template", "port", "tls-port", "bind"].iter().any(|n| change.changed().contains(n));
     shared.config.commit(change);
     if titled {
         process::title::show(&shared.config);
+    }
+    if let Some(enabled) = appendonly {
+        // INFO says so from the reply on, as Redis does; the service core begins or
+        // completes the files behind it.
+        p.aof.enabled.store(enabled, Ordering::SeqCst);
     }
     applied.publish_tls(&shared);
     if new_password {

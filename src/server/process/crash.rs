@@ -18,7 +18,7 @@ use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::config::Settings;
+use crate::config::{LogLevel, Settings};
 use crate::observe::log;
 
 const SIGNALS: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT];
@@ -110,14 +110,36 @@ fn say(fd: RawFd, text: fmt::Arguments<'_>) {
     unsafe { libc::write(fd, line.bytes.as_ptr().cast(), line.len) };
 }
 
-extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    let fd = match PATH.get() {
+/// Where lines of the log go, opened without a lock.
+fn open_log() -> RawFd {
+    match PATH.get() {
         // SAFETY: the path is a C string that lives as long as the process.
         Some(Some(path)) => unsafe {
             libc::open(path.as_ptr(), libc::O_APPEND | libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC, 0o644)
         },
         _ => libc::STDOUT_FILENO,
-    };
+    }
+}
+
+/// Logs a warning from a handler of signals, in the shape that Redis gives such
+/// lines.
+pub(super) fn say_in_handler(text: &str) {
+    if !log::enabled(LogLevel::Warning) {
+        return;
+    }
+    let fd = open_log();
+    // SAFETY: the calls are async-signal-safe, and take no memory but what a null
+    // pointer says that they need not fill.
+    let (pid, now) = unsafe { (libc::getpid(), libc::time(std::ptr::null_mut())) };
+    say(fd, format_args!("{pid}:signal-handler ({now}) {text}\n"));
+    if fd != libc::STDOUT_FILENO {
+        // SAFETY: the descriptor was opened above; if that failed, so does this.
+        unsafe { libc::close(fd) };
+    }
+}
+
+extern "C" fn on_crash(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    let fd = open_log();
     // SAFETY: with SA_SIGINFO the kernel passes a valid description.
     let (code, address, pid, uid) = unsafe { ((*info).si_code, (*info).si_addr(), (*info).si_pid(), (*info).si_uid()) };
     say(fd, format_args!("\n=== CORESLOT CRASH REPORT: please send all of it ===\n"));

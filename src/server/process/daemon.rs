@@ -5,7 +5,10 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::base::os::os_reason;
 use crate::config::{Settings, Supervised};
 use crate::observe::log;
 
@@ -63,7 +66,7 @@ impl PidFile {
         match fs::write(&path, format!("{}\n", std::process::id())) {
             Ok(()) => Some(Self { path }),
             Err(error) => {
-                log::warning(format_args!("The pid file {} cannot be written: {error}", path.display()));
+                log::warning(format_args!("The pid file {} cannot be written: {}", path.display(), os_reason(&error)));
                 None
             }
         }
@@ -73,10 +76,15 @@ impl PidFile {
     pub fn remove(self) {
         log::notice(format_args!("Removing the pid file."));
         if let Err(error) = fs::remove_file(&self.path) {
-            log::verbose(format_args!("The pid file cannot be removed: {error}"));
+            log::verbose(format_args!("The pid file cannot be removed: {}", os_reason(&error)));
         }
     }
 }
+
+/// The supervisor of this process, once it was looked for.
+static SUPERVISOR: OnceLock<Option<Supervisor>> = OnceLock::new();
+/// Whether a supervisor knows more than that the server is ready.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Whoever started the process and waits for it to be ready.
 #[derive(Debug)]
@@ -88,9 +96,22 @@ pub enum Supervisor {
 }
 
 impl Supervisor {
-    /// Finds the supervisor that the settings name, or `None` if there is none.
-    /// A supervised process must not daemonize.
-    pub fn detect(settings: &Settings) -> Option<Self> {
+    /// Finds the supervisor that the settings name, or `None` if there is none,
+    /// and says that the server starts. A supervised process must not daemonize.
+    pub fn greet(settings: &Settings) -> Option<&'static Self> {
+        let found = SUPERVISOR.get_or_init(|| Self::detect(settings)).as_ref();
+        found.inspect(|supervisor| supervisor.status("Coreslot is loading..."))
+    }
+
+    /// Tells the supervisor, if there is one, how the server is.
+    pub fn tell(text: &str) {
+        if let Some(Some(supervisor)) = SUPERVISOR.get() {
+            TOLD.store(true, Ordering::SeqCst);
+            supervisor.status(text);
+        }
+    }
+
+    fn detect(settings: &Settings) -> Option<Self> {
         let upstart = || std::env::var_os("UPSTART_JOB").map(|_| Self::Upstart);
         let systemd = || Notifier::from_environment().map(Self::Systemd);
         let found = match settings.supervised {
@@ -108,8 +129,9 @@ impl Supervisor {
         found
     }
 
-    /// Says that the server accepts connections.
-    pub fn ready(&self) {
+    /// Says that the server accepts connections; a replica's dataset may still be
+    /// on its way.
+    pub fn ready(&self, replica: bool) {
         match self {
             // SAFETY: raising a signal has no memory effects; upstart continues
             // the process once it has seen it stopped.
@@ -117,13 +139,19 @@ impl Supervisor {
                 libc::raise(libc::SIGSTOP);
             },
             Self::Systemd(notifier) => {
-                notifier.send("STATUS=Ready to accept connections\nREADY=1\n");
+                if !TOLD.load(Ordering::SeqCst) {
+                    self.status(match replica {
+                        true => "Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync",
+                        false => "Ready to accept connections",
+                    });
+                }
+                notifier.send("READY=1\n");
             }
         }
     }
 
     /// Shows what the server is doing.
-    pub fn status(&self, text: &str) {
+    fn status(&self, text: &str) {
         if let Self::Systemd(notifier) = self {
             notifier.send(&format!("STATUS={}\n", text.replace('\n', " ")));
         }
@@ -159,7 +187,7 @@ impl Notifier {
 
     fn send(&self, message: &str) {
         if let Err(error) = self.socket.send_to_addr(message.as_bytes(), &self.address) {
-            log::warning(format_args!("systemd cannot be notified: {error}"));
+            log::warning(format_args!("systemd cannot be notified: {}", os_reason(&error)));
         }
     }
 }
@@ -175,7 +203,8 @@ mod tests {
         let listener = UnixDatagram::bind_addr(&address).unwrap();
         let notifier = Notifier { socket: UnixDatagram::unbound().unwrap(), address };
         let supervisor = Supervisor::Systemd(notifier);
-        supervisor.ready();
+        supervisor.ready(false);
+        supervisor.ready(true);
         supervisor.status("a\nb");
         supervisor.stopping();
         let receive = || {
@@ -183,7 +212,11 @@ mod tests {
             let len = listener.recv(&mut buffer).unwrap();
             String::from_utf8_lossy(&buffer[..len]).into_owned()
         };
-        assert!(receive().ends_with("READY=1\n"));
+        assert_eq!(receive(), "STATUS=Ready to accept connections\n");
+        assert_eq!(receive(), "READY=1\n");
+        let waits = "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync\n";
+        assert_eq!(receive(), waits);
+        assert_eq!(receive(), "READY=1\n");
         assert_eq!(receive(), "STATUS=a b\n");
         assert_eq!(receive(), "STOPPING=1\n");
     }

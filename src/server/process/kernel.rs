@@ -5,6 +5,7 @@ use std::io;
 use io_uring::{IoUring, cqueue, squeue};
 
 use super::limits::{get_limit, set_limit};
+use crate::base::os::os_reason;
 
 /// The first kernel with everything that a data core's ring uses
 /// (`SINGLE_ISSUER` with `DEFER_TASKRUN`, multishot receive).
@@ -94,7 +95,7 @@ fn explain(error: &io::Error, disabled: Option<u32>) -> String {
         (Some(libc::EINVAL), _) => "this kernel's io_uring lacks what Coreslot needs (SINGLE_ISSUER and DEFER_TASKRUN \
              rings, Linux 6.1). Boot a newer kernel, or leave the sandbox that imitates it."
             .to_owned(),
-        _ => format!("io_uring cannot be set up: {error}"),
+        _ => format!("io_uring cannot be set up: {}", os_reason(&error)),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use crate::base::os::os_reason;
 use crate::config::{OomScoreAdj, Settings};
 use crate::observe::log;
 
@@ -16,7 +17,10 @@ pub fn raise_open_files(maxclients: u32, reserved: u64) -> u32 {
     let limit = match open_files_limit() {
         Ok(limit) => limit,
         Err(error) => {
-            log::warning(format_args!("The limit on open files is unknown ({error}); it is taken to be 1024"));
+            log::warning(format_args!(
+                "The limit on open files is unknown ({}); it is taken to be 1024",
+                os_reason(&error)
+            ));
             return clients_within(1024, maxclients, reserved);
         }
     };
@@ -131,7 +135,7 @@ pub fn adjust_oom_score(settings: &Settings, is_replica: bool) -> Result<(), Str
         *known = None;
     }
     std::fs::write(PATH, score.clamp(-1000, 1000).to_string()).map_err(|error| {
-        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
+        log::warning(format_args!("Unable to write oom_score_adj: {}", os_reason(&error)));
         "Failed to set current oom_score_adj. Check server logs.".to_owned()
     })
 }
@@ -146,7 +150,7 @@ pub fn disable_huge_pages(settings: &Settings) {
     let status = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     if status != 0 {
         let error = io::Error::last_os_error();
-        log::warning(format_args!("Transparent huge pages cannot be turned off: {error}"));
+        log::warning(format_args!("Transparent huge pages cannot be turned off: {}", os_reason(&error)));
     }
 }
 

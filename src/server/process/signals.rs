@@ -1,5 +1,5 @@
 //! Signals: SIGTERM and SIGINT ask for a shutdown, SIGHUP and SIGPIPE are
-//! ignored.
+//! ignored, and so is SIGALRM, which Redis keeps for its watchdog and survives.
 //!
 //! The handler records the request and writes to an eventfd, nothing else;
 //! whoever reads the eventfd (any event loop can) takes the request with
@@ -56,6 +56,7 @@ pub fn install() -> io::Result<RawFd> {
     handle(libc::SIGINT, handler)?;
     handle(libc::SIGHUP, libc::SIG_IGN)?;
     handle(libc::SIGPIPE, libc::SIG_IGN)?;
+    handle(libc::SIGALRM, libc::SIG_IGN)?;
     Ok(wake)
 }
 
@@ -94,11 +95,10 @@ fn handle(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
 /// Only atomics and async-signal-safe system calls here; errno is restored.
 extern "C" fn on_shutdown_signal(signal: libc::c_int) {
     if signal == libc::SIGINT && INTERRUPTED.swap(true, Ordering::SeqCst) {
-        let text = b"Interrupted again: exiting at once.\n";
-        // SAFETY: the calls are async-signal-safe; the buffers are static, and
+        super::crash::say_in_handler("You insist... exiting now.");
+        // SAFETY: the calls are async-signal-safe; the buffer is static, and
         // reading a `OnceLock` that is set takes no lock.
         unsafe {
-            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
             if let Some(name) = TEMPORARY.get() {
                 libc::unlink(name.as_ptr());
             }
@@ -136,6 +136,8 @@ mod tests {
         assert_eq!(take_shutdown_request(), None);
         // SAFETY: as above; SIGHUP is ignored.
         unsafe { libc::raise(libc::SIGHUP) };
+        // SAFETY: and so is this one.
+        unsafe { libc::raise(libc::SIGALRM) };
         assert_eq!(take_shutdown_request(), None);
     }
 }

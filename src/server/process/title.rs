@@ -95,7 +95,7 @@ pub fn show(config: &Config) {
 fn title(s: &Settings, program: &str, file: &str) -> String {
     let port = if s.port != 0 { s.port } else { s.tls.port };
     let listen = match s.bind.first() {
-        _ if port == 0 => s.unixsocket.clone(),
+        _ if port == 0 => format!("unixsocket:{}", s.unixsocket),
         Some(address) => format!("{address}:{port}"),
         None => format!("*:{port}"),
     };
@@ -122,6 +122,8 @@ mod tests {
         assert_eq!(title(&config.settings(), "x/coreslot-server", ""), "x/coreslot-server 1.2.3.4:7");
         config.set(&[("proc-title-template", "{port}|{tls-port}|{config-file}|{unixsocket}|")]).unwrap();
         assert_eq!(title(&config.settings(), "x", "/a.conf"), "7|0|/a.conf||");
+        let config = Config::from_text(b"port 0\nunixsocket /tmp/s").unwrap();
+        assert_eq!(title(&config.settings(), "x", ""), "x unixsocket:/tmp/s");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::roles::Change;
 use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::Action;
+use crate::server::process::Supervisor;
 use crate::server::service::Service;
 use crate::server::service::streams::Replication;
 
@@ -51,6 +52,7 @@ impl Service {
             Action::GoodReplicas(_) => {}
             Action::Notice(text) => log::notice(format_args!("{text}")),
             Action::Warning(text) => log::warning(format_args!("{text}")),
+            Action::Status(text) => Supervisor::tell(text),
         }
     }
 

@@ -16,10 +16,10 @@ use glommio::io::{BufferedFile, OpenOptions};
 use glommio::timer::sleep;
 
 use super::link::Link;
+use crate::base::os::{os_reason, strerror};
 use crate::journal::backlog::{Backlog, Found, Spill};
 use crate::journal::block::Stretch;
 use crate::observe::log;
-use crate::server::persistence::strerror;
 use crate::server::service::Service;
 
 /// Time between two looks for something to write, and at the settings.
@@ -116,7 +116,7 @@ impl Service {
             match self.open_disk().await {
                 Ok(file) => *disk.file.borrow_mut() = Some(Rc::new(file)),
                 Err(e) => {
-                    self.disk_failed(&e.to_string());
+                    self.disk_failed(&os_reason(&e));
                     return None;
                 }
             }

@@ -24,6 +24,7 @@ use glommio::net::TcpStream;
 use glommio::timer::sleep;
 
 use super::link::{Link, write};
+use crate::base::os::os_reason;
 use crate::base::{clock, memory, rng};
 use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Target};
@@ -384,7 +385,11 @@ impl Service {
             Ok(None) if !link.bulk.borrow().as_ref().is_some_and(Bulk::is_sent) => return Sending::Idle,
             Ok(None) => {}
             Err(e) => {
-                log::warning(format_args!("Can't read the snapshot for replica {}: {e}", link.peer.borrow().name()));
+                log::warning(format_args!(
+                    "Can't read the snapshot for replica {}: {}",
+                    link.peer.borrow().name(),
+                    os_reason(&e)
+                ));
                 return Sending::Broken;
             }
         }

@@ -19,6 +19,7 @@ use super::full::Sending;
 use super::now_ms;
 use crate::base::memory;
 use crate::base::num::parse_i64;
+use crate::base::os::os_reason;
 use crate::command::spec::flag;
 use crate::journal::backlog::ReaderId;
 use crate::observe::log;
@@ -123,7 +124,7 @@ impl Service {
         let (reader, writer) = match (duplicate(d.fd), duplicate(d.fd)) {
             (Ok(r), Ok(w)) => (r, w),
             (Err(e), _) | (_, Err(e)) => {
-                log::warning(format_args!("Can't serve a replica: {e}"));
+                log::warning(format_args!("Can't serve a replica: {}", os_reason(&e)));
                 // SAFETY: the descriptor was handed over with the connection.
                 unsafe { libc::close(d.fd) };
                 return;

@@ -22,6 +22,7 @@ use glommio::timer::sleep;
 
 use super::receive::{Received, Rules, Writer};
 use crate::base::clock;
+use crate::base::os::os_reason;
 use crate::config::{DisklessLoad, Settings};
 use crate::observe::log;
 use crate::replication::event::Event as NodeEvent;
@@ -300,8 +301,9 @@ impl Service {
 
     /// Writes the snapshot to a file, and looks at it on the way.
     async fn receive_file(&self, generation: u64, path: &Path, rules: Rules) -> Result<(), Failure> {
-        let writer = Writer::start(path, rules)
-            .map_err(|e| format!("Opening the temp file needed for MASTER <-> REPLICA synchronization: {e}"))?;
+        let writer = Writer::start(path, rules).map_err(|e| {
+            format!("Opening the temp file needed for MASTER <-> REPLICA synchronization: {}", os_reason(&e))
+        })?;
         while let Some(bytes) = self.next_bytes(generation).await? {
             writer.write(bytes).await?;
         }
@@ -315,11 +317,11 @@ pub(super) const REFUSED: &str = "the primary has come back without its dataset 
 
 /// `delay` is `key-load-delay`, with which less is read at once, so that it shows.
 async fn feed_from_file(path: &Path, loader: &mut Loader, done: &AtomicU64, delay: i32) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut file = File::open(path).map_err(|e| format!("{}: {}", path.display(), os_reason(&e)))?;
     let mut piece = vec![0; if delay == 0 { PIECE } else { DELAYED_PIECE }];
     loop {
         let before = loader.about.keys;
-        let n = file.read(&mut piece).map_err(|e| format!("{}: {e}", path.display()))?;
+        let n = file.read(&mut piece).map_err(|e| format!("{}: {}", path.display(), os_reason(&e)))?;
         if n == 0 {
             return loader.finish().await;
         }

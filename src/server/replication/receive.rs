@@ -16,6 +16,7 @@ use bytes::Bytes;
 use glommio::timer::sleep;
 
 use super::load::REFUSED;
+use crate::base::os::os_reason;
 use crate::observe::log;
 use crate::server::service::snapshot_file::libraries_of;
 use crate::snapshot::rdb::module_name;
@@ -60,7 +61,8 @@ impl Received {
         };
         if let Err(e) = glommio::executor().spawn_blocking(work).await {
             log::warning(format_args!(
-                "Failed trying to rename the temp DB into dump.rdb in MASTER <-> REPLICA synchronization: {e}"
+                "Failed trying to rename the temp DB into dump.rdb in MASTER <-> REPLICA synchronization: {}",
+                os_reason(&e)
             ));
         }
     }
@@ -113,7 +115,7 @@ impl Writer {
     /// Why the thread has ended.
     fn why(&self) -> String {
         let error = self.outcome.recv().ok().and_then(Result::err);
-        error.map_or_else(|| "the file's thread has ended".into(), |e| e.to_string())
+        error.map_or_else(|| "the file's thread has ended".into(), |e| os_reason(&e))
     }
 
     /// All has come: waits until it is on disk and known to be in order.
@@ -121,7 +123,7 @@ impl Writer {
         self.order(Order::Finish).await?;
         loop {
             match self.outcome.try_recv() {
-                Ok(outcome) => return outcome.map_err(|e| e.to_string()),
+                Ok(outcome) => return outcome.map_err(|e| os_reason(&e)),
                 Err(mpsc::TryRecvError::Disconnected) => return Err("the file's thread has ended".into()),
                 Err(mpsc::TryRecvError::Empty) => sleep(LOOK).await,
             }

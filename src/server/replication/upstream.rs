@@ -17,6 +17,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::link::{duplicate, hang_up};
 use super::now_ms;
+use crate::base::os::os_reason;
 use crate::replication::event::{Epoch, Event};
 use crate::server::role::Role;
 use crate::server::service::Service;
@@ -145,7 +146,7 @@ impl Service {
             });
             match streams {
                 Ok((fd, session, reader, writer)) => service.primary_is_connected(epoch, (fd, session), reader, writer),
-                Err(e) => service.replicate(Event::Lost { epoch, reason: e.to_string() }),
+                Err(e) => service.replicate(Event::Lost { epoch, reason: os_reason(&e) }),
             }
         })
         .detach();
@@ -246,7 +247,7 @@ impl Service {
                     self.replicate(Event::Received { epoch: up.epoch, bytes });
                 }
                 Ok(_) => break BROKEN.to_string(),
-                Err(e) => break e.to_string(),
+                Err(e) => break os_reason(&e),
             }
             if up.ended.get() {
                 break BROKEN.to_string();

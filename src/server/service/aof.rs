@@ -27,13 +27,13 @@ use super::Service;
 use super::aof_file::{AppendFile, Pace, WRITE_MAX, Way};
 use super::streams::{Aof, FOR_AOF, Piece};
 use crate::base::clock;
+use crate::base::os::{os_reason, strerror};
 use crate::config::{AppendFsync, Settings};
 use crate::journal::aof::manifest::Manifest;
 use crate::journal::merge::Lanes;
 use crate::journal::writer::RUN_BYTES;
 use crate::observe::log;
 use crate::server::core::Core;
-use crate::server::persistence::strerror;
 
 /// Time between two attempts after an error, and between looks at the clock.
 const RETRY: Duration = Duration::from_millis(100);
@@ -213,7 +213,10 @@ impl Place {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => {
                 let name = path.display();
-                return Err(format!("Fatal error: can't open the AOF manifest file {name} for reading: {e}"));
+                return Err(format!(
+                    "Fatal error: can't open the AOF manifest file {name} for reading: {}",
+                    os_reason(&e)
+                ));
             }
         };
         Manifest::parse(&text).map(Some).map_err(|e| {
@@ -791,7 +794,6 @@ impl Service {
             log::warning(format_args!("Error writing to the AOF file {}: {}", f.name, strerror(errno)));
         }
         let status = &self.shared.persistence.aof;
-        status.enabled.store(false, SeqCst);
         status.errno.store(0, SeqCst);
         self.streams.borrow_mut().urgent = false;
         status.durable.store(u64::MAX, SeqCst);

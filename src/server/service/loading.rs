@@ -19,6 +19,7 @@ use super::applier::{Applier, ApplyError};
 use super::importing::Import;
 use super::snapshot_file;
 use crate::base::clock;
+use crate::base::os::os_reason;
 use crate::config::Settings;
 use crate::journal::aof::manifest::{AofFile, Manifest};
 use crate::journal::aof::reader::{Next, Reader};
@@ -85,9 +86,11 @@ impl Service {
             total += create_base(&place, &mut manifest, s.persistence.aof_use_rdb_preamble)?;
         }
         if !s.persistence.aof_disable_auto_gc {
-            place.delete_history(&mut manifest).map_err(|e| format!("Can't write the AOF manifest: {e}"))?;
+            place
+                .delete_history(&mut manifest)
+                .map_err(|e| format!("Can't write the AOF manifest: {}", os_reason(&e)))?;
         }
-        self.open_aof(manifest, total).await.map_err(|e| format!("Can't open the append-only file: {e}"))
+        self.open_aof(manifest, total).await.map_err(|e| format!("Can't open the append-only file: {}", os_reason(&e)))
     }
 
     /// Loads all files; the bytes that they have.
@@ -96,7 +99,7 @@ impl Service {
         for f in m.files() {
             let path = place.path(&f.name);
             let size = std::fs::metadata(&path).map_err(|e| {
-                let why = super::super::persistence::strerror(e.raw_os_error().unwrap_or(0));
+                let why = os_reason(&e);
                 format!("Unable to obtain the AOF file {} length. stat: {why}", f.name)
             })?;
             total += size.len();
@@ -129,11 +132,13 @@ impl Service {
         let path = place.path(&f.name);
         let mut cut = 0;
         if last && s.replication.replicaof.is_some() {
-            cut = cut_behind_note(&path, &f.name)
-                .map_err(|e| format!("Unrecoverable error reading the append only file {}: {e}", f.name))?;
+            cut = cut_behind_note(&path, &f.name).map_err(|e| {
+                format!("Unrecoverable error reading the append only file {}: {}", f.name, os_reason(&e))
+            })?;
         }
-        let mut file = File::open(&path)
-            .map_err(|e| format!("Fatal error: can't open the append log file {} for reading: {e}", f.name))?;
+        let mut file = File::open(&path).map_err(|e| {
+            format!("Fatal error: can't open the append log file {} for reading: {}", f.name, os_reason(&e))
+        })?;
         let delay = s.persistence.key_load_delay_us;
         let mut piece = vec![0; snapshot_file::piece_of(delay)];
         let mut reader = Reader::default();
@@ -145,7 +150,11 @@ impl Service {
                 Ok(n) => n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    return Err(format!("Unrecoverable error reading the append only file {}: {e}", f.name));
+                    return Err(format!(
+                        "Unrecoverable error reading the append only file {}: {}",
+                        f.name,
+                        os_reason(&e)
+                    ));
                 }
             };
             if first && snapshot_file::begins(&piece[..n]) {
@@ -328,7 +337,7 @@ fn cut_tail(path: &Path, name: &str, reader: &Reader, last: bool, s: &Settings) 
         f.sync_all()?;
         Ok(size - reader.valid())
     };
-    cut().map_err(|e| format!("Error truncating the AOF file {name}: {e}"))
+    cut().map_err(|e| format!("Error truncating the AOF file {name}: {}", os_reason(&e)))
 }
 
 /// The manifest on disk. A single old file is moved into the directory first,
@@ -341,10 +350,13 @@ fn find_manifest(place: &Place, s: &Settings) -> Result<Manifest, Refusal> {
         Some(m) if !(half_moved(&m) && old.is_file() && !place.path(&place.stem).exists()) => Ok(m),
         None if !old.is_file() => {
             let make = place.make_dir();
-            make.map_err(|e| format!("Can't open or create append-only dir {}: {e}", place.dir.display()))?;
+            make.map_err(|e| {
+                format!("Can't open or create append-only dir {}: {}", place.dir.display(), os_reason(&e))
+            })?;
             Ok(Manifest::default())
         }
-        _ => adopt_old(place, &old).map_err(|e| format!("Can't move {} into the AOF directory: {e}", old.display())),
+        _ => adopt_old(place, &old)
+            .map_err(|e| format!("Can't move {} into the AOF directory: {}", old.display(), os_reason(&e))),
     }
 }
 
@@ -390,5 +402,5 @@ fn create_base(place: &Place, m: &mut Manifest, rdb: bool) -> Result<u64, Refusa
         place.write_manifest(m)?;
         Ok(bytes.len() as u64)
     };
-    create().map_err(|e| format!("Can't create the AOF base file {}: {e}", base.name))
+    create().map_err(|e| format!("Can't create the AOF base file {}: {}", base.name, os_reason(&e)))
 }

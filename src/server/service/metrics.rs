@@ -13,6 +13,7 @@ use glommio::timer::sleep;
 
 use super::Service;
 use super::metrics_page::page;
+use crate::base::os::os_reason;
 use crate::observe::log;
 use crate::server::commands::info;
 
@@ -55,7 +56,7 @@ impl Service {
             let stream = match listener.accept().await {
                 Ok(stream) => stream,
                 Err(e) => {
-                    log::warning(format_args!("Accepting a connection for metrics: {e}"));
+                    log::warning(format_args!("Accepting a connection for metrics: {}", os_reason(&e)));
                     sleep(AGAIN).await;
                     continue;
                 }

@@ -46,6 +46,7 @@ use super::core::Core;
 use super::msg::Msg;
 use super::replication::Repl;
 use super::shared::Shared;
+use crate::base::os::os_reason;
 use crate::base::{clock, memory};
 use crate::reactor::mesh::Port;
 use crate::reactor::wake;
@@ -112,7 +113,7 @@ pub fn start(shared: Arc<Shared>, cpu: Option<usize>, metrics: Option<RawFd>) ->
     let (tell_loaded, loaded) = std::sync::mpsc::channel();
     let thread =
         std::thread::Builder::new().name("service".into()).spawn(move || run(shared, cpu, metrics, ready, tell_loaded));
-    let thread = thread.map_err(|e| format!("Can't start the service core: {e}"))?;
+    let thread = thread.map_err(|e| format!("Can't start the service core: {}", os_reason(&e)))?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(Started { thread, loaded }),
         Ok(Err(e)) => Err(format!("Can't start the service core: {e}")),
@@ -131,7 +132,7 @@ fn run(
     let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY).make() {
         Ok(e) => e,
         Err(e) => {
-            let _ = ready.send(Err(e.to_string()));
+            let _ = ready.send(Err(os_reason(&e)));
             return;
         }
     };

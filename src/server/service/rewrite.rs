@@ -27,6 +27,7 @@ use super::aof_file::AppendFile;
 use super::snapshot::{Failure, Wish};
 use super::streams::{Aof, FOR_AOF, Outputs};
 use crate::base::clock;
+use crate::base::os::os_reason;
 use crate::command::cx::Options;
 use crate::config::Settings;
 use crate::journal::aof::manifest::Manifest;
@@ -80,7 +81,7 @@ impl Service {
     fn has_aof_dir(&self) -> bool {
         let place = Place::of(&self.shared.config.settings());
         let Err(e) = place.make_dir() else { return true };
-        log::warning(format_args!("Can't open or create append-only dir {}: {e}", place.dir.display()));
+        log::warning(format_args!("Can't open or create append-only dir {}: {}", place.dir.display(), os_reason(&e)));
         self.shared.persistence.aof.rewrite_failed.store(true, Relaxed);
         false
     }
@@ -176,7 +177,7 @@ impl Service {
         let place = Place::of(&s);
         let is_on = self.aof.borrow().is_some();
         if !is_on {
-            place.make_dir().map_err(|e| e.to_string())?;
+            place.make_dir().map_err(|e| os_reason(&e))?;
         }
         let at_cut = |out: &mut Outputs| {
             out.aof.as_mut().map(Aof::cut);
@@ -186,7 +187,7 @@ impl Service {
         let base = self.write_base(&temp, at_cut).await?;
         let result = match is_on {
             true => self.adopt_base(&place, &temp, base).await,
-            false => adopt_alone(&place, &temp, base).map_err(|e| e.to_string()),
+            false => adopt_alone(&place, &temp, base).map_err(|e| os_reason(&e)),
         };
         if result.is_err() {
             let _ = std::fs::remove_file(&temp);
@@ -224,7 +225,7 @@ impl Service {
             Err(Failure::Aborted) => return Err(CALLED_OFF.into()),
             Err(e) => return Err(e.to_string()),
         }
-        let bytes = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+        let bytes = std::fs::metadata(path).map_err(|e| os_reason(&e))?.len();
         Ok(Base { bytes, rdb })
     }
 
@@ -253,7 +254,7 @@ impl Service {
             f.release();
         }
         self.written_aof.ring();
-        result.map_err(|e| e.to_string())?;
+        result.map_err(|e| os_reason(&e))?;
         self.aof_is_based_anew();
         let status = &self.shared.persistence.aof;
         status.current_size.store(bytes + size, Relaxed);
@@ -268,7 +269,7 @@ impl Service {
                 None => return Err("the append-only file has been turned off".into()),
                 Some(f) => {
                     if let Some(switched) = f.switched.take() {
-                        return switched.map_err(|e| format!("Can't open the next AOF file: {e}"));
+                        return switched.map_err(|e| format!("Can't open the next AOF file: {}", os_reason(&e)));
                     }
                 }
             }
@@ -293,7 +294,7 @@ impl Service {
                 if let Some(f) = service.aof.borrow_mut().as_mut() {
                     let place = Place::of(&service.shared.config.settings());
                     if let Err(e) = place.delete_history(&mut f.manifest) {
-                        log::warning(format_args!("Can't delete old AOF files: {e}"));
+                        log::warning(format_args!("Can't delete old AOF files: {}", os_reason(&e)));
                     }
                     f.release();
                 }
@@ -311,6 +312,7 @@ impl Service {
             let s = self.shared.config.settings();
             let is_on = self.aof.borrow().is_some();
             if s.persistence.appendonly == is_on || self.shared.stopping.load(Relaxed) {
+                self.shared.persistence.aof.enabled.store(is_on, SeqCst);
                 break;
             }
             if is_on {
@@ -321,6 +323,9 @@ impl Service {
             } else if !self.turn_on_aof(&s).await {
                 sleep(RETRY).await;
             }
+        }
+        if !self.shared.config.settings().persistence.appendonly {
+            log::notice(format_args!("AOF is off: its files are complete"));
         }
         self.switching_aof.set(false);
     }
@@ -345,6 +350,7 @@ impl Service {
         self.switching_aof.set(true);
         self.merged_past(clock::mono_ns()).await;
         self.close_aof().await;
+        self.shared.persistence.aof.enabled.store(false, SeqCst);
         self.drop_journal(FOR_AOF).await;
         self.switching_aof.set(false);
     }
@@ -353,6 +359,7 @@ impl Service {
     pub fn resume_aof(self: &Rc<Self>) {
         let wanted = self.shared.config.settings().persistence.appendonly;
         if wanted && self.aof.borrow().is_none() && !self.switching_aof.replace(true) {
+            self.shared.persistence.aof.enabled.store(true, SeqCst);
             glommio::spawn_local(self.clone().switch_aof()).detach();
         }
     }
@@ -363,7 +370,6 @@ impl Service {
         if !self.shared.saves.try_begin() {
             return false;
         }
-        status.enabled.store(true, SeqCst);
         status.rewrite_since_s.store(clock::now_ms() / 1000, Relaxed);
         status.rewriting.store(true, SeqCst);
         log::notice(format_args!("AOF is on: a rewrite makes its base"));
@@ -386,7 +392,7 @@ impl Service {
     }
 
     async fn begin_aof(self: &Rc<Self>, place: &Place) -> Result<(), String> {
-        let text = |e: io::Error| e.to_string();
+        let text = |e: io::Error| os_reason(&e);
         let prepared = self.prepare_aof(place).await;
         let incr = match prepared {
             Ok(path) => path,
@@ -424,11 +430,11 @@ impl Service {
 
     /// Opens an incremental file that nobody knows yet.
     async fn prepare_aof(&self, place: &Place) -> Result<PathBuf, String> {
-        place.make_dir().map_err(|e| e.to_string())?;
+        place.make_dir().map_err(|e| os_reason(&e))?;
         let manifest = place.read_manifest()?.unwrap_or_default();
         let path = place.dir.join(format!("temp-{}.incr", place.stem));
         let _ = std::fs::remove_file(&path);
-        let file = AppendFile::open(&path).await.map_err(|e| e.to_string())?;
+        let file = AppendFile::open(&path).await.map_err(|e| os_reason(&e))?;
         *self.aof.borrow_mut() = Some(AofFiles::new(manifest, file, format!("temp-{}.incr", place.stem), 0, 0));
         Ok(path)
     }
@@ -454,7 +460,7 @@ fn replace(place: &Place, temp: &Path, m: &mut Manifest, upto: u64, (rdb, gc): (
     place.write_manifest(m)?;
     // What cannot be deleted now is deleted at the next start.
     if gc && let Err(e) = place.delete_history(m) {
-        log::warning(format_args!("Can't delete old AOF files: {e}"));
+        log::warning(format_args!("Can't delete old AOF files: {}", os_reason(&e)));
     }
     Ok(())
 }

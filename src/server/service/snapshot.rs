@@ -13,6 +13,7 @@ use glommio::timer::sleep;
 use super::Service;
 use super::bell::Bell;
 use super::streams::Outputs;
+use crate::base::os::os_reason;
 use crate::base::{clock, memory};
 use crate::config::{MaxmemoryPolicy, Settings};
 use crate::observe::log;
@@ -62,7 +63,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Failure::Aborted => write!(f, "called off"),
-            Failure::Io(e) => write!(f, "{e}"),
+            Failure::Io(e) => write!(f, "{}", os_reason(e)),
             Failure::Incomplete => write!(f, "the keyspace could not be read completely"),
         }
     }

@@ -13,6 +13,7 @@ use glommio::timer::sleep;
 use super::Service;
 use super::importing::Import;
 use crate::base::clock;
+use crate::base::os::os_reason;
 use crate::config::{SanitizeDump, Settings};
 use crate::observe::log;
 use crate::script::engine::Engine;
@@ -49,8 +50,8 @@ impl Service {
         let path = s.resolve(&s.persistence.dbfilename);
         let fatal = |e: std::io::Error| {
             let name = &s.persistence.dbfilename;
-            log::warning(format_args!("Fatal error: can't open the RDB file {name} for reading: {e}"));
-            format!("Fatal error loading the DB: {e}. Exiting.")
+            log::warning(format_args!("Fatal error: can't open the RDB file {name} for reading: {}", os_reason(&e)));
+            format!("Fatal error loading the DB: {}. Exiting.", os_reason(&e))
         };
         let mut file = match File::open(&path) {
             Ok(f) => f,
