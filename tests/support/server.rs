@@ -105,6 +105,14 @@ impl Server {
         server
     }
 
+    /// Starts the server under test where another was, whose ports stay claimed.
+    #[track_caller]
+    pub fn start_in_place_of(old: &Server, args: &[&str]) -> Server {
+        let mut server = Server::spawn(&binary(), &[], &our_args(args), old.port, None);
+        server.wait_until_ready();
+        server
+    }
+
     /// Starts the server under test with a configuration file before the other
     /// arguments.
     #[track_caller]

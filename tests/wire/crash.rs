@@ -27,6 +27,22 @@ fn debug(command: &'static str) -> impl FnOnce(&Server) {
     }
 }
 
+/// The kernel takes rings apart some milliseconds after their process: a start at
+/// once, as by a supervisor, waits until the ports are free.
+#[test]
+fn a_killed_server_can_be_started_again_at_once() {
+    for cores in ["1", "4"] {
+        for _ in 0..8 {
+            let mut old = Server::start(&["--cores", cores]);
+            assert_eq!(old.wire().run("SET k v"), ok());
+            old.signal(libc::SIGKILL);
+            old.wait_exit(LIMIT);
+            let new = Server::start_in_place_of(&old, &["--cores", cores]);
+            assert_eq!(new.wire().run("SET k v"), ok());
+        }
+    }
+}
+
 #[test]
 fn a_bad_access_is_reported_with_its_stack() {
     let (status, log) = crashed(&[], debug("SEGFAULT"));
