@@ -207,11 +207,8 @@ impl Core {
             if timeout_ms > 0 && idle_ms > timeout_ms && !c.subscribed() && c.replies.outstanding() == 0 && !c.paused {
                 super::log_verbose("Closing idle client");
                 self.close(&mut c);
-            } else if c.sending {
-                c.replies.trim();
-                if self.over_limit(&mut c) {
-                    self.close(&mut c);
-                }
+            } else if c.sending && self.over_limit(&mut c) {
+                self.close(&mut c);
             } else if idle_ms > 1000 && !self.keep_buffers {
                 c.relax();
             }

@@ -226,6 +226,8 @@ pub struct Core {
     pub cron_cursor: usize,
     pub rates: super::sampling::Rates,
     pub survey: super::sampling::Survey,
+    /// Bytes of output that the connection had which is being served.
+    pub output_before: usize,
     pub next_rebalance_ms: u64,
     /// Markers still to come for slots that moved here.
     pub markers: HashMap<u16, super::moves::Awaited, foldhash::fast::RandomState>,
@@ -353,6 +355,7 @@ impl Core {
             cron_cursor: 0,
             rates: Default::default(),
             survey: Default::default(),
+            output_before: 0,
             next_rebalance_ms: 0,
             markers: HashMap::default(),
             stop: false,

@@ -95,7 +95,7 @@ impl Core {
             if let Some(tls) = &mut conn.tls {
                 sealed = std::mem::replace(&mut output, tls.take_pending());
             }
-            output.append(&mut conn.replies.out);
+            output.append(&mut conn.replies.take_all());
             let departed = Departed {
                 id: conn.id,
                 fd: conn.fd,

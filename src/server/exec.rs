@@ -43,6 +43,10 @@ const SHARED_CLOCK_US: u64 = 1000;
 /// Bytes of argument or reply up to which a fast command is sure to be fast.
 pub const SMALL: usize = 4096;
 
+/// Bytes of large replies after which a connection's next request waits for the next
+/// turn: about 100 us of copying.
+const OUTPUT_PER_TURN: usize = 1 << 20;
+
 /// Emptied batches kept for reuse, and the most memory one may keep.
 const BATCH_POOL: usize = 64;
 const BATCH_KEPT: usize = 256 * 1024;
@@ -266,9 +270,12 @@ impl Core {
 
     /// After a command with a large reply, or of a client that hears of changed
     /// keys: must something be done about what it left before the next one runs?
+    /// Nor may one connection's replies fill a whole turn.
     #[cold]
-    pub fn flow_after(&self, conn: &Conn) -> Flow {
-        if (conn.hears && self.tracker.pending()) || self.clients_exceed() { Flow::Yield } else { Flow::Next }
+    pub fn flow_after(&mut self, conn: &mut Conn) -> Flow {
+        self.split_output(conn);
+        let much = conn.output_bytes() > self.output_before + OUTPUT_PER_TURN;
+        if much || (conn.hears && self.tracker.pending()) || self.clients_exceed() { Flow::Yield } else { Flow::Next }
     }
 
     /// Runs a command for whoever asked; the reply is appended to `out`.
@@ -750,7 +757,7 @@ impl Core {
     /// A connection has got replies: it is flushed, and goes on when none is
     /// outstanding.
     fn delivered(&mut self, mut c: Box<Conn>) {
-        if !c.replies.out.is_empty() || c.close_after {
+        if c.replies.has_output() || c.close_after {
             self.mark_dirty(&mut c);
         }
         if c.replies.outstanding() == 0 {

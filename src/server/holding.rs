@@ -60,7 +60,7 @@ impl Core {
         // What has been released goes first, and takes nothing of what has not: over
         // TLS it is sealed and sent in pieces.
         let pending = conn.tls.as_ref().is_some_and(|t| !t.pending().is_empty());
-        if conn.sending || !conn.inflight.is_empty() || pending {
+        if conn.sending || !conn.inflight.is_empty() || pending || conn.replies.has_pieces() {
             return self.flush_one(conn);
         }
         match conn.held {

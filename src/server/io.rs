@@ -62,7 +62,7 @@ const KEPT_MAX: usize = 16 << 10;
 /// came; what may take its time, and much output, keeps nothing back.
 fn keeps_output(conn: &mut Conn) -> bool {
     let out = conn.replies.out.len();
-    if !conn.prompt || conn.replies.outstanding() == 0 || out == 0 || out >= KEPT_MAX {
+    if !conn.prompt || conn.replies.outstanding() == 0 || out == 0 || out >= KEPT_MAX || conn.replies.has_pieces() {
         conn.held_for = None;
         return false;
     }
@@ -504,14 +504,15 @@ impl Core {
         if conn.sending {
             // What the peer does not take piles up behind the send.
             if self.over_limit(conn) {
-                self.close(conn);
+                return self.close(conn);
             }
-            return;
+            return self.split_output(conn);
         }
         if conn.inflight.is_empty() {
+            let inflight = &mut conn.inflight;
             match &mut conn.tls {
-                None => std::mem::swap(&mut conn.inflight, &mut conn.replies.out),
-                Some(tls) => tls.fill(&mut conn.replies.out, &mut conn.inflight),
+                None => conn.replies.take_next(|next| std::mem::swap(inflight, next)),
+                Some(tls) => conn.replies.take_next(|next| tls.fill(next, inflight)),
             }
             if conn.inflight.is_empty() {
                 return self.maybe_finish(conn);
@@ -523,6 +524,14 @@ impl Core {
         // Before the ring has its place in memory.
         give_room_back(&mut conn.inflight);
         self.send_inflight(conn);
+    }
+
+    /// Begins a new buffer for what follows if the one at hand has become large. Where
+    /// replies wait for the disk, places in the one buffer say which.
+    pub fn split_output(&self, conn: &mut Conn) {
+        if conn.held.is_none() && !self.holds_replies() {
+            conn.replies.split();
+        }
     }
 
     fn send_inflight(&mut self, conn: &mut Conn) {

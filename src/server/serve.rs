@@ -332,7 +332,7 @@ impl Core {
         if conn.receiving || conn.throttled {
             self.throttle(conn);
         }
-        if !conn.replies.out.is_empty() || conn.close_after || conn.eof {
+        if conn.replies.has_output() || conn.close_after || conn.eof {
             self.mark_dirty(conn);
         }
     }
@@ -340,6 +340,7 @@ impl Core {
     /// Executes requests from the start of `input`; the number of bytes done.
     fn serve(&mut self, conn: &mut Conn, input: &[u8]) -> usize {
         self.lend_buffer(conn);
+        self.output_before = conn.output_bytes();
         let mut args: Vec<&[u8]> = recycled(std::mem::take(&mut self.parse.args));
         let mut requests = std::mem::take(&mut self.parse.requests);
         let mut at = 0;

@@ -15,6 +15,9 @@ const STAGE_KEPT: usize = 64 * 1024;
 /// Bytes of room behind output that are kept.
 const ROOM_KEPT: usize = 256 * 1024;
 
+/// Bytes of output behind which a new piece is begun, if it is to wait.
+const PIECE: usize = 256 * 1024;
+
 enum Place {
     Waiting,
     /// Waiting, and its reply is not wanted (CLIENT REPLY).
@@ -28,8 +31,13 @@ enum Place {
 /// See the module's description.
 #[derive(Default)]
 pub struct Replies {
-    /// What may be sent.
+    /// What may be sent, behind `pieces`.
     pub out: Vec<u8>,
+    /// Output that waits for a peer who reads slowly, or not at all. One buffer for
+    /// it would be copied whole, again and again, as it grows.
+    pieces: VecDeque<Vec<u8>>,
+    /// Bytes in `pieces`.
+    in_pieces: usize,
     order: VecDeque<Place>,
     /// Number of the first place in `order`.
     head: u32,
@@ -131,21 +139,55 @@ impl Replies {
         }
     }
 
+    /// Is there anything that may be sent?
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.has_pieces()
+    }
+
+    #[inline]
+    pub fn has_pieces(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// Begins a new piece if there is much output.
+    #[inline]
+    pub fn split(&mut self) {
+        if self.out.len() >= PIECE {
+            let mut piece = std::mem::take(&mut self.out);
+            give_room_back(&mut piece);
+            self.in_pieces += piece.len();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Lets `take` have what is to be sent next: it takes all of it, or nothing.
+    #[inline]
+    pub fn take_next(&mut self, take: impl FnOnce(&mut Vec<u8>)) {
+        let Some(piece) = self.pieces.front_mut() else { return take(&mut self.out) };
+        let before = piece.len();
+        take(piece);
+        if piece.is_empty() {
+            self.in_pieces -= before;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// Takes all that may be sent.
+    pub fn take_all(&mut self) -> Vec<u8> {
+        let pieces = Vec::from(std::mem::take(&mut self.pieces));
+        self.in_pieces = 0;
+        [pieces.concat(), std::mem::take(&mut self.out)].concat()
+    }
+
     /// Bytes of output held, sent or not.
     pub fn memory(&self) -> usize {
-        self.out.len() + self.stage.len()
+        self.out.len() + self.in_pieces + self.stage.len()
     }
 
     /// Bytes of memory taken.
     pub fn capacity(&self) -> usize {
-        self.out.capacity() + self.stage.capacity()
-    }
-
-    /// Gives room back that large output has grown beyond its need; see
-    /// [`give_room_back`].
-    pub fn trim(&mut self) {
-        give_room_back(&mut self.out);
-        give_room_back(&mut self.stage);
+        self.out.capacity() + self.in_pieces + self.stage.capacity()
     }
 
     /// Gives memory back when nothing is held.
@@ -160,9 +202,8 @@ impl Replies {
     }
 }
 
-/// Output that is not sent at once may wait for long, and grew by doubling: what lies
-/// behind it is not counted as used. The allocator leaves a block of which more than
-/// half is wanted where it is, both when it shrinks and when it grows again.
+/// For output that will not grow any more: it grew by doubling, and what lies behind it
+/// is not to count as used. The allocator leaves the block where it is.
 pub fn give_room_back(output: &mut Vec<u8>) {
     let room = output.capacity() - output.len();
     if room > ROOM_KEPT && room < output.len() {
@@ -203,6 +244,32 @@ mod tests {
             let grown = r.capacity() - before;
             assert!(if alone { grown == growth } else { grown >= growth });
         }
+    }
+
+    #[test]
+    fn output_that_waits_is_in_pieces_of_its_size() {
+        let mut r = Replies::default();
+        let mut want = Vec::new();
+        for i in 0..50u8 {
+            let bytes = vec![i; 20_000 * (1 + i as usize % 4)];
+            r.buffer().extend_from_slice(&bytes);
+            want.extend_from_slice(&bytes);
+            r.split();
+            assert_eq!(r.memory(), want.len());
+            assert!(r.out.len() < PIECE);
+        }
+        let mut sent = Vec::new();
+        // One that is not ready to take anything leaves all in its place.
+        r.take_next(|_| {});
+        for _ in 0..3 {
+            r.take_next(|next| sent.append(next));
+        }
+        assert!(r.has_pieces() && r.memory() == want.len() - sent.len());
+        sent.append(&mut r.take_all());
+        assert!(sent == want && !r.has_output() && r.memory() == 0);
+        r.buffer().extend_from_slice(b"x");
+        r.take_next(|next| assert_eq!(std::mem::take(next), b"x"));
+        assert!(!r.has_output());
     }
 
     proptest! {
