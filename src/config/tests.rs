@@ -339,6 +339,8 @@ fn lines_are_refused_with_the_reasons_of_redis() {
         ("dir /none", "No such file or directory"),
         ("dir \"\"", "No such file or directory"),
         ("dbfilename a/b", "dbfilename can't be a path, just a filename"),
+        ("appendfilename \"\"", "appendfilename can't be empty"),
+        ("appenddirname \"\"", "appenddirname can't be empty"),
         ("sentinel x y", "sentinel directive while not in sentinel mode"),
         ("bind a b c d e f g h i j k l m n o p q", "Too many bind addresses specified."),
     ] {

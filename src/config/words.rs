@@ -402,11 +402,20 @@ pub(super) fn dbfilename(text: &str) -> Outcome {
 }
 
 pub(super) fn appendfilename(text: &str) -> Outcome {
+    not_empty(text, "appendfilename can't be empty")?;
     bare_name(text, "appendfilename can't be a path, just a filename")
 }
 
 pub(super) fn appenddirname(text: &str) -> Outcome {
+    not_empty(text, "appenddirname can't be empty")?;
     bare_name(text, "appenddirname can't be a path, just a dirname")
+}
+
+fn not_empty(text: &str, complaint: &str) -> Outcome {
+    match text.is_empty() {
+        true => Err(complaint.to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn bare_name(text: &str, complaint: &str) -> Outcome {

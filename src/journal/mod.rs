@@ -12,6 +12,7 @@ pub mod aof;
 pub mod backlog;
 pub mod block;
 pub mod lane;
+pub mod marks;
 pub mod merge;
 #[cfg(test)]
 mod merge_tests;

@@ -1,18 +1,19 @@
 //! Queues between cores: one single-producer single-consumer ring per ordered
-//! pair, bounded, and a flag per core that says whether it sleeps. The service
+//! pair, bounded, and a state per core that says whether it sleeps. The service
 //! core is the member after the last data core.
 //!
-//! Wake-up protocol: a core that is about to block stores `parked = true`,
+//! Wake-up protocol: a core that is about to block stores that it does,
 //! then looks at all its queues once more; a sender publishes its messages,
-//! then reads `parked`. Both with a full fence between, so at least one of the
-//! two sees the other.
+//! then reads the state. Both with a full fence between, so at least one of the
+//! two sees the other. A core that only naps will soon look for other work by itself;
+//! messages wake it all the same.
 //!
 //! Order: a queue keeps its sender's. Messages carry the stamp of the turn
 //! that sent them, so that a receiver can also tell what came first of what
 //! several cores sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicU8, Ordering, fence};
 
 use super::wake::Wake;
 use crate::base::spsc::Queue;
@@ -20,6 +21,11 @@ use crate::base::spsc::Queue;
 /// Messages in one queue. A full queue makes its sender keep the rest and stop
 /// reading clients until it has drained.
 pub const CAPACITY: usize = 1024;
+
+/// What a core does.
+const AWAKE: u8 = 0;
+const NAPS: u8 = 1;
+const PARKED: u8 = 2;
 
 #[repr(align(128))]
 struct Padded<T>(T);
@@ -35,7 +41,7 @@ pub struct Stamped<M> {
 pub struct Mesh<M> {
     cores: usize,
     queues: Box<[Queue<Stamped<M>, CAPACITY>]>,
-    parked: Box<[Padded<AtomicBool>]>,
+    states: Box<[Padded<AtomicU8>]>,
     wake: Box<[Wake]>,
 }
 
@@ -46,7 +52,7 @@ impl<M: Send> Mesh<M> {
         Mesh {
             cores,
             queues: (0..cores * cores).map(|_| Queue::new()).collect(),
-            parked: (0..cores).map(|_| Padded(AtomicBool::new(false))).collect(),
+            states: (0..cores).map(|_| Padded(AtomicU8::new(AWAKE))).collect(),
             wake: wake.into(),
         }
     }
@@ -100,20 +106,38 @@ impl<M: Send> Port<M> {
     /// Announces that this core is about to block; the caller looks at its
     /// queues once more before it does.
     pub fn park(&self) {
-        self.mesh.parked[self.core].0.store(true, Ordering::Relaxed);
+        self.enter(PARKED);
+    }
+
+    /// The same before a short rest, which only messages end early.
+    pub fn nap(&self) {
+        self.enter(NAPS);
+    }
+
+    fn enter(&self, state: u8) {
+        self.mesh.states[self.core].0.store(state, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     pub fn unpark(&self) {
-        self.mesh.parked[self.core].0.store(false, Ordering::Relaxed);
+        self.mesh.states[self.core].0.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// After sending: must the receiver be woken? Clears its flag, so that one
+    /// After sending: must the receiver be woken? Clears its state, so that one
     /// sleeper is woken once.
     pub fn must_wake(&self, core: usize) -> bool {
+        self.wakes(core, NAPS)
+    }
+
+    /// The same for work that is no message.
+    pub fn must_wake_parked(&self, core: usize) -> bool {
+        self.wakes(core, PARKED)
+    }
+
+    fn wakes(&self, core: usize, least: u8) -> bool {
         fence(Ordering::SeqCst);
-        let flag = &self.mesh.parked[core].0;
-        flag.load(Ordering::Relaxed) && flag.swap(false, Ordering::AcqRel)
+        let state = &self.mesh.states[core].0;
+        state.load(Ordering::Relaxed) >= least && state.swap(AWAKE, Ordering::AcqRel) != AWAKE
     }
 }
 

@@ -214,6 +214,8 @@ pub enum Action {
     /// The next write in the stream must be preceded by SELECT.
     ForceSelect,
 
+    /// Who the primary is has changed, whoever wanted that: the configuration says so.
+    Configure(Option<(String, u16)>),
     /// Stop taking clients' writes; answered by `Fenced`.
     Fence,
     /// Take clients' writes.

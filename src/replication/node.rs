@@ -251,6 +251,7 @@ impl Node {
 
     pub(super) fn become_replica(&mut self, host: String, port: u16) {
         self.promotion = None;
+        self.act(Action::Configure(Some((host.clone(), port))));
         let was = self.upstream.take();
         let (resumable, fenced) = match &was {
             Some(up) => (up.resumable, up.fenced),
@@ -376,6 +377,7 @@ impl Node {
     }
 
     fn finish_promotion(&mut self) {
+        self.act(Action::Configure(None));
         let offset = self.offset();
         self.history.promote(offset, &mut self.rng);
         self.drop_all_replicas("this server has become a primary");

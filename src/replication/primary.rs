@@ -15,6 +15,9 @@ pub const PING: &[u8] = b"*1\r\n$4\r\nping\r\n";
 pub const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 
 const NOT_CONNECTED: &str = "-NOMASTERLINK Can't SYNC while not connected with my master\r\n";
+/// Without an acknowledgement for so long, which come every second, a connection that
+/// another has followed is taken for dead, milliseconds.
+const TWIN_SILENCE_MS: u64 = 3000;
 const FAILING_OVER: &str = "-NOMASTERLINK Can't SYNC while failing over\r\n";
 
 /// Counters of INFO's section on statistics.
@@ -40,7 +43,6 @@ impl Node {
             return;
         }
         self.note_request(&psync.peer);
-        self.drop_stale_twin(&psync.peer);
         let next = u64::try_from(psync.next).unwrap_or(0);
         let verdict = self.history.accepts(psync.id, next, &self.stream_window());
         let (link, name) = (psync.link, psync.peer.name());
@@ -80,14 +82,20 @@ impl Node {
         true
     }
 
-    /// A replica that comes again while its old connection hangs: the old one
-    /// is dropped at once instead of after `repl-timeout`.
-    fn drop_stale_twin(&mut self, peer: &Peer) {
-        if peer.port == 0 {
-            return;
-        }
-        let twin = self.replicas.values().find(|r| r.peer.port == peer.port && r.peer.ip == peer.ip);
-        if let Some((link, name)) = twin.map(|r| (r.link, r.peer.name())) {
+    /// Replicas that have come again while their old connection hangs: that one is
+    /// dropped before `repl-timeout`. Not if it still speaks: there may be several
+    /// behind one address.
+    fn drop_stale_twins(&mut self) {
+        let now = self.now;
+        let known = |r: &Replica| r.peer.port != 0 && r.online();
+        let silent = |r: &Replica| now.saturating_sub(r.acked_at) >= TWIN_SILENCE_MS;
+        let has_come_again = |old: &Replica| {
+            let same = |r: &Replica| r.peer.port == old.peer.port && r.peer.ip == old.peer.ip;
+            self.replicas.values().any(|r| r.link > old.link && same(r))
+        };
+        let stale = self.replicas.values().filter(|r| known(r) && silent(r) && has_come_again(r));
+        let stale: Vec<_> = stale.map(|r| (r.link, r.peer.name())).collect();
+        for (link, name) in stale {
             self.notice(format!("Replica {name} connects anew: its earlier connection is closed"));
             self.drop_replica(link, "the replica has connected anew");
         }
@@ -223,6 +231,7 @@ impl Node {
     /// What is due once a second.
     pub(super) fn primary_cron(&mut self) {
         self.keep_waiting_alive();
+        self.drop_stale_twins();
         self.time_out_online();
         self.time_out_transfers(self.now);
         self.free_backlog_when_idle();

@@ -105,7 +105,7 @@ impl Node {
         put(t, "slave_read_repl_offset", &read);
         put(t, "slave_repl_offset", &applied);
         if let Some((total, read)) = up.sync_progress() {
-            let left = total - read as i64;
+            let left = (total - read as i64).max(0);
             let percent = if total == 0 { 0.0 } else { read as f64 / total as f64 * 100.0 };
             put(t, "master_sync_total_bytes", &total);
             put(t, "master_sync_read_bytes", &read);

@@ -170,9 +170,11 @@ impl Core {
         let mut live = shared.users.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Users::clone(&live);
         let result = change(&mut next)?;
-        *live = Arc::new(next);
+        let new = Arc::new(next);
+        *live = new.clone();
         drop(live);
         self.take_users();
+        self.tell_service(move |s| s.end_links_of_strangers(&new));
         Ok(result)
     }
 

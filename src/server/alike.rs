@@ -54,6 +54,7 @@ impl Core {
         let last = args_of(&requests[ran.n - 1], args);
         let changed = self.fx.changed();
         if changed {
+            conn.wrote = self.stamp;
             self.apply_effect(entry, last, &origin);
         }
         conn.commands += ran.n as u64;

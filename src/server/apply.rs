@@ -7,6 +7,7 @@ use super::bind;
 use super::core::Core;
 use super::io::Listener;
 use super::process;
+use super::service::aof::Place;
 use super::shared::Shared;
 use super::start::RESERVED_FILES;
 use super::tls::{self, Tls};
@@ -90,6 +91,15 @@ fn try_process_wide(core: &Core, change: &Change, touched_tls: bool) -> Result<A
     {
         applied.undo();
         return Err(("dir", os_reason(&e)));
+    }
+    if changes("appendonly") && new.persistence.appendonly {
+        let place = Place::of(new);
+        if let Err(e) = place.try_dir() {
+            let dir = place.dir.display();
+            log::warning(format_args!("Can't open or create append-only dir {dir}: {}", os_reason(&e)));
+            applied.undo();
+            return Err(("appendonly", "Unable to turn on AOF. Check server logs.".into()));
+        }
     }
     if changes("loglevel") {
         log::set_level(new.loglevel);

@@ -171,7 +171,7 @@ impl Core {
     fn cron(&mut self) {
         self.moves_stalled = false;
         if self.pause.active && self.now >= self.pause.until_ms {
-            self.unpause();
+            self.end_due_pauses();
         }
         self.parse.shrink();
         self.shrink_pools();

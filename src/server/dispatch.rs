@@ -2,7 +2,7 @@
 
 use super::batch::{BATCH_BYTES, Batch};
 use super::core::Core;
-use super::exec::{Who, owned};
+use super::exec::{Who, note_request, note_write, owned};
 use super::msg::{Head, Job, Msg, Origin, Parked};
 use super::registry::{Action, Entry, Outcome, Route, registry};
 use super::role::SHOWN;
@@ -44,6 +44,7 @@ impl Core {
             if conn.replies.outstanding() == 0 && owner == self.id && self.locks.is_empty() {
                 return self.execute_here(conn, e, args, (k, hash));
             }
+            note_request(conn, e);
             return self.route_key(conn, e, args, (k, hash), false);
         }
         self.dispatch_slow(conn, args, hash)
@@ -59,6 +60,7 @@ impl Core {
         if !entry.spec.arity_fits(args.len()) {
             return self.reject(conn, Some(entry), &Fault::arity(entry.spec.name));
         }
+        note_request(conn, entry);
         if entry.spec.is(flag::PROTECTED)
             && let Some(f) = self.guarded(conn, entry)
         {
@@ -225,6 +227,7 @@ impl Core {
         };
         let start = self.clock();
         self.note_command(conn, entry);
+        note_write(conn, entry, self.stamp);
         let failed = match run(self, conn, args) {
             Ok(Outcome::Done) => false,
             Ok(Outcome::Later) => {

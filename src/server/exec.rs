@@ -259,6 +259,7 @@ impl Core {
         *conn.replies.buffer() = out;
         conn.replies.commit(mark);
         self.account_fast(entry, small, failed, args, Who::Here(conn));
+        note_write(conn, entry, self.stamp);
         self.serve_after();
         if !small || conn.hears {
             let grown = conn.replies.buffer().capacity().saturating_sub(size);
@@ -757,6 +758,7 @@ impl Core {
     /// A connection has got replies: it is flushed, and goes on when none is
     /// outstanding.
     fn delivered(&mut self, mut c: Box<Conn>) {
+        note_written_elsewhere(&mut c, self.stamp);
         if c.replies.has_output() || c.close_after {
             self.mark_dirty(&mut c);
         }
@@ -781,4 +783,33 @@ fn slots_beside(h: &Head, args: Args) -> Vec<u16> {
     let first = slot_of_hash(h.hash);
     let all = places(entry.spec, args).unwrap_or_default();
     all.iter().map(|p| slot_of(args[p.index])).filter(|s| *s != first).collect()
+}
+
+/// WAIT waits for what a connection wrote.
+#[inline]
+pub fn note_write(conn: &mut Conn, entry: &Entry, stamp: u64) {
+    if may_write(entry) {
+        conn.wrote = stamp;
+    }
+}
+
+fn may_write(entry: &Entry) -> bool {
+    entry.spec.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0
+        || matches!(entry.action, Action::Script(_))
+        || entry.spec.name == "exec"
+}
+
+/// A request goes where its reply does not come from at once.
+#[inline]
+pub fn note_request(conn: &mut Conn, entry: &Entry) {
+    conn.writes_elsewhere |= may_write(entry);
+}
+
+/// A reply has come. Of which request it is does not matter: what is outstanding is
+/// written no later than the last of them comes.
+pub fn note_written_elsewhere(conn: &mut Conn, stamp: u64) {
+    if conn.writes_elsewhere {
+        conn.wrote = stamp;
+        conn.writes_elsewhere = conn.replies.outstanding() > 0;
+    }
 }

@@ -618,17 +618,16 @@ impl Core {
                     }
                 }
             }
-            if sent || self.wake.contains(&to) {
-                self.wake_if_parked(to);
+            let wakes =
+                if sent { self.port.must_wake(to) } else { self.wake.contains(&to) && self.port.must_wake_parked(to) };
+            if wakes {
+                self.wake(to);
             }
         }
         self.wake.clear();
     }
 
-    fn wake_if_parked(&mut self, to: usize) {
-        if !self.port.must_wake(to) {
-            return;
-        }
+    fn wake(&mut self, to: usize) {
         self.stats.wakes += 1;
         let ring_fd = self.shared.ring_fds[to].load(Ordering::Relaxed);
         if !self.wake_by_ring || ring_fd < 0 {

@@ -13,9 +13,10 @@ use super::core::Core;
 use super::image::Want;
 use super::service::Service;
 use crate::base::slot::{Key, slot_of_hash};
-use crate::command::cx::Touch;
+use crate::snapshot::access;
 use crate::snapshot::load::{expected_in_slot, log_field, longest_string};
 use crate::snapshot::rdb::decode::{Builder, Decoder, Limits};
+use crate::snapshot::rdb::encode::Access;
 use crate::snapshot::rdb::read::{Bytes, Fault};
 use crate::snapshot::rdb::scan::{Event, Part, Record, Scanner};
 use crate::store::Store;
@@ -47,6 +48,7 @@ struct Head {
     expected: u32,
     kind: u8,
     part: Part,
+    access: Access,
     deadline: Option<u64>,
     key: usize,
     body: usize,
@@ -276,6 +278,7 @@ impl Records {
             expected,
             kind: r.kind,
             part: r.part,
+            access: r.access,
             deadline: r.deadline,
             key: r.key.len(),
             body: r.body.len(),
@@ -332,10 +335,9 @@ impl Core {
 
     /// Decodes records; what is wrong with the first that is broken.
     fn take_records(&mut self, records: &Records) -> Option<String> {
-        let clock = match self.touch {
-            Touch::Lfu { minutes, .. } => clock::lfu(clock::LFU_INITIAL, minutes),
-            _ => clock::lru(self.now),
-        };
+        let (lfu, now) = (self.options.lfu_policy, self.now);
+        let fresh = if lfu { Access::Freq(clock::LFU_INITIAL) } else { Access::Idle(0) };
+        let clock = |said| access::clock(said, lfu, now).or(access::clock(fresh, lfu, now)).unwrap_or_default();
         let incoming = self.incoming.as_deref_mut()?;
         let mut at = 0;
         for head in &records.heads {
@@ -347,7 +349,7 @@ impl Core {
             }
             let result = match incoming.take(head, key, body) {
                 Ok(Some(entry)) => {
-                    entry.set_clock(clock);
+                    entry.set_clock(clock(head.access));
                     incoming.put(head, key, entry)
                 }
                 // Redis leaves out collections without elements, too.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::applying::{Apply, Work};
 use super::core::Core;
-use super::exec::Who;
+use super::exec::{Who, note_written_elsewhere};
 use super::migrating::{Order, Payload};
 use super::msg::{Msg, Origin};
 use super::mutation::{Mutation, broken, reverse};
@@ -607,6 +607,7 @@ impl Core {
         let Some(mut c) = self.take_conn(conn) else { return };
         c.fill(seq, reply);
         c.barrier = false;
+        note_written_elsewhere(&mut c, self.stamp);
         self.unblocked(&mut c, true);
         self.mark_dirty(&mut c);
         self.mark_ready(&mut c);

@@ -241,6 +241,10 @@ pub struct Conn {
     pub soft_limit_since_ms: u64,
     pub last_command: Option<usize>,
     pub commands: u64,
+    /// Stamp of the last turn in which it may have written something; 0 before.
+    pub wrote: u64,
+    /// Something outstanding may write elsewhere.
+    pub writes_elsewhere: bool,
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// Its memory, as the core has it in its sum (`maxmemory-clients`).
@@ -301,6 +305,8 @@ impl Conn {
             soft_limit_since_ms: 0,
             last_command: None,
             commands: 0,
+            wrote: 0,
+            writes_elsewhere: false,
             bytes_in: 0,
             bytes_out: 0,
             counted: 0,

@@ -155,7 +155,9 @@ impl Replies {
     pub fn split(&mut self) {
         if self.out.len() >= PIECE {
             let mut piece = std::mem::take(&mut self.out);
-            give_room_back(&mut piece);
+            // It will not grow any more, and counts with what it holds. The allocator
+            // leaves a block of this size where it is.
+            piece.shrink_to_fit();
             self.in_pieces += piece.len();
             self.pieces.push_back(piece);
         }

@@ -133,12 +133,15 @@ fn a_full_disk_stops_writers_until_there_is_room_again() {
     assert!(c.run("PING").as_error().starts_with("MISCONF"));
     assert_eq!(c.run("GET k0").as_text().len(), value.len());
     assert!(c.run("INFO persistence").as_text().contains("aof_last_write_status:err"));
+    let path = format!("/proc/{}/root{}/appendonlydir/appendonly.aof.1.incr.aof", server.pid(), dir.text());
+    eventually("no part of a command is left at the end", LIMIT, || {
+        std::fs::read(&path).expect("the file").ends_with(format!("{value}\r\n").as_bytes())
+    });
     std::fs::remove_file(&inside).expect("remove the filler");
     eventually("writes go on", LIMIT, || !c.run("SET after 1").is_error());
     assert!(c.run("INFO persistence").as_text().contains("aof_last_write_status:ok"));
     assert!(server.log().contains("AOF write error looks solved"));
     // Nothing that was acknowledged is missing in the file.
-    let path = format!("/proc/{}/root{}/appendonlydir/appendonly.aof.1.incr.aof", server.pid(), dir.text());
     let want = format!("k{}\r\n", written - 1);
     eventually("everything is written", LIMIT, || {
         let bytes = std::fs::read(&path).expect("the file");
@@ -216,6 +219,21 @@ fn a_flush_that_fails_ends_a_server_that_promised_always() {
     assert_eq!(server.wait_exit(LIMIT).code(), Some(1));
     let log = server.log();
     assert!(log.contains("Can't persist AOF for fsync error when the AOF fsync policy is 'always'"), "{log}");
+}
+
+/// So does the last flush of a file that another follows.
+#[test]
+fn a_flush_that_fails_between_two_files_ends_it_too() {
+    let dir = Dir::new("fsync-switch");
+    let mount = dir.path().join("mount");
+    let Some(mut server) = flaky::start(&mount, &["--appendfsync", "always"]) else { return };
+    let mut c = server.wire();
+    assert!(!c.run("SET before 1").is_error());
+    // That of the new base may come first.
+    flaky::fail_next(&mount, 3);
+    c.send_words("BGREWRITEAOF");
+    assert_eq!(server.wait_exit(LIMIT).code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("Can't persist AOF for fsync error when the AOF fsync policy is 'always'"));
 }
 
 #[test]

@@ -16,4 +16,5 @@ mod golden;
 mod harness;
 mod power;
 mod rewrite;
+mod slow;
 mod steps;

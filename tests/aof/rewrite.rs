@@ -2,13 +2,13 @@
 
 use super::harness::{Dir, LIMIT, commands, digest, kill, some_writes, stop};
 use super::support::process::cpu_time;
-use super::support::{Rng, Server, Wire, eventually, ok};
+use super::support::{Rng, Server, Wire, error, eventually, ok};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-fn info(server: &Server, field: &str) -> String {
+pub fn info(server: &Server, field: &str) -> String {
     let text = server.wire().run("INFO persistence").as_text();
     let line = text.lines().find_map(|l| l.strip_prefix(&format!("{field}:")).map(str::to_owned));
     line.unwrap_or_else(|| panic!("no {field}"))
@@ -182,6 +182,68 @@ fn what_waits_behind_a_cut_is_written_at_the_end() {
     assert_eq!(server.wire().run("DBSIZE").as_int(), 21);
 }
 
+/// Who waits for a snapshot does not wait for a rewrite: that is made later.
+#[test]
+fn snapshots_that_are_waited_for_come_before_rewrites() {
+    for line in ["SAVE", "FLUSHALL", "DEBUG RELOAD"] {
+        let dir = Dir::new("before-rewrite");
+        let server = dir.start("2", &["--save", "3600 1"]);
+        let mut c = server.wire();
+        for i in 0..10 {
+            assert_eq!(c.run(&format!("SET k{i} v")), ok());
+        }
+        assert_eq!(c.run("CONFIG SET rdb-key-save-delay 300000"), ok());
+        assert!(!c.run("BGREWRITEAOF").is_error());
+        eventually("the rewrite has begun", LIMIT, || info(&server, "aof_rewrite_in_progress") == "1");
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(c.run(line), ok(), "{line}: {}", server.log());
+        assert!(server.log().contains("Background AOF rewrite terminated by signal"), "{line}: {}", server.log());
+        assert_eq!(c.run("CONFIG SET rdb-key-save-delay 0"), ok());
+        let done = || server.log().contains("Background AOF rewrite finished successfully");
+        eventually("the rewrite comes later", LIMIT, done);
+        assert_eq!(c.run("SET after 1"), ok());
+        let before = digest(&server);
+        stop(server);
+        assert_eq!(digest(&dir.start("2", &[])), before, "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_made_is_not_turned_on() {
+    let dir = Dir::new("refused");
+    let server = Server::start(&["--dir", dir.text()]);
+    let mut c = server.wire();
+    std::fs::write(dir.path().join("appendonlydir"), "in the way").expect("a file");
+    let refused =
+        "ERR CONFIG SET failed (possibly related to argument 'appendonly') - Unable to turn on AOF. Check server logs.";
+    assert_eq!(c.run("CONFIG SET appendonly yes"), error(refused));
+    assert_eq!(c.run("CONFIG GET appendonly").items()[1].as_text(), "no");
+    std::fs::remove_file(dir.path().join("appendonlydir")).expect("out of the way");
+    assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
+    eventually("the file", LIMIT, || dir.path().join("appendonlydir/appendonly.aof.manifest").is_file());
+}
+
+/// A directory that was moved away is made again by the next rewrite, also by one that
+/// comes by itself, and all is in it.
+#[test]
+fn a_directory_that_has_gone_is_made_again() {
+    let dir = Dir::new("gone");
+    let server = dir.start("2", &["--auto-aof-rewrite-min-size", "64kb"]);
+    let mut c = server.wire();
+    c.run("SET before 1");
+    let place = dir.path().join("appendonlydir");
+    std::fs::rename(&place, dir.path().join("away")).expect("move the directory");
+    for i in 0..1000 {
+        assert_eq!(c.run(&format!("SET k{i} {}", "v".repeat(200))), ok());
+    }
+    eventually("the rewrite", LIMIT, || place.join("appendonly.aof.manifest").is_file());
+    eventually("its end", LIMIT, || info(&server, "aof_rewrite_in_progress") == "0");
+    assert_eq!(info(&server, "aof_last_bgrewrite_status"), "ok");
+    c.run("SET after 1");
+    stop(server);
+    assert_eq!(dir.start("2", &[]).wire().run("DBSIZE").as_int(), 1002);
+}
+
 /// Each file is read from database 0 on, whatever the one before it ended with.
 #[test]
 fn a_file_begins_with_its_database() {
@@ -265,13 +327,13 @@ fn turning_it_on_where_it_cannot_be_holds_nothing_up() {
     let server = Server::start(&["--cores", "2", "--dir", dir.text()]);
     let mut c = server.wire();
     c.run("SET a 1");
-    let in_the_way = dir.path().join("appendonlydir");
-    std::fs::write(&in_the_way, "no directory").expect("a file");
-    c.run("CONFIG SET appendonly yes");
+    let in_the_way = dir.path().join("appendonlydir/appendonly.aof.manifest");
+    std::fs::create_dir_all(&in_the_way).expect("a directory");
+    assert_eq!(c.run("CONFIG SET appendonly yes"), ok());
     eventually("an attempt has failed", LIMIT, || info(&server, "aof_last_bgrewrite_status") == "err");
     eventually("a snapshot", LIMIT, || !c.run("BGSAVE").is_error());
     eventually("its end", LIMIT, || info(&server, "rdb_saves") == "1");
-    std::fs::remove_file(&in_the_way).expect("remove the file");
+    std::fs::remove_dir(&in_the_way).expect("remove the directory");
     eventually("it is on", LIMIT, || info(&server, "aof_last_bgrewrite_status") == "ok");
     assert_eq!(info(&server, "aof_enabled"), "1");
     stop(server);

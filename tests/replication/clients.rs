@@ -18,8 +18,10 @@ fn as_redis(primary: &Server, replica: &Server) {
     assert_eq!(primary.wire().run("CLIENT LIST TYPE master").as_text(), "");
     assert_eq!(replica.wire().run("CLIENT LIST TYPE replica").as_text(), "");
     eventually("it has acknowledged", LIMIT, || field(primary, "replica", "cmd") == "replconf");
-    primary.wire().run("SET a 1");
-    assert_eq!(primary.wire().run("WAIT 1 30000"), int(1));
+    let mut writer = primary.wire();
+    writer.run("SET a 1");
+    assert_eq!(writer.run("WAIT 1 30000"), int(1));
+    drop(writer);
     let from_primary = |name: &str| field(primary, "replica", name);
     let from_replica = |name: &str| field(replica, "master", name);
     assert_eq!((from_primary("flags"), from_replica("flags")), ("S".into(), "M".into()));

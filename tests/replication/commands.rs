@@ -104,8 +104,9 @@ fn blocked_clients_are_disconnected_when_the_role_changes() {
             wire.expect_closed();
         }
         wait_for_link(&server);
-        assert_eq!(primary.wire().run("RPUSH a 1"), int(1));
-        assert_eq!(primary.wire().run("WAIT 1 30000"), int(1));
+        let mut p = primary.wire();
+        assert_eq!(p.run("RPUSH a 1"), int(1));
+        assert_eq!(p.run("WAIT 1 30000"), int(1));
         assert_eq!(server.wire().run("LLEN a"), int(1));
         server.wire().run("REPLICAOF NO ONE");
         primary.wire().run("FLUSHALL");
@@ -287,4 +288,86 @@ fn an_end_that_was_called_off_is_over() {
     replica.signal(libc::SIGCONT);
     c.send_words("SHUTDOWN NOSAVE NOW");
     assert_eq!(primary.wait_exit(LIMIT).code(), Some(0));
+}
+
+/// How often and how lately keys were used comes along in a full synchronization.
+#[test]
+fn a_replica_learns_how_keys_are_used() {
+    let lfu = ["--maxmemory-policy", "allkeys-lfu", "--maxmemory", "1gb", "--lfu-log-factor", "0"];
+    let lru = ["--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"];
+    for primary in [ours(2, &lfu), stock(&lfu)] {
+        let mut p = primary.wire();
+        assert_eq!(p.run("MSET hot 1 cold 1"), ok());
+        p.run("RPUSH list a b c");
+        (0..40).for_each(|_| drop(p.run("GET hot")));
+        let replica = ours(2, &lfu);
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        let mut r = replica.wire();
+        for key in ["hot", "cold", "list"] {
+            let freq = |c: &mut Wire| c.run(&format!("OBJECT FREQ {key}")).as_int();
+            assert_eq!(freq(&mut r), freq(&mut p), "{key}");
+        }
+        assert!(r.run("OBJECT FREQ hot").as_int() > 30);
+    }
+    let (primary, replica) = (ours(2, &lru), ours(2, &lru));
+    let mut p = primary.wire();
+    assert_eq!(p.run("SET old 1"), ok());
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    assert!(replica.wire().run("OBJECT IDLETIME old").as_int() >= 3);
+}
+
+/// Whoever logged in as a user that there is no more is hung up on, replicas as well.
+#[test]
+fn a_replica_whose_user_is_deleted_is_not_served_on() {
+    let primary = ours(2, &[]);
+    let mut p = primary.wire();
+    assert_eq!(p.run("ACL SETUSER r on >secret +psync +replconf +ping"), ok());
+    let (named, plain) = (ours(2, &["--masteruser", "r", "--masterauth", "secret"]), ours(1, &[]));
+    for replica in [&named, &plain] {
+        replicate(replica, primary.port);
+        wait_for_link(replica);
+    }
+    assert_eq!(p.run("ACL SETUSER other on"), ok());
+    assert_eq!(p.run("ACL DELUSER r"), int(1));
+    eventually("the link is down", LIMIT, || info(&named, "master_link_status").trim() == "down");
+    assert_eq!(info(&plain, "master_link_status").trim(), "up");
+    assert_eq!(count(&primary, "sync_full"), 2);
+}
+
+/// WAIT waits for what the connection wrote, not for what others did; and not long.
+#[test]
+fn wait_is_for_ones_own_writes() {
+    for cores in [1, 3] {
+        let primary = ours(cores, &[]);
+        let replica = ours(1, &[]);
+        replicate(&replica, primary.port);
+        wait_for_link(&replica);
+        let (mut writer, mut reader) = (primary.wire(), primary.wire());
+        for key in ["a", "b", "c", "d"] {
+            assert_eq!(writer.run(&format!("SET {key} 1")), ok());
+            assert_eq!(writer.run("WAIT 1 30000"), int(1));
+        }
+        let begin = std::time::Instant::now();
+        for i in 0..200 {
+            assert_eq!(writer.run(&format!("SET k{i} 1")), ok());
+            assert_eq!(writer.run("WAIT 1 30000"), int(1));
+        }
+        let each = begin.elapsed() / 200;
+        assert!(each < std::time::Duration::from_millis(20), "{each:?} each");
+        let mut early = primary.wire();
+        assert_eq!(early.run("SET early 1"), ok());
+        assert_eq!(early.run("WAIT 1 30000"), int(1));
+        replica.signal(libc::SIGSTOP);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(writer.run("SET late 1"), ok());
+        assert_eq!(writer.run("WAIT 1 100"), int(0));
+        // Who has written nothing, or before, need not wait.
+        assert_eq!(reader.run("WAIT 1 0"), int(1));
+        assert_eq!(early.run("WAIT 1 0"), int(1));
+        replica.signal(libc::SIGCONT);
+        assert_eq!(writer.run("WAIT 1 30000"), int(1));
+    }
 }

@@ -2,7 +2,7 @@
 //! stays.
 
 use super::servers::*;
-use super::support::{Server, error, eventually};
+use super::support::{Server, error, eventually, ok};
 
 /// Starts a server in the place of one that has ended: its port and directory.
 /// The kernel may hold the port for a while after a kill.
@@ -224,4 +224,128 @@ fn a_replica_that_was_killed_goes_on_from_its_append_only_file() {
         });
         wait_until_equal(&primary, &[&lives[3]]);
     }
+}
+
+/// The file that a replica writes is read as it is while the link goes on.
+#[test]
+fn a_replica_reads_its_own_file_again() {
+    let primary = ours(2, &[]);
+    let mut replica = ours(3, &["--appendonly", "yes"]);
+    replicate(&replica, primary.port);
+    wait_for_link(&replica);
+    for round in 0..3 {
+        write_plain(&mut primary.wire(), 500 * round, 500);
+        wait_until_equal(&primary, &[&replica]);
+        assert_eq!(replica.wire().run("DEBUG LOADAOF"), ok());
+        wait_until_equal(&primary, &[&replica]);
+    }
+    replica.signal(libc::SIGTERM);
+    replica.wait_exit(LIMIT);
+    let new = again(&replica, 2, &["--appendonly", "yes", "--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    wait_for_link(&new);
+    wait_until_equal(&primary, &[&new]);
+}
+
+/// How replicas keep what they have over a restart.
+const FILES: [&[&str]; 2] = [&["--appendonly", "no"], &["--appendonly", "yes"]];
+
+fn shut_down(server: &mut Server) {
+    server.wire().send("SHUTDOWN SAVE\r\n");
+    server.wait_exit(LIMIT);
+}
+
+/// What ends while a replica is away may have got a longer life at its primary: until
+/// it hears, it keeps what it has.
+#[test]
+fn a_replica_that_was_away_keeps_what_has_expired() {
+    for kept in FILES {
+        for cores in [1, 3] {
+            let primary = ours(2, &[]);
+            let mut replica = ours(cores, kept);
+            replicate(&replica, primary.port);
+            wait_for_link(&replica);
+            let mut p = primary.wire();
+            for i in 0..20 {
+                assert_eq!(p.run(&format!("SET k{i} v PX 2000")), ok());
+                p.run(&format!("RPUSH l{i} a b"));
+                p.run(&format!("PEXPIRE l{i} 2000"));
+                p.run(&format!("HSET h{i} f 1 g 2"));
+                p.run(&format!("HPEXPIRE h{i} 2000 FIELDS 1 f"));
+            }
+            wait_until_equal(&primary, &[&replica]);
+            shut_down(&mut replica);
+            for i in 0..20 {
+                p.run(&format!("PERSIST k{i}"));
+                p.run(&format!("RENAME k{i} K{i}"));
+                p.run(&format!("RPUSH l{i} c"));
+                p.run(&format!("PERSIST l{i}"));
+                p.run(&format!("HPERSIST h{i} FIELDS 1 f"));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2100));
+            let of = format!("127.0.0.1 {}", primary.port);
+            let new = again(&replica, cores, &[kept, &["--replicaof", &of]].concat());
+            wait_for_link(&new);
+            wait_until_equal(&primary, &[&new]);
+            assert_eq!((count(&primary, "sync_full"), new.wire().run("DBSIZE").as_int()), (1, 60), "{}", new.log());
+        }
+    }
+}
+
+/// A server that is started as a replica is one from its first moment on.
+#[test]
+fn a_replica_that_starts_takes_no_writes() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    for kept in FILES {
+        let primary = ours(1, &[]);
+        assert_eq!(primary.wire().run("SET k v"), ok());
+        let mut all = vec![ours(2, kept)];
+        replicate(&all[0], primary.port);
+        wait_for_link(&all[0]);
+        wait_until_equal(&primary, &[&all[0]]);
+        for _ in 0..4 {
+            shut_down(all.last_mut().expect("the last"));
+            let (port, ended) = (all[0].port, AtomicBool::new(false));
+            let of = format!("127.0.0.1 {}", primary.port);
+            let new = std::thread::scope(|scope| {
+                let write = || {
+                    let mut taken = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        taken += writes_taken(port);
+                    }
+                    taken
+                };
+                let writers: Vec<_> = (0..3).map(|_| scope.spawn(write)).collect();
+                let new = again(&all[0], 2, &[kept, &["--replicaof", &of]].concat());
+                wait_for_link(&new);
+                ended.store(true, Ordering::Relaxed);
+                let taken: usize = writers.into_iter().map(|w| w.join().expect("a writer")).sum();
+                assert_eq!(taken, 0, "writes that a replica took");
+                new
+            });
+            wait_until_equal(&primary, &[&new]);
+            all.push(new);
+        }
+    }
+}
+
+/// How many of some writes on one connection are taken; none if there is no server.
+fn writes_taken(port: u16) -> usize {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else {
+        std::thread::sleep(std::time::Duration::from_micros(200));
+        return 0;
+    };
+    let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(1)));
+    let mut reply = [0; 256];
+    let mut taken = 0;
+    for _ in 0..50 {
+        if stream.write_all(b"SET stray 1\r\n").is_err() {
+            break;
+        }
+        match stream.read(&mut reply) {
+            Ok(n) if n > 0 => taken += usize::from(reply.starts_with(b"+OK")),
+            _ => break,
+        }
+    }
+    taken
 }

@@ -120,3 +120,27 @@ fn a_target_that_lags_is_waited_for() {
     assert_eq!(other.wire().run("LLEN list").as_int(), 1001);
     wait_for_link(&first);
 }
+
+/// The configuration says what became of the roles: a restart from a rewritten file
+/// would else exchange them again.
+#[test]
+fn the_configuration_follows_the_roles() {
+    let (one, other) = (ours(2, &[]), ours(3, &[]));
+    replicate(&other, one.port);
+    wait_for_link(&other);
+    let of = |server: &Server| server.wire().run("CONFIG GET replicaof").items()[1].as_text();
+    assert_eq!((of(&one), of(&other)), (String::new(), format!("127.0.0.1 {}", one.port)));
+    switch(&one, &other);
+    wait_for_link(&one);
+    assert_eq!((of(&one), of(&other)), (format!("127.0.0.1 {}", other.port), String::new()));
+    switch(&other, &one);
+    wait_for_link(&other);
+    assert_eq!((of(&one), of(&other)), (String::new(), format!("127.0.0.1 {}", one.port)));
+    // One that does not come about leaves them.
+    other.signal(libc::SIGSTOP);
+    one.wire().run("SET late 1");
+    assert_eq!(one.wire().run(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 300", other.port)).as_text(), "OK");
+    eventually("it is given up", LIMIT, || info(&one, "master_failover_state").trim() == "no-failover");
+    other.signal(libc::SIGCONT);
+    assert_eq!((of(&one), of(&other)), (String::new(), format!("127.0.0.1 {}", one.port)));
+}

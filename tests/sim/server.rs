@@ -219,6 +219,7 @@ impl Server {
             Action::RoleIsReplica => self.is_primary = false,
             Action::WaitDone { .. }
             | Action::GoodReplicas(_)
+            | Action::Configure(_)
             | Action::Notice(_)
             | Action::Warning(_)
             | Action::Status(_) => {}

@@ -229,9 +229,10 @@ fn unread_output_counts_as_much_as_it_is() {
             std::thread::sleep(Duration::from_millis(50));
         }
         eventually("most of it waits", LIMIT, || field(&mut c, "deaf", "omem") > Some(75_000_000));
-        let output = field(&mut c, "deaf", "omem").expect("the client");
-        let near = |n: u64| n >= output && n < output + output / 50 + 1_000_000;
         eventually("it counts with what it is", LIMIT, || {
+            // The kernel may still take some of it.
+            let output = field(&mut c, "deaf", "omem").expect("the client");
+            let near = |n: u64| n >= output && n < output + output / 50 + 1_000_000;
             near(field(&mut c, "deaf", "tot-mem").expect("the client")) && near(used(&mut c) - before)
         });
     });

@@ -10,6 +10,7 @@ use crate::command::parse::timeout_ms;
 use crate::command::spec::{Group, Spec, acl, flag};
 use crate::command::{Fault, fault};
 use crate::server::core::Core;
+use crate::server::pause::Purpose;
 use crate::server::registry::{ConnCommand, ConnRun, Outcome};
 use crate::session::conn::{Conn, ReplyMode};
 
@@ -204,12 +205,12 @@ fn pause(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault>
     };
     let until = core.now + timeout_ms(args[2], core.now)?;
     core.tell_service(move |s| s.pause_applying(until));
-    core.gather(conn, move |c| c.start_pause(until, all), |_, _, r| r.ok())
+    core.gather(conn, move |c| c.start_pause(Purpose::Clients, until, all), |_, _, r| r.ok())
 }
 
 fn unpause(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
     core.tell_service(|s| s.pause_applying(0));
-    core.gather(conn, |c| c.unpause(), |_, _, r| r.ok())
+    core.gather(conn, |c| c.unpause(Purpose::Clients), |_, _, r| r.ok())
 }
 
 /// Ends the blocking command of another connection, on whatever core it is.

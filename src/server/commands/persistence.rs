@@ -98,12 +98,13 @@ fn bgsave(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault
 
 /// The same machinery, but nothing is served until it is done.
 fn save(core: &mut Core, conn: &mut Conn, _: Args) -> Result<Outcome, Fault> {
-    if !core.shared.saves.try_begin() {
+    let begun = core.shared.saves.try_begin();
+    if !begun && !core.shared.persistence.aof.rewriting.load(Ordering::Relaxed) {
         return Err(IN_PROGRESS);
     }
     let (conn, seq) = (conn.me, core.origin(conn).seq);
     core.tell_service(move |s| {
-        s.save_and_hold(move |s, done| {
+        s.save_and_hold(begun, move |s, done| {
             s.call(conn.core as usize, move |core| {
                 core.answer(conn, seq, |r| if done { r.ok() } else { r.error(b"ERR") });
             });

@@ -152,7 +152,7 @@ fn wait(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fault> 
     let replicas = parse_i64(args[1]).ok_or(fault::NOT_AN_INTEGER)?;
     let timeout_ms = timeout_ms(args[2], core.now)?;
     let replicas = usize::try_from(replicas).unwrap_or(0);
-    let (asker, stamp, waits) = (core.asker(conn), core.stamp, !core.in_exec);
+    let (asker, stamp, waits) = (core.asker(conn), conn.wrote, !core.in_exec);
     core.tell_service(move |s| s.wait_for_replicas(asker, stamp, replicas, timeout_ms, waits));
     Ok(Outcome::Later)
 }
@@ -164,9 +164,9 @@ fn wait_aof(core: &mut Core, conn: &mut Conn, args: Args) -> Result<Outcome, Fau
     }
     let replicas = parse_i64(args[2]).and_then(|n| usize::try_from(n).ok()).ok_or(fault::NOT_POSITIVE)?;
     let timeout_ms = timeout_ms(args[3], core.now)?;
-    let (asker, stamp) = (core.asker(conn), core.stamp);
+    let (asker, stamp, written) = (core.asker(conn), core.stamp, conn.wrote);
     let wanted = Durable { local: local == 1, replicas, timeout_ms, waits: !core.in_exec };
-    core.tell_service(move |s| s.wait_for_disks(asker, stamp, wanted));
+    core.tell_service(move |s| s.wait_for_disks(asker, stamp, written, wanted));
     Ok(Outcome::Later)
 }
 

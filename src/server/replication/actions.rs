@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::roles::Change;
+use crate::journal::marks::Marks;
 use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::Action;
@@ -50,6 +51,7 @@ impl Service {
 
             Action::WaitDone { ticket, local, replicas } => self.wait_is_done(ticket, local, replicas),
             Action::GoodReplicas(_) => {}
+            Action::Configure(primary) => self.remember_primary(primary),
             Action::Notice(text) => log::notice(format_args!("{text}")),
             Action::Warning(text) => log::warning(format_args!("{text}")),
             Action::Status(text) => Supervisor::tell(text),
@@ -62,7 +64,7 @@ impl Service {
         let relays = self.repl.node.borrow().is_replica();
         let backlog = self.new_backlog(self.repl.end.get());
         self.streams.borrow_mut().out.replication =
-            Some(Replication { written: backlog.end(), selected: Selected::default(), backlog, relays });
+            Some(Replication { written: Marks::new(backlog.end()), selected: Selected::default(), backlog, relays });
         if !relays {
             self.change(Change::KeepJournal);
         }
@@ -78,7 +80,7 @@ impl Service {
     fn reset_log(&self, end: u64) {
         self.repl.end.set(end);
         let backlog = self.new_backlog(end);
-        let fresh = Replication { written: end, selected: Selected::default(), backlog, relays: true };
+        let fresh = Replication { written: Marks::new(end), selected: Selected::default(), backlog, relays: true };
         self.streams.borrow_mut().out.replication = Some(fresh);
     }
 

@@ -76,8 +76,11 @@ impl Service {
             return self.answer_client(asker, |r| r.simple("OK Already connected to specified master"));
         }
         log::notice(format_args!("REPLICAOF {host}:{port} enabled (user request from '{by}')"));
-        self.replicate(Event::ReplicaOf { host: host.clone(), port });
-        self.remember_primary(Some((host, port)));
+        // What waits for the end of CLIENT PAUSE is applied: the role is not to wait.
+        self.pause_applying(0);
+        self.replicate(Event::ReplicaOf { host, port });
+        // Who was promised the role of primary does not get it any more.
+        self.answer_role_askers();
         self.answer_when_changed(asker);
     }
 
@@ -95,7 +98,9 @@ impl Service {
         }
         log::notice(format_args!("MASTER MODE enabled (user request from '{by}')"));
         self.repl.asks.roles.borrow_mut().push(asker);
+        // At once, whatever is in flight: who writes the file now means it.
         self.remember_primary(None);
+        self.pause_applying(0);
         self.replicate(Event::NoOne);
     }
 
@@ -120,7 +125,7 @@ impl Service {
     }
 
     /// CONFIG GET and CONFIG REWRITE tell the primary.
-    fn remember_primary(&self, primary: Option<(String, u16)>) {
+    pub(super) fn remember_primary(&self, primary: Option<(String, u16)>) {
         self.shared.config.set_replicaof(primary);
     }
 
@@ -204,6 +209,7 @@ impl Service {
     }
 
     /// WAIT, or the replicas' half of WAITAOF. `deadline` by [`now_ms`].
+    /// `stamp`: of the connection's last write; 0 if it has written nothing.
     pub fn wait_for_replicas(self: &Rc<Self>, asker: Asker, stamp: u64, replicas: usize, timeout_ms: u64, waits: bool) {
         if self.repl.node.borrow().is_replica() {
             return self.refuse_client(asker, WAIT_AT_REPLICA);
@@ -214,7 +220,7 @@ impl Service {
         }
         let ticket = self.new_ticket(asker);
         self.when_merged(stamp, move |service| {
-            let offset = service.written_offset();
+            let offset = service.written_offset(stamp);
             service.replicate(Event::Wait { ticket, offset, local: None, replicas, fsynced: false, deadline });
         });
     }
@@ -264,9 +270,9 @@ impl Service {
         }
     }
 
-    /// WAITAOF: until this server, if `local`, and so many replicas have on
-    /// disk what was written up to `stamp`.
-    pub fn wait_for_disks(self: &Rc<Self>, asker: Asker, stamp: u64, wanted: Durable) {
+    /// WAITAOF: until this server, if `local`, has on disk what was written up to
+    /// `stamp`, and so many replicas what the connection wrote, up to `written`.
+    pub fn wait_for_disks(self: &Rc<Self>, asker: Asker, stamp: u64, written: u64, wanted: Durable) {
         if self.repl.node.borrow().is_replica() {
             return self.refuse_client(asker, "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
         }
@@ -282,7 +288,7 @@ impl Service {
         let ticket = self.new_ticket(asker);
         self.repl.asks.pairs.borrow_mut().insert(ticket);
         self.when_merged(stamp, move |service| {
-            let offset = service.written_offset();
+            let offset = service.written_offset(written);
             let local = wanted.local.then_some(stamp);
             service.note_if_all_is_durable(stamp);
             service.replicate(Event::Wait {
@@ -304,9 +310,13 @@ impl Service {
         }
     }
 
-    /// Where the stream ended after the last write of a client.
-    fn written_offset(&self) -> u64 {
-        self.streams.borrow().out.replication.as_ref().map_or(self.repl.end.get(), |r| r.written)
+    /// Where the stream ended after a client's write at `stamp`, which is in it; 0 for
+    /// no write at all.
+    fn written_offset(&self, stamp: u64) -> u64 {
+        if stamp == 0 {
+            return 0;
+        }
+        self.streams.borrow().out.replication.as_ref().map_or(self.repl.end.get(), |r| r.written.end_at(stamp))
     }
 
     fn new_ticket(&self, asker: Asker) -> Ticket {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::link::{Link, hang_up};
 use super::now_ms;
 use super::upstream::Upstream;
+use crate::acl::Users;
 use crate::replication::event::LinkId;
 use crate::server::service::Service;
 use crate::session::conn::socket_name;
@@ -114,6 +115,13 @@ impl Service {
             memory: size_of::<Upstream>() + super::upstream::READ + pending + self.repl.batch_bytes.get(),
             command: self.repl.last_applied.borrow().clone(),
             ..LinkInfo::default()
+        }
+    }
+
+    /// Users have changed: replicas whose user there is no more are not served on.
+    pub fn end_links_of_strangers(&self, users: &Users) {
+        if !self.repl.links.borrow().is_empty() {
+            self.kill_links(&|l| !l.to_primary && users.get(&l.former.user).is_none());
         }
     }
 

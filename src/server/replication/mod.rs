@@ -20,6 +20,7 @@ mod actions;
 mod apply;
 mod ask;
 mod clients;
+mod connect;
 mod disk;
 mod full;
 mod hold;
@@ -48,6 +49,7 @@ use super::service::streams::{FOR_REPLICATION, Replication};
 use crate::base::clock;
 use crate::base::rng::{Rng, entropy};
 use crate::config::Settings;
+use crate::journal::marks::Marks;
 use crate::journal::stream::Selected;
 use crate::observe::log;
 use crate::replication::event::{Event, LinkId, Moment, Ms};
@@ -79,6 +81,7 @@ pub struct Repl {
     end: Cell<u64>,
     links: RefCell<BTreeMap<LinkId, Rc<link::Link>>>,
     upstream: RefCell<Option<Rc<upstream::Upstream>>>,
+    attempts: connect::Attempts,
     /// Batches of the primary that wait to be applied, and their bytes.
     batches: RefCell<VecDeque<Batch>>,
     batch_bytes: Cell<usize>,
@@ -151,6 +154,7 @@ impl Repl {
             end: Cell::new(0),
             links: RefCell::default(),
             upstream: RefCell::default(),
+            attempts: connect::Attempts::default(),
             batches: RefCell::default(),
             batch_bytes: Cell::new(0),
             applied: Bell::default(),
@@ -220,6 +224,14 @@ impl Service {
         }
     }
 
+    /// The configuration says that this is a replica: from the first moment on no
+    /// client may write, and nothing ends by this server's clock. What it loads is to
+    /// be a place in its primary's history.
+    pub async fn begin_as_replica(self: &Rc<Self>) {
+        self.set_role(Role { replica: true, fenced: true, link_up: false, ..self.repl.role.get() });
+        self.ask_all(|_| ()).await;
+    }
+
     /// Takes up the history of the dataset that was loaded, before anything is
     /// written: replicas may go on with a primary that was started again, and a
     /// replica with its primary. On a primary the backlog begins here, so that
@@ -238,7 +250,7 @@ impl Service {
         }
         self.repl.node.borrow_mut().restore_primary(r.id, r.offset);
         let backlog = self.new_backlog(r.offset);
-        let log = Replication { written: r.offset, selected: Selected::default(), backlog, relays: false };
+        let log = Replication { written: Marks::new(r.offset), selected: Selected::default(), backlog, relays: false };
         self.streams.borrow_mut().out.replication = Some(log);
         self.keep_journal(FOR_REPLICATION).await;
         // Replicas that come back find these deletions in the backlog.

@@ -13,6 +13,7 @@ use super::super::role::Role;
 use crate::base::clock;
 use crate::replication::event::Event;
 use crate::server::image::Want;
+use crate::server::pause::Purpose;
 use crate::server::service::Service;
 use crate::server::service::bell::Bell;
 use crate::server::service::streams::FOR_REPLICATION;
@@ -88,11 +89,11 @@ impl Service {
                 self.ask_all(|_| ()).await;
             }
             Change::Pause => {
-                self.ask_all(|core| core.start_pause(u64::MAX, false)).await;
+                self.ask_all(|core| core.start_pause(Purpose::Failover, u64::MAX, false)).await;
                 self.quiesce().await;
             }
             Change::Resume => {
-                self.ask_all(|core| core.unpause()).await;
+                self.ask_all(|core| core.unpause(Purpose::Failover)).await;
             }
             Change::KeepJournal => self.keep_journal(FOR_REPLICATION).await,
             Change::DropJournal => self.drop_journal(FOR_REPLICATION).await,

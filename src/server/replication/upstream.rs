@@ -1,22 +1,16 @@
 //! The connection to the primary.
 
 use std::cell::{Cell, RefCell};
-use std::io::{Read, Write};
-use std::mem::ManuallyDrop;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
-use rustls::ClientConfig;
-use socket2::{Domain, Socket, Type};
 
 use super::link::{duplicate, hang_up};
-use super::now_ms;
+use super::{connect, now_ms};
 use crate::base::os::os_reason;
 use crate::replication::event::{Epoch, Event};
 use crate::server::role::Role;
@@ -64,62 +58,6 @@ impl Upstream {
     }
 }
 
-/// Connects, trying the host's addresses in turn. Blocks: for a thread of its own.
-fn connect(host: &str, port: u16, source: &str, timeout: Duration) -> std::io::Result<RawFd> {
-    let mut last = std::io::Error::other("the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match connect_to(address, source, timeout) {
-            Ok(fd) => return Ok(fd),
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
-}
-
-fn connect_to(address: SocketAddr, source: &str, timeout: Duration) -> std::io::Result<RawFd> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if !source.is_empty() {
-        let local = (source, 0).to_socket_addrs()?.find(|a| a.is_ipv4() == address.is_ipv4());
-        let local = local.ok_or_else(|| std::io::Error::other("bind-source-addr has no fitting address"))?;
-        socket.bind(&local.into())?;
-    }
-    socket.connect_timeout(&address.into(), timeout)?;
-    socket.set_tcp_nodelay(true)?;
-    Ok(socket.into_raw_fd())
-}
-
-/// Agrees on a session (`tls-replication`). Blocks like [`connect`].
-fn negotiate(fd: RawFd, config: Arc<ClientConfig>, host: &str, limit: Duration) -> std::io::Result<Session> {
-    // SAFETY: the descriptor stays the caller's: the stream is never dropped.
-    let mut stream = ManuallyDrop::new(unsafe { std::net::TcpStream::from_raw_fd(fd) });
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
-    let mut session = Session::client(config, host).map_err(std::io::Error::other)?;
-    let (mut buffer, mut plain) = (vec![0; READ], Vec::new());
-    loop {
-        let mut out = Vec::new();
-        session.seal(&[], &mut out);
-        stream.write_all(&out)?;
-        if !session.is_handshaking() {
-            break;
-        }
-        let n = match stream.read(&mut buffer)? {
-            0 => return Err(std::io::Error::other("the primary has closed the connection in the TLS handshake")),
-            n => n,
-        };
-        // A primary speaks when it is spoken to: nothing plain comes yet.
-        if let Err(e) = session.open(&buffer[..n], &mut plain) {
-            let mut alert = Vec::new();
-            session.seal(&[], &mut alert);
-            let _ = stream.write_all(&alert);
-            return Err(std::io::Error::other(format!("TLS: {e}")));
-        }
-    }
-    stream.set_read_timeout(None)?;
-    stream.set_write_timeout(None)?;
-    Ok(session)
-}
-
 impl Service {
     pub(super) fn connect_to_primary(self: &Rc<Self>, epoch: Epoch, host: String, port: u16) {
         let (source, timeout) = {
@@ -130,16 +68,7 @@ impl Service {
         let service = self.clone();
         glommio::spawn_local(async move {
             let tls = service.shared.tls().and_then(|t| t.to_primary.clone());
-            let work = move || {
-                let fd = connect(&host, port, &source, timeout)?;
-                let session = tls.map(|config| negotiate(fd, config, &host, timeout)).transpose();
-                if session.is_err() {
-                    // SAFETY: the descriptor was made here and nobody else has it.
-                    unsafe { libc::close(fd) };
-                }
-                session.map(|s| (fd, s))
-            };
-            let made = glommio::executor().spawn_blocking(work).await;
+            let made = connect::to_primary(&service.repl.attempts, epoch, (host, port), source, timeout, tls).await;
             let streams = made.and_then(|(fd, session)| match (duplicate(fd), duplicate(fd)) {
                 (Ok(r), Ok(w)) => Ok((fd, session, r, w)),
                 (Err(e), _) | (_, Err(e)) => Err(e),
@@ -197,6 +126,7 @@ impl Service {
     }
 
     pub(super) fn disconnect_from_primary(&self, epoch: Epoch) {
+        self.repl.attempts.give_up(epoch);
         if let Some(up) = self.upstream(epoch) {
             *self.repl.upstream.borrow_mut() = None;
             up.given_up.set(true);

@@ -76,6 +76,7 @@ impl Core {
         self.start_clock();
         let start = self.clock();
         conn.commands += 1;
+        conn.wrote = self.stamp;
         self.note_command(conn, entry);
         let origin = Origin {
             conn: conn.me,

@@ -237,6 +237,14 @@ impl Place {
         sync_dir(self.dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
     }
 
+    /// Makes the directory, and a file in it, to see whether that can be done.
+    pub fn try_dir(&self) -> io::Result<()> {
+        self.make_dir()?;
+        let probe = self.dir.join(format!("temp-{}.probe", self.stem));
+        std::fs::File::create(&probe)?;
+        std::fs::remove_file(&probe)
+    }
+
     /// Puts a manifest in place: written beside, flushed, renamed, and the
     /// directory flushed.
     pub fn write_manifest(&self, m: &Manifest) -> io::Result<()> {
@@ -484,6 +492,9 @@ impl Service {
             let (bytes, expected) = (together.concat(), together.iter().map(|b| b.len()).sum::<usize>());
             let start = Instant::now();
             if let Err(errno) = file.append(size + done as u64, bytes, way).await {
+                // Part of a command at the end would be the end of the next start, where
+                // `aof-load-truncated` is no.
+                file.trim(size + done as u64).await;
                 return (pieces, (done, Some(errno)));
             }
             let flushing = self.shared.persistence.aof.pending_fsync.load(Relaxed) > 0;
@@ -585,11 +596,7 @@ impl Service {
         }
         let flush = Instant::now();
         if let Err(errno) = file.flush(way).await {
-            let e = strerror(errno);
-            log::warning(format_args!(
-                "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
-            ));
-            std::process::exit(1);
+            exit_unflushed(errno);
         }
         self.latency_event("aof-fsync-always", flush);
         if let Some(f) = self.aof.borrow_mut().as_mut() {
@@ -747,6 +754,9 @@ impl Service {
         };
         if let Some(f) = self.aof.borrow_mut().as_mut() {
             if let Some(errno) = failed {
+                if s.persistence.appendfsync == AppendFsync::Always {
+                    exit_unflushed(errno);
+                }
                 self.doubt_file(f, errno);
             }
             f.switch(opened.map(|(file, name, seq)| (file, name, seq, m)));
@@ -802,6 +812,16 @@ impl Service {
     }
 }
 
+/// `always` has promised what the disk has not kept. That another flush succeeds would
+/// say nothing.
+fn exit_unflushed(errno: i32) -> ! {
+    let e = strerror(errno);
+    log::warning(format_args!(
+        "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {e}. Exiting..."
+    ));
+    std::process::exit(1);
+}
+
 /// Opens the next incremental file and names it in the manifest.
 async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(AppendFile, String, u64)> {
     let next = m.next_incr(&place.stem);
@@ -809,7 +829,11 @@ async fn begin_next(place: &Place, m: &mut Manifest) -> io::Result<(AppendFile, 
     let path = place.path(&next.name);
     let file = AppendFile::open(&path).await?;
     if let Err(e) = place.write_manifest(m) {
-        let _ = std::fs::remove_file(&path);
+        // It may be in place all the same, and only its directory not flushed.
+        let named = |m: Manifest| m.files().any(|f| f.name == next.name);
+        if !place.read_manifest().is_ok_and(|m| m.is_some_and(named)) {
+            let _ = std::fs::remove_file(&path);
+        }
         return Err(e);
     }
     Ok((file, next.name, next.seq))

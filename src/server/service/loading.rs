@@ -53,10 +53,16 @@ impl Service {
         })
         .detach();
         let s = self.shared.config.settings();
+        let is_replica = s.replication.replicaof.is_some();
+        if is_replica {
+            self.begin_as_replica().await;
+        }
         if s.persistence.appendonly {
             self.load_aof(&s).await?;
         } else {
-            let how = How { drop_expired_at: Some(clock::now_ms()), ..snapshot_file::base_how(&s) };
+            // What has expired at a primary may have got a longer life at a replica's.
+            let drop_expired_at = (!is_replica).then(clock::now_ms);
+            let how = How { drop_expired_at, ..snapshot_file::base_how(&s) };
             self.load_snapshot(&s, how).await?;
         }
         self.restore_history().await;
@@ -131,7 +137,9 @@ impl Service {
     ) -> Result<u64, Refusal> {
         let path = place.path(&f.name);
         let mut cut = 0;
-        if last && s.replication.replicaof.is_some() {
+        // At the start; a file that is in use (DEBUG LOADAOF) is the state of a link that
+        // goes on.
+        if last && s.replication.replicaof.is_some() && self.aof.borrow().is_none() {
             cut = cut_behind_note(&path, &f.name).map_err(|e| {
                 format!("Unrecoverable error reading the append only file {}: {}", f.name, os_reason(&e))
             })?;

@@ -39,7 +39,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use glommio::timer::sleep;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use hashbrown::HashMap;
 
 use super::core::Core;
@@ -55,6 +55,10 @@ use streams::Streams;
 
 /// Time between two looks at clock and memory.
 const PERIOD: Duration = Duration::from_millis(100);
+
+/// Threads for what blocks: files, names, connections to the primary. More than may
+/// stand still for long (`replication::connect`), so that files never wait for a host.
+const WORKERS: usize = 4;
 
 /// Locked memory of the executor's rings; it does little I/O.
 const IO_MEMORY: usize = 1 << 20;
@@ -129,7 +133,15 @@ fn run(
     loaded: Sender<Result<(), String>>,
 ) {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = match LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY).make() {
+    let workers = match cpu {
+        None => PoolPlacement::Unbound(WORKERS),
+        // Where the CPUs cannot be told, as many as there are elsewhere, on any.
+        Some(cpu) => CpuSet::online().map_or(PoolPlacement::Unbound(WORKERS), |all| {
+            PoolPlacement::Fenced(WORKERS, all.filter(|x| x.cpu == cpu))
+        }),
+    };
+    let builder = LocalExecutorBuilder::new(placement).blocking_thread_pool_placement(workers);
+    let executor = match builder.io_memory(IO_MEMORY).make() {
         Ok(e) => e,
         Err(e) => {
             let _ = ready.send(Err(os_reason(&e)));

@@ -58,6 +58,11 @@ impl Lanes for Shared {
     }
 }
 
+/// Does merging wait for the append-only file?
+fn is_full(out: &Outputs) -> bool {
+    out.aof.as_ref().is_some_and(|a| a.len() > AOF_BUFFER_MAX)
+}
+
 impl Service {
     /// Works until the process stops and everything is merged.
     pub async fn pump(self: Rc<Self>) {
@@ -89,8 +94,7 @@ impl Service {
     /// One round of the merge; whether anything came of it.
     pub fn merge(&self) -> bool {
         let streams = &mut *self.streams.borrow_mut();
-        let full = streams.out.aof.as_ref().is_some_and(|a| a.len() > AOF_BUFFER_MAX);
-        if !streams.running || full {
+        if !streams.running || is_full(&streams.out) {
             return false;
         }
         let past = streams.merge.past();
@@ -107,6 +111,9 @@ impl Service {
             kept.merging.fetch_add(streams.merge.growth(), Ordering::Relaxed);
         }
         let worked = streams.merge.round(&*self.shared, &mut streams.out);
+        if worked && let Some(r) = &mut streams.out.replication {
+            r.written.note(streams.merge.past());
+        }
         let more = waiting(&streams.out).saturating_sub(before);
         self.shared.persistence.aof.buffer_bytes.fetch_add(more as u64, Ordering::Relaxed);
         // What was freed is counted before it ceases to be left out, or the cores
@@ -132,7 +139,9 @@ impl Service {
         if running && (hurried || holds || (urgent && self.merge_lags())) {
             return self.nap(SHORT_NAP).await;
         }
-        if running && idle < NAPS && !urgent {
+        // Records that wait for room in the file's buffer wake nobody, and only the
+        // task that writes the file makes room: it must come to run.
+        if running && (self.is_full() || (idle < NAPS && !urgent)) {
             return self.nap(NAP).await;
         }
         self.port.borrow().park();
@@ -143,8 +152,16 @@ impl Service {
         self.port.borrow().unpark();
     }
 
+    fn is_full(&self) -> bool {
+        is_full(&self.streams.borrow().out)
+    }
+
     async fn nap(&self, time: Duration) {
-        future::or(sleep(time), self.woken.wait()).await;
+        self.port.borrow().nap();
+        if !self.port.borrow().has_mail() {
+            future::or(sleep(time), self.woken.wait()).await;
+        }
+        self.port.borrow().unpark();
     }
 
     /// Waits until everything stamped up to `time` (of the monotonic clock) is

@@ -99,6 +99,7 @@ impl Service {
     async fn reload(self: &Rc<Self>, how: Reload) -> Result<(), Refusal> {
         if how.save {
             while !self.shared.saves.try_begin() {
+                self.put_off_rewrite();
                 sleep(LOOK).await;
             }
             self.save_file(Wish::default()).await.map_err(|e| {

@@ -176,9 +176,7 @@ impl Service {
         let s = self.shared.config.settings();
         let place = Place::of(&s);
         let is_on = self.aof.borrow().is_some();
-        if !is_on {
-            place.make_dir().map_err(|e| os_reason(&e))?;
-        }
+        place.make_dir().map_err(|e| os_reason(&e))?;
         let at_cut = |out: &mut Outputs| {
             out.aof.as_mut().map(Aof::cut);
             None
@@ -334,6 +332,16 @@ impl Service {
     fn call_off_rewrite(&self) {
         if self.shared.persistence.aof.rewriting.load(SeqCst) {
             log::notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
+            self.abort_snapshot();
+        }
+    }
+
+    /// A snapshot that somebody waits for does not wait for a rewrite: that begins anew
+    /// when it can.
+    pub fn put_off_rewrite(&self) {
+        let status = &self.shared.persistence.aof;
+        if status.rewriting.load(SeqCst) && self.snapshot_job().is_some() {
+            status.rewrite_scheduled.store(true, Relaxed);
             self.abort_snapshot();
         }
     }

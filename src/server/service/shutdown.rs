@@ -18,6 +18,7 @@ use super::snapshot::Wish;
 use crate::base::clock;
 use crate::observe::log;
 use crate::server::core::Core;
+use crate::server::pause::Purpose;
 use crate::server::process::signals;
 use crate::server::replication::Asker;
 
@@ -103,7 +104,7 @@ impl Service {
         if !done {
             log::warning(format_args!("Errors trying to shut down the server. Check the logs for more information."));
             if waits {
-                self.ask_all(Core::unpause).await;
+                self.ask_all(|core| core.unpause(Purpose::Shutdown)).await;
             }
         }
         done
@@ -115,12 +116,14 @@ impl Service {
         log::notice(format_args!("Waiting for replicas before shutting down."));
         let deadline = clock::mono_ns() / 1_000_000 + timeout_ms;
         self.shared.saves.shutdown_at_ms.store(deadline, Ordering::Relaxed);
-        self.ask_all(|core| core.start_pause(u64::MAX, false)).await;
+        self.ask_all(|core| core.start_pause(Purpose::Shutdown, u64::MAX, false)).await;
         self.quiesce().await;
+        // What a primary sends on would never be all.
+        let _held = self.hold_applying().await;
         self.ask_for_acks();
         while self.replicas_lag().0 > 0 && clock::mono_ns() / 1_000_000 < deadline {
             if self.ending.aborted.get() {
-                self.ask_all(Core::unpause).await;
+                self.ask_all(|core| core.unpause(Purpose::Shutdown)).await;
                 return false;
             }
             sleep(LOOK).await;

@@ -32,6 +32,9 @@ use crate::store::cut::Chunk;
 /// Buffers of a large value, beyond this, are not filled again.
 const BUFFER_MAX: usize = 4 * WRITE_BYTES;
 
+/// Between two looks whether a snapshot that is in the way has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// A place in the replication stream, for the file's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -349,10 +352,15 @@ impl Service {
         .detach();
     }
 
-    /// SAVE: the same while nothing is served. `done` hears whether it worked.
-    pub fn save_and_hold(self: &Rc<Self>, done: impl FnOnce(&Rc<Service>, bool) + 'static) {
+    /// SAVE: the same while nothing is served. `done` hears whether it worked. Without
+    /// the right to a snapshot (`begun`) it comes in the place of a rewrite.
+    pub fn save_and_hold(self: &Rc<Self>, begun: bool, done: impl FnOnce(&Rc<Service>, bool) + 'static) {
         let service = self.clone();
         glommio::spawn_local(async move {
+            while !begun && !service.shared.saves.try_begin() {
+                service.put_off_rewrite();
+                sleep(LOOK).await;
+            }
             let result = service.save_file(Wish { hold: true, ..Wish::default() }).await;
             if let Err(e) = &result {
                 log::warning(format_args!("Saving error: {e}"));
@@ -374,12 +382,12 @@ impl Service {
     /// FLUSHALL with `save` points: the file is to hold nothing either. A
     /// snapshot that replicas get goes on; the next `save` point comes after it.
     pub fn save_flushed(self: &Rc<Self>, done: impl FnOnce(&Rc<Service>) + 'static) {
-        const LOOK: Duration = Duration::from_millis(1);
         let service = self.clone();
         glommio::spawn_local(async move {
             let saves = &service.shared.saves;
             while saves.is_active() && !service.repl.sends_snapshot() {
                 service.snapshot_is_void();
+                service.put_off_rewrite();
                 sleep(LOOK).await;
             }
             if saves.try_begin() {

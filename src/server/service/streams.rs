@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use crate::base::clock;
 use crate::journal::backlog::Backlog;
+use crate::journal::marks::Marks;
 use crate::journal::merge::{Merge, Sink};
 use crate::journal::record::Run;
 use crate::journal::stream::Selected;
@@ -56,8 +57,8 @@ pub struct Replication {
     pub backlog: Backlog,
     /// The bytes are the primary's: what the cores do does not go in.
     pub relays: bool,
-    /// Offset after the last write of a client; PING and GETACK come behind.
-    pub written: u64,
+    /// Offsets after writes of clients; PING and GETACK come behind.
+    pub written: Marks,
 }
 
 /// The append-only file's stream: what is to be written.
@@ -238,7 +239,7 @@ impl Sink for Outputs {
         }
         if let Some(Replication { selected, backlog, relays: false, written }) = &mut self.replication {
             selected.emit(run, |bytes| backlog.append(bytes));
-            *written = backlog.end();
+            written.reach(backlog.end());
         }
         if let Some(aof) = &mut self.aof {
             aof.run(core, run);
